@@ -1,0 +1,373 @@
+"""Everything that describes a run, as one frozen tree of dataclasses.
+
+    schema defaults < preset of the environment < --config FILE < command line  ->  RunConfig
+
+Standard library and tyro only, so that every process can import it. A preset holds differences, never
+defaults; `configs.load` does the merging. Objects receive the sub-tree they need.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+EnvName = Literal["battle", "relay"]
+Algorithm = Literal["iql", "vdn", "qmix"]
+Comm = Literal["sops", "none"]
+GateTiming = Literal["causal", "paper"]
+GateMode = Literal["learned", "open", "closed"]
+MessageDtype = Literal["float16", "float32"]
+BeaconDtype = Literal["int8", "float32"]
+Transport = Literal["ipc", "tcp"]
+
+MAX_AGENTS = 4096
+"""Agent ids travel as 16 bits and edge masks as 16 bits: 4096 agents have 12 offsets."""
+
+
+def _short(name: str) -> object:
+    """A nested field whose flag keeps its short name: --env instead of --env.name."""
+    return tyro.conf.arg(name=name, prefix_name=False)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvConfig:
+    name: Annotated[EnvName, _short("env")] = "battle"
+    """Environment: battle (MAgent2) or relay (diagnostic, communication is everything)."""
+
+    copies: Annotated[int, _short("env-copies")] = 1
+    """Environment copies E that every agent plays at once; 1 is what deployment looks like."""
+
+    opponent: Annotated[str, _short("opponent")] = "random"
+    """Battle's other team: random, scripted, or the path of a safetensors policy file."""
+
+    max_cycles: int = 200
+    """Battle: environment steps after which an episode is truncated."""
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.copies <= 1024, f"env.copies must be between 1 and 1024, got {self.copies}"
+        )
+        _require(
+            1 <= self.max_cycles <= 60_000,
+            f"env.max_cycles must be between 1 and 60000, got {self.max_cycles}",
+        )
+        _require(self.opponent != "", "env.opponent must not be empty: random, scripted or a file")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
+    hidden: int = 64
+    """Units H of the encoder, the GRU and the Q head."""
+
+    message: int = 64
+    """Numbers M in one message."""
+
+    attention: int = 16
+    """Query and key size of the attention over messages."""
+
+    beacon: int = 16
+    """Numbers Z in one beacon, the node embedding that the scorer reads."""
+
+    edge_embedding: int = 8
+    """Size of the edge-type embedding."""
+
+    scorer: int = 32
+    """Hidden units of the pairwise scorer."""
+
+    message_dtype: MessageDtype = "float16"
+    """Number format of messages on the wire, also applied in the learner's unroll."""
+
+    beacon_dtype: BeaconDtype = "int8"
+    """Number format of beacons on the wire, also applied in the learner's unroll."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "message", "attention", "beacon", "edge_embedding", "scorer"):
+            size: int = getattr(self, name)
+            _require(1 <= size <= 4096, f"network.{name} must be between 1 and 4096, got {size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateConfig:
+    timing: GateTiming = "causal"
+    """causal: score with the newest beacon heard (one exchange a step); paper: equation 2 (two)."""
+
+    mode: GateMode = "learned"
+    """learned: the scorer decides; open or closed: every edge always or never."""
+
+    temperature_start: float = 1.0
+    """Gumbel-sigmoid temperature at the beginning of training."""
+
+    temperature_end: float = 0.3
+    """Temperature after the annealing."""
+
+    temperature_steps: int = 500_000
+    """Environment steps over which the temperature falls linearly."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0.0 < self.temperature_end <= self.temperature_start,
+            "gate.temperature_end must be in (0, gate.temperature_start], got "
+            f"{self.temperature_end} with start {self.temperature_start}",
+        )
+        _require(
+            self.temperature_steps >= 1,
+            f"gate.temperature_steps must be at least 1, got {self.temperature_steps}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentsConfig:
+    dead: Literal["silent", "relay"] = "silent"
+    """silent: a dead agent sends nothing; relay: it keeps relaying, as the reference code does."""
+
+    peer_timeout_s: float = 2.0
+    """Seconds an agent waits for packets that are under way before it counts them as late."""
+
+    epsilon_start: float = 1.0
+    """Exploration rate at the beginning of training."""
+
+    epsilon_end: float = 0.05
+    """Exploration rate after the annealing."""
+
+    epsilon_steps: int = 500_000
+    """Environment steps over which epsilon falls linearly."""
+
+    record_q: bool = False
+    """Ship action values with the trajectories (the parity test reads them)."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0,
+            "agents.epsilon must fall within [0, 1], got "
+            f"{self.epsilon_start} to {self.epsilon_end}",
+        )
+        _require(
+            self.epsilon_steps >= 1,
+            f"agents.epsilon_steps must be at least 1, got {self.epsilon_steps}",
+        )
+        _require(
+            0.0 < self.peer_timeout_s <= 60.0,
+            f"agents.peer_timeout_s must be in (0, 60], got {self.peer_timeout_s}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerConfig:
+    algorithm: Annotated[Algorithm, _short("algorithm")] = "iql"
+    """iql: individual rewards, no mixer; vdn, qmix: team reward (mean of the individual ones)."""
+
+    device: Annotated[Literal["auto", "cpu", "cuda"], _short("device")] = "auto"
+    """Where the learner trains; auto takes CUDA if there is one."""
+
+    threads: int = 0
+    """Torch threads of the learner; 0 leaves the choice to torch."""
+
+    gamma: float = 0.99
+    """Discount factor."""
+
+    learning_rate: float = 5e-4
+    """Adam's step size."""
+
+    batch_size: int = 32
+    """Episodes (or windows of episodes) in one update."""
+
+    window: int = 0
+    """Steps of an episode that one update unrolls, at a random start; 0 means the whole episode."""
+
+    burn_in: int = 0
+    """Steps at the head of a window that only warm up the recurrent state (no loss)."""
+
+    updates_per_episode: float = 1.0
+    """Gradient steps for each episode that enters the replay."""
+
+    max_backlog: int = 64
+    """Updates the learner may owe before the worlds wait for it."""
+
+    replay_episodes: int = 2000
+    """Episodes the replay holds; the oldest leave first."""
+
+    learning_starts: int = 32
+    """Episodes in the replay before the first update."""
+
+    double_q: bool = True
+    """Choose the bootstrap action by the online network and value it by the target network."""
+
+    target_update_period: int = 200
+    """Gradient steps between copies of the online network into the target network."""
+
+    grad_clip: float = 10.0
+    """Largest norm of the gradient over all parameters."""
+
+    reward_scale: float = 1.0
+    """Factor on rewards inside the learner only; reported returns are never scaled."""
+
+    mixing_embed: int = 32
+    """QMIX: hidden units of the monotonic mixer."""
+
+    hypernet_embed: int = 64
+    """QMIX: hidden units of the mixer's hypernetworks."""
+
+    aux: Literal["none", "predict", "contrast"] = "none"
+    """Auxiliary loss: predict the state from the message (eq. 6), or InfoNCE (eq. 7)."""
+
+    aux_coef: float = 0.1
+    """Weight α of the auxiliary loss (eq. 8)."""
+
+    aux_negatives: int = 20
+    """InfoNCE: negatives M for each positive."""
+
+    aux_temperature: float = 0.07
+    """InfoNCE: temperature κ."""
+
+    timeout_is_terminal: bool = False
+    """Papers' habit: do not bootstrap after a time-out."""
+
+    dead_in_loss: bool = False
+    """Papers' habit: dead agents stay in the TD loss until the episode ends."""
+
+    publish: Literal["dense", "delta"] = "dense"
+    """What a parameter version carries: every weight, or the changed entries against a base."""
+
+    publish_period: int = 1
+    """Gradient steps between published versions."""
+
+    checkpoint_period_s: float = 30.0
+    """Seconds between checkpoints."""
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.gamma <= 1.0, f"learner.gamma must be in (0, 1], got {self.gamma}")
+        _require(
+            self.learning_rate > 0.0,
+            f"learner.learning_rate must be positive, got {self.learning_rate}",
+        )
+        for name in (
+            "batch_size",
+            "max_backlog",
+            "replay_episodes",
+            "learning_starts",
+            "target_update_period",
+            "mixing_embed",
+            "hypernet_embed",
+            "aux_negatives",
+            "publish_period",
+        ):
+            value: int = getattr(self, name)
+            _require(value >= 1, f"learner.{name} must be at least 1, got {value}")
+        for name in ("threads", "window", "burn_in"):
+            value = getattr(self, name)
+            _require(value >= 0, f"learner.{name} must not be negative, got {value}")
+        _require(
+            self.window == 0 or self.burn_in < self.window,
+            f"learner.burn_in must be shorter than learner.window, got {self.burn_in} of "
+            f"{self.window}",
+        )
+        _require(
+            self.learning_starts <= self.replay_episodes,
+            "learner.learning_starts must fit learner.replay_episodes, got "
+            f"{self.learning_starts} of {self.replay_episodes}",
+        )
+        for name in ("updates_per_episode", "grad_clip", "aux_temperature", "checkpoint_period_s"):
+            number: float = getattr(self, name)
+            _require(number > 0.0, f"learner.{name} must be positive, got {number}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    interval_steps: int = 20_000
+    """Environment steps between evaluations during training; 0 evaluates only at the end."""
+
+    episodes: int = 20
+    """Greedy episodes of each evaluation; 0 switches evaluations off."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.interval_steps >= 0,
+            f"evaluation.interval_steps must not be negative, got {self.interval_steps}",
+        )
+        _require(
+            self.episodes >= 0, f"evaluation.episodes must not be negative, got {self.episodes}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig:
+    transport: Annotated[Transport, _short("transport")] = "ipc"
+    """ipc on one machine, or tcp over loopback (the code path of separate hosts)."""
+
+    metrics_port: Annotated[int, _short("metrics-port")] = 9464
+    """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
+
+    metrics_per_edge: Annotated[bool, _short("metrics-per-edge")] = False
+    """Export series for every edge as well (agents × offsets of each family)."""
+
+    start_timeout_s: float = 120.0
+    """Seconds until every process must have reported ready."""
+
+    step_timeout_s: float = 20.0
+    """Seconds the world waits for an agent's action before it plays a no-op for it."""
+
+    max_restarts: int = 20
+    """Restarts of one agent before the run is given up."""
+
+    runs_dir: str = "runs"
+    """Folder under which each run gets its own."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.metrics_port <= 65535,
+            f"runtime.metrics_port must be between 0 and 65535, got {self.metrics_port}",
+        )
+        _require(
+            self.start_timeout_s > 0.0,
+            f"runtime.start_timeout_s must be positive, got {self.start_timeout_s}",
+        )
+        _require(
+            self.step_timeout_s > 0.0,
+            f"runtime.step_timeout_s must be positive, got {self.step_timeout_s}",
+        )
+        _require(
+            self.max_restarts >= 0,
+            f"runtime.max_restarts must not be negative, got {self.max_restarts}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    num_agents: Annotated[int, tyro.conf.arg(name="agents")] = 100
+    """Number of agents N; each is an operating-system process of its own."""
+
+    steps: int = 1_000_000
+    """Environment steps to train for, summed over the copies."""
+
+    seed: int = 0
+    """Root seed; every process and every episode derives its own from it."""
+
+    comm: Comm = "sops"
+    """sops: gated messages over the exponential graph; none: agents that never speak."""
+
+    policy: str = ""
+    """Policy file to begin with; empty begins untrained."""
+
+    resume: str = ""
+    """Folder of an earlier run to continue, for example runs/20260101-120000-battle."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    agents: AgentsConfig = field(default_factory=AgentsConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            2 <= self.num_agents <= MAX_AGENTS,
+            f"agents must be between 2 and {MAX_AGENTS}, got {self.num_agents}",
+        )
+        _require(self.steps >= 1, f"steps must be at least 1, got {self.steps}")
+        _require(0 <= self.seed < 2**31, f"seed must be in [0, 2^31), got {self.seed}")
