@@ -1,0 +1,146 @@
+"""Bytes by class and layer, counted where they leave and arrive.
+
+    frame -> payload bytes (its length) -> ZMTP bytes (payload + framing + handshakes, by formula)
+          -> TCP bytes (the kernel's TCP_INFO, `runtime.tcp_info`)
+
+Counters are plain integers that only grow; they travel to the node as one array
+(AgentReport.counters) in the order of `COUNTERS`.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import wire
+
+
+class TrafficClass(IntEnum):
+    """What a packet is for. Everything that crosses belongs to exactly one."""
+
+    MESSAGE = 0
+    BEACON = 1
+    OBSERVATION = 2
+    ACTION = 3
+    TRAJECTORY = 4
+    PARAMETERS = 5
+    CONTROL = 6
+    HEARTBEAT = 7
+
+
+CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
+    wire.Message: TrafficClass.MESSAGE,
+    wire.Beacon: TrafficClass.BEACON,
+    wire.Observation: TrafficClass.OBSERVATION,
+    wire.InMask: TrafficClass.OBSERVATION,
+    wire.Action: TrafficClass.ACTION,
+    wire.Gates: TrafficClass.ACTION,
+    wire.Trajectory: TrafficClass.TRAJECTORY,
+    wire.EpisodeRecord: TrafficClass.TRAJECTORY,
+    wire.DenseParameters: TrafficClass.PARAMETERS,
+    wire.DeltaParameters: TrafficClass.PARAMETERS,
+    wire.SnapshotRequest: TrafficClass.PARAMETERS,
+    wire.AgentReport: TrafficClass.HEARTBEAT,
+    wire.Status: TrafficClass.HEARTBEAT,
+}
+"""Every other packet is CONTROL."""
+
+REASONS = (
+    "oversize",
+    "decode",
+    "version",
+    "kind",
+    "shape",
+    "dtype",
+    "range",
+    "nonfinite",
+    "stale",
+    "unknown_sender",
+    "unreachable",
+    "full",
+)
+"""Why a packet was dropped: reasons of WireFormatError, then of freshness and delivery."""
+
+COUNTERS: tuple[str, ...] = (
+    *(f"{way}_{what}_{c.name.lower()}" for way in ("sent", "received")
+      for what in ("packets", "payload", "zmtp") for c in TrafficClass),
+    *(f"dropped_{reason}" for reason in REASONS),
+    "late",
+    "agent_steps",
+    "edge_slots",
+    "edges_open",
+    "edge_handshake_zmtp",
+    "edge_tcp_sent",
+    "edge_tcp_received",
+    "trajectories_sent",
+    "snapshots_requested",
+)  # fmt: skip
+"""Names of all counters in wire order.
+
+`late`: packets that were under way and missed the deadline. `edge_slots`: alive copies × offsets
+seen; `edges_open`: those that were used (their ratio is the open share). `edge_handshake_zmtp`:
+bytes that this agent sent to open its edges at both ends: greeting, READY, EdgeHello and
+EdgeWelcome; these two packets are counted here and in no class, so that message + beacon +
+handshake is all an edge carried.
+"""
+
+_CLASSES = len(TrafficClass)
+_INDEX = {name: index for index, name in enumerate(COUNTERS)}
+
+GREETING_BYTES = 64
+_READY_BODY_BYTES = 41
+"""Name of the command, Socket-Type (DEALER or ROUTER, six letters each) and an empty Identity."""
+
+
+def frame_zmtp_bytes(payload_bytes: int) -> int:
+    """One single-frame message on a NULL connection: flags and size take 2 or 9 octets."""
+    return payload_bytes + (2 if payload_bytes <= 255 else 9)
+
+
+def handshake_zmtp_bytes(routing_id_bytes: int) -> int:
+    """Greeting and READY of one end of a NULL DEALER-ROUTER connection, as sent by that end.
+
+    107 octets with an empty routing id and one more for each octet of it; READY is framed like a
+    message, so an id of more than 214 octets costs seven more.
+    """
+    return GREETING_BYTES + frame_zmtp_bytes(_READY_BODY_BYTES + routing_id_bytes)
+
+
+class Traffic:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._values = [0] * len(COUNTERS)
+
+    def sent(self, traffic_class: TrafficClass, payload_bytes: int) -> None:
+        values = self._values
+        values[traffic_class] += 1
+        values[_CLASSES + traffic_class] += payload_bytes
+        values[2 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes)
+
+    def received(self, traffic_class: TrafficClass, payload_bytes: int) -> None:
+        values = self._values
+        values[3 * _CLASSES + traffic_class] += 1
+        values[4 * _CLASSES + traffic_class] += payload_bytes
+        values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes)
+
+    def dropped(self, reason: str) -> None:
+        self._values[_INDEX[f"dropped_{reason}"]] += 1
+
+    def add(self, counter: str, amount: int = 1) -> None:
+        self._values[_INDEX[counter]] += amount
+
+    def set(self, counter: str, value: int) -> None:
+        self._values[_INDEX[counter]] = value
+
+    def __getitem__(self, counter: str) -> int:
+        return self._values[_INDEX[counter]]
+
+    def as_array(self) -> NDArray[np.uint64]:
+        """[len(COUNTERS)] for AgentReport."""
+        return np.array(self._values, dtype="<u8")
+
+
+def named(counters: NDArray[np.uint64]) -> dict[str, int]:
+    """Give an AgentReport's counters their names back."""
+    return dict(zip(COUNTERS, counters.tolist(), strict=True))

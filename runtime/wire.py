@@ -1,0 +1,566 @@
+"""What crosses a socket, and its encoding.
+
+    dataclass -> encode -> msgpack array [version, kind, field, …] -> decode -> the same dataclass
+
+A tensor is the triple [dtype code, shape, little-endian bytes]. No pickle anywhere. Limits stand in
+the field annotations and are checked before anything is built from a frame: size first, then
+structure, then ranges and finite values. Whatever does not fit raises WireFormatError, whose reason
+is counted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import WireFormatError
+
+_pack = cast("Callable[[Any], bytes]", msgpack.packb)  # pyright: ignore  # no type stubs
+_unpack = cast("Callable[..., Any]", msgpack.unpackb)  # pyright: ignore  # no type stubs
+
+VERSION = 1
+
+KIB = 1024
+MIB = 1024 * KIB
+
+_DTYPE_NAMES = ("float32", "float16", "int8", "uint8", "uint16", "uint32", "uint64", "float64")
+_DTYPES: tuple[np.dtype[Any], ...] = tuple(
+    np.dtype(name).newbyteorder("<") for name in _DTYPE_NAMES
+)
+_CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in enumerate(_DTYPES)}
+
+
+class Codec(Protocol):
+    """One field's way onto the wire and back; `unpack` checks everything it is given."""
+
+    def pack(self, value: Any) -> Any: ...
+
+    def unpack(self, raw: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uint:
+    """Unsigned integer of so many bits."""
+
+    bits: int
+
+    def pack(self, value: int) -> int:
+        return value
+
+    def unpack(self, raw: Any) -> int:
+        if type(raw) is not int or raw < 0 or raw >> self.bits:
+            raise WireFormatError("range", f"expected uint{self.bits}, got {_brief(raw)}")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A finite number."""
+
+    def pack(self, value: float) -> float:
+        return float(value)
+
+    def unpack(self, raw: Any) -> float:
+        if type(raw) is not float or not np.isfinite(raw):
+            raise WireFormatError("nonfinite", f"expected a finite float, got {_brief(raw)}")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """UTF-8 text of at most so many characters."""
+
+    longest: int = 256
+
+    def pack(self, value: str) -> str:
+        return value[: self.longest]
+
+    def unpack(self, raw: Any) -> str:
+        if type(raw) is not str or len(raw) > self.longest:
+            raise WireFormatError("range", f"expected text of {self.longest}, got {_brief(raw)}")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of short texts."""
+
+    most: int
+    longest: int = 256
+
+    def pack(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+    def unpack(self, raw: Any) -> tuple[str, ...]:
+        texts = _items(raw)
+        if texts is None or len(texts) > self.most:
+            raise WireFormatError("range", f"expected a list of {self.most}, got {_brief(raw)}")
+        item = Text(self.longest)
+        return tuple(item.unpack(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalars:
+    """Named finite numbers."""
+
+    most: int = 128
+
+    def pack(self, value: Mapping[str, float]) -> list[list[Any]]:
+        return [list(value.keys()), [float(number) for number in value.values()]]
+
+    def unpack(self, raw: Any) -> Mapping[str, float]:
+        pair = _items(raw)
+        if pair is None or len(pair) != 2:
+            raise WireFormatError("range", f"expected names and numbers, got {_brief(raw)}")
+        names = Texts(self.most, 64).unpack(pair[0])
+        numbers = _items(pair[1])
+        if numbers is None or len(numbers) != len(names):
+            raise WireFormatError("range", f"expected {len(names)} numbers, got {_brief(pair[1])}")
+        real = Real()
+        return {name: real.unpack(x) for name, x in zip(names, numbers, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An array of one of these dtypes, this many dimensions and at most so many elements."""
+
+    dtypes: tuple[str, ...]
+    ndim: int
+    most: int
+
+    def pack(self, value: NDArray[Any]) -> tuple[int, tuple[int, ...], bytes]:
+        return _CODES[value.dtype], value.shape, value.tobytes()
+
+    def unpack(self, raw: Any) -> NDArray[Any]:
+        triple = _items(raw)
+        if triple is None or len(triple) != 3:
+            raise WireFormatError("shape", f"expected a tensor, got {_brief(raw)}")
+        code, content = triple[0], triple[2]
+        if type(code) is not int or not 0 <= code < len(_DTYPES):
+            raise WireFormatError("dtype", f"unknown dtype {_brief(code)}")
+        name = _DTYPE_NAMES[code]  # numpy's own dtype.name costs 5 µs a time
+        if name not in self.dtypes:
+            raise WireFormatError("dtype", f"expected {' or '.join(self.dtypes)}, got {name}")
+        dtype = _DTYPES[code]
+        shape = _items(triple[1])
+        if shape is None or len(shape) != self.ndim:
+            raise WireFormatError("shape", f"expected {self.ndim} dimensions, got {_brief(shape)}")
+        count = 1
+        for extent in shape:
+            if type(extent) is not int or not 0 <= extent <= self.most:
+                raise WireFormatError("shape", f"extent {_brief(extent)} out of range")
+            count *= extent
+        if count > self.most:
+            raise WireFormatError("shape", f"{count} elements, at most {self.most} allowed")
+        if type(content) is not bytes or len(content) != count * dtype.itemsize:
+            raise WireFormatError("shape", f"{count} elements of {name} do not fit the bytes")
+        array: NDArray[Any] = np.frombuffer(content, dtype=dtype).reshape(shape)
+        if dtype.kind == "f" and not np.isfinite(array).all():
+            raise WireFormatError("nonfinite", "tensor holds NaN or infinity")
+        return array
+
+
+def _items(raw: Any) -> list[Any] | None:
+    """The list itself, or None if it is anything else."""
+    return cast("list[Any]", raw) if type(raw) is list else None
+
+
+def _brief(value: object) -> str:
+    text = repr(value) if isinstance(value, (int, float, str, bytes)) else type(value).__name__
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+U8 = Annotated[int, Uint(8)]
+U16 = Annotated[int, Uint(16)]
+U32 = Annotated[int, Uint(32)]
+U64 = Annotated[int, Uint(64)]
+F64 = Annotated[float, Real()]
+Label = Annotated[str, Text()]
+
+# Largest numbers of things in one packet: copies, agents, steps (configs/schema.py).
+_COPIES = 1024
+_AGENTS = 4096
+_STEPS = 60_001
+
+PerCopyU8 = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, _COPIES)]
+PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, _COPIES)]
+PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, _COPIES)]
+Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8"), 2, 4 * MIB)]
+Counts = Annotated[NDArray[np.uint64], Tensor(("uint64",), 1, 4096)]
+
+
+class Packet:
+    """Base of all packet types. KIND is the second element on the wire, LARGEST its size limit."""
+
+    KIND: ClassVar[int]
+    LARGEST: ClassVar[int]
+    __slots__ = ()
+
+
+_P = TypeVar("_P", bound=type[Packet])
+_KINDS: dict[int, type[Packet]] = {}
+
+
+def _packet(kind: int, largest: int) -> Callable[[_P], _P]:
+    def register(cls: _P) -> _P:
+        cls.KIND, cls.LARGEST = kind, largest
+        assert kind not in _KINDS, f"packet kind {kind} is taken"
+        _KINDS[kind] = cls
+        return cls
+
+    return register
+
+
+# --- the step -------------------------------------------------------------------------------------
+
+
+@_packet(1, 16 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation(Packet):
+    """World to agent: what the agent sees now, in every copy, and what is on its way to it."""
+
+    tick: U32
+    """Lock-step counter, the same for all copies and agents, never reset."""
+    epsilon: F64
+    """Exploration rate for copies that train."""
+    episodes: PerCopyU32
+    """[E] episode number of each copy."""
+    steps: PerCopyU16
+    """[E] step within that episode; 0 is the first after a reset."""
+    flags: PerCopyU8
+    """[E] ALIVE and EXPLORE bits."""
+    in_masks: PerCopyU16
+    """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
+    beacon_masks: PerCopyU16
+    """[E] bit k: a beacon of out-neighbour k is on its way (causal: of the last tick)."""
+    observations: Rows
+    """[copies alive, D] rows of the copies whose ALIVE bit is set, in order."""
+
+
+@_packet(2, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Action(Packet):
+    """Agent to world: what it does, and which edges it has used."""
+
+    tick: U32
+    policy_version: U32
+    actions: PerCopyU8
+    """[E] action of each copy (0 where it is dead)."""
+    out_masks: PerCopyU16
+    """[E] bit k: a message went to out-neighbour k at this tick."""
+
+
+@_packet(3, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Gates(Packet):
+    """Agent to world, paper timing only: which edges it uses in this very tick."""
+
+    tick: U32
+    out_masks: PerCopyU16
+
+
+@_packet(4, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class InMask(Packet):
+    """World to agent, paper timing only: which in-edges carry a message in this tick."""
+
+    tick: U32
+    in_masks: PerCopyU16
+
+
+@_packet(5, 16 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Message(Packet):
+    """Agent to out-neighbour: message vectors of the copies in which the edge is open."""
+
+    sender: U16
+    tick: U32
+    send_ns: U64
+    """Sender's monotonic clock when the packet was handed to the socket."""
+    copies: PerCopyU8
+    """[ceil(E / 8)] bitmap of the copies that the rows belong to, least significant bit first."""
+    rows: Rows
+    """[copies open, M]"""
+
+
+@_packet(6, 16 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Beacon(Packet):
+    """Agent to in-neighbour, back on the same connection: its node embeddings z."""
+
+    sender: U16
+    tick: U32
+    send_ns: U64
+    copies: PerCopyU8
+    rows: Rows
+    """[copies alive, Z]"""
+
+
+@_packet(7, KIB)
+@dataclass(frozen=True, slots=True)
+class EdgeHello(Packet):
+    """First packet on a new edge; answered by EdgeWelcome, so that both ends know it works."""
+
+    sender: U16
+    incarnation: U32
+
+
+@_packet(8, KIB)
+@dataclass(frozen=True, slots=True)
+class EdgeWelcome(Packet):
+    sender: U16
+    incarnation: U32
+
+
+# --- trajectories ---------------------------------------------------------------------------------
+
+
+@_packet(10, 64 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory(Packet):
+    """Agent to learner: what it saw and did in one episode, as long as it lived (L steps)."""
+
+    agent: U16
+    episode: U32
+    first_version: U32
+    """Policy version of the first step; versions may change within an episode."""
+    last_version: U32
+    observations: Annotated[NDArray[Any], Tensor(("float16", "float32"), 2, 16 * MIB)]
+    """[L, D] exactly as the agent saw them."""
+    actions: Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, _STEPS)]
+    """[L]"""
+    gates: Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, _STEPS)]
+    """[L] bit k: the edge to out-neighbour k was used."""
+    q_values: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 16 * MIB)]
+    """[L, A] if recorded, else [0, A]."""
+
+
+@_packet(11, 256 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class EpisodeRecord(Packet):
+    """World to learner: the part of an episode of T steps that no single agent knows."""
+
+    episode: U32
+    env_steps: U64
+    """Training steps taken by all copies when the episode ended."""
+    states: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 64 * MIB)]
+    """[T + 1, S]"""
+    rewards: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 64 * MIB)]
+    """[T, N] individual rewards."""
+    alive: Annotated[NDArray[np.uint8], Tensor(("uint8",), 2, 64 * MIB)]
+    """[T + 1, N] 1 while an agent lives."""
+    terminated: U8
+    """1 if the task itself ended, 0 if time ran out (truncated)."""
+    complete: U8
+    """1 if every agent took part from the first step to its death or the end."""
+    final_observations: Annotated[NDArray[Any], Tensor(("float16", "float32"), 2, 64 * MIB)]
+    """[N, D] what would be seen at step T, to bootstrap from after a truncation."""
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+@_packet(12, 64 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseParameters(Packet):
+    """A whole policy version: the flat vector of agents/policy.py and its CRC-32."""
+
+    version: U32
+    crc32: U32
+    values: Annotated[NDArray[np.float32], Tensor(("float32",), 1, 16 * MIB)]
+
+
+@_packet(13, 64 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class DeltaParameters(Packet):
+    """The entries of a version that differ from its base; the CRC-32 is that of the result."""
+
+    version: U32
+    base_version: U32
+    crc32: U32
+    indices: Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, 16 * MIB)]
+    values: Annotated[NDArray[np.float32], Tensor(("float32",), 1, 16 * MIB)]
+
+
+@_packet(14, KIB)
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest(Packet):
+    """Somebody has version `have` and needs a dense one (0: nothing yet)."""
+
+    have: U32
+
+
+# --- control --------------------------------------------------------------------------------------
+
+
+@_packet(20, 4 * KIB)
+@dataclass(frozen=True, slots=True)
+class Hello(Packet):
+    """First packet of a process to the one that started it: who, which life, where it listens."""
+
+    role: Label
+    identity: U32
+    incarnation: U32
+    pid: U32
+    endpoint: Label
+
+
+@_packet(21, 4 * MIB)
+@dataclass(frozen=True, slots=True)
+class AddressBook(Packet):
+    """Endpoints in the order of the receiver's need (an agent: its out-neighbours by offset)."""
+
+    endpoints: Annotated[tuple[str, ...], Texts(_AGENTS)]
+
+
+@_packet(22, KIB)
+@dataclass(frozen=True, slots=True)
+class Ready(Packet):
+    role: Label
+    identity: U32
+    incarnation: U32
+
+
+@_packet(23, KIB)
+@dataclass(frozen=True, slots=True)
+class Stop(Packet):
+    """Leave in good order: flush, write what must be written, exit 0."""
+
+    reason: Label
+
+
+@_packet(24, KIB)
+@dataclass(frozen=True, slots=True)
+class AgentState(Packet):
+    """Node to launch to world: an agent has gone (up = 0) or is ready to act (up = 1)."""
+
+    agent: U16
+    incarnation: U32
+    up: U8
+
+
+@_packet(25, MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class AgentReport(Packet):
+    """Agent to node, once a second: heartbeat and cumulative counters (runtime/traffic.py)."""
+
+    agent: U16
+    incarnation: U32
+    tick: U32
+    policy_version: U32
+    """Newest version it has; it takes effect with the next observation."""
+    counters: Counts
+    latency: Counts
+    """Histogram of message latency, bins of runtime/latency.py."""
+    edges: Annotated[NDArray[np.uint64], Tensor(("uint64",), 2, 4096)]
+    """[K, 4] per out-edge messages, bytes; per in-edge messages, summed latency in ns."""
+
+
+@_packet(26, 64 * KIB)
+@dataclass(frozen=True, slots=True)
+class Status(Packet):
+    """Named numbers about a process, cumulative or current, for the view and the summary."""
+
+    role: Label
+    values: Annotated[Mapping[str, float], Scalars()]
+
+
+@_packet(27, KIB)
+@dataclass(frozen=True, slots=True)
+class EpisodeResult(Packet):
+    """World to launch: one finished episode."""
+
+    episode: U32
+    evaluation: U8
+    env_steps: U64
+    length: U32
+    episode_return: F64
+    """Undiscounted sum over steps of the mean individual reward of all N agents."""
+    won: U8
+
+
+@_packet(28, KIB)
+@dataclass(frozen=True, slots=True)
+class Instruction(Packet):
+    """Launch to a process: do this now (names in runtime/launch.py), with one number."""
+
+    name: Label
+    value: U64
+
+
+ALIVE = 1
+EXPLORE = 2
+
+
+@cache
+def _codecs(cls: type[Packet]) -> tuple[tuple[str, Codec], ...]:
+    hints = get_type_hints(cls, include_extras=True)
+    codecs: list[tuple[str, Codec]] = []
+    for field in fields(cls):  # type: ignore[arg-type]  # every registered packet is a dataclass
+        hint = hints[field.name]
+        assert get_origin(hint) is Annotated, f"{cls.__name__}.{field.name} has no codec"
+        codecs.append((field.name, get_args(hint)[1]))
+    return tuple(codecs)
+
+
+def encode(packet: Packet) -> bytes:
+    """Turn a packet into one frame."""
+    cls = type(packet)
+    parts: list[Any] = [VERSION, cls.KIND]
+    parts += [codec.pack(getattr(packet, name)) for name, codec in _codecs(cls)]
+    return _pack(parts)
+
+
+def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
+    """Turn a frame back into its packet; with `accepted`, refuse every other kind.
+
+    Raises:
+        WireFormatError: reason `oversize`, `decode`, `version`, `kind`, `shape`, `dtype`, `range`
+        or
+            `nonfinite`.
+    """
+    limit = max(cls.LARGEST for cls in accepted) if accepted else 256 * MIB
+    if len(frame) > limit:
+        raise WireFormatError("oversize", f"{len(frame)} bytes, at most {limit} allowed")
+    try:
+        raw = _unpack(
+            frame,
+            max_array_len=_AGENTS,
+            max_map_len=0,
+            max_ext_len=0,
+            max_str_len=KIB,
+            max_bin_len=len(frame),
+        )
+    except Exception as error:  # msgpack raises five unrelated types, UnicodeDecodeError among them
+        raise WireFormatError("decode", f"{type(error).__name__}") from error
+    parts = _items(raw)
+    if parts is None or len(parts) < 2:
+        raise WireFormatError("decode", f"expected an array, got {_brief(raw)}")
+    version, kind = parts[0], parts[1]
+    if version != VERSION or type(version) is not int:
+        raise WireFormatError("version", f"version {_brief(version)}, this is {VERSION}")
+    cls = _KINDS.get(kind) if type(kind) is int else None
+    if cls is None or (accepted and cls not in accepted):
+        raise WireFormatError("kind", f"kind {_brief(kind)} is not expected here")
+    if len(frame) > cls.LARGEST:
+        raise WireFormatError("oversize", f"{len(frame)} bytes, {cls.__name__} has {cls.LARGEST}")
+    codecs = _codecs(cls)
+    if len(raw) != len(codecs) + 2:
+        raise WireFormatError(
+            "shape", f"{cls.__name__} has {len(codecs)} fields, not {len(raw) - 2}"
+        )
+    return cls(*[codec.unpack(part) for (_, codec), part in zip(codecs, raw[2:], strict=True)])
