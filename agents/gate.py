@@ -1,0 +1,57 @@
+"""The gate: which edges of the backbone carry a message at this step (SOPS, equations 2 to 4).
+
+    z_i, z_j, e_k -> scorer -> score -> open iff score > 0 (training: score + noise > 0)
+
+Dimension key: E = copies, K = offsets, Z = beacon, S = scorer units, F = edge features.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents import backbone
+from agents.policy import FloatArray
+
+BoolArray = NDArray[np.bool_]
+
+
+def edge_features(num_agents: int) -> FloatArray:
+    """[K, 4] what describes offset 2^k on a ring of N: k/8, x, sin 2πx and cos 2πx with x = 2^k/N.
+
+    A function of k and N and not a table, so that it means something for offsets that training
+    never saw (20 agents know five, 100 use seven).
+    """
+    offsets = np.array(backbone.offsets(num_agents), dtype=np.float64)
+    share = offsets / num_agents
+    index = np.arange(len(offsets)) / 8.0
+    features = (index, share, np.sin(2.0 * np.pi * share), np.cos(2.0 * np.pi * share))
+    return np.stack(features, axis=1).astype(np.float32)
+
+
+class Scorer:
+    """The pairwise scorer f(z_i, z_j, e_k) for one sender and its K out-neighbours.
+
+    The first layer acts on a concatenation, so it splits into W_i z_i + W_j z_j + W_e e_k; the last
+    term depends on the policy and N only and is computed once per policy version.
+    """
+
+    def __init__(self, tensors: Mapping[str, FloatArray], features_KF: FloatArray) -> None:
+        weight = tensors["scorer_hidden.weight"]
+        beacon = tensors["beacon.bias"].shape[0]
+        embedding_KG = np.tanh(features_KF @ tensors["edge.weight"].T + tensors["edge.bias"])
+        self._own_ZS = weight[:, :beacon].T
+        self._peer_ZS = weight[:, beacon : 2 * beacon].T
+        self._edge_KS = embedding_KG @ weight[:, 2 * beacon :].T + tensors["scorer_hidden.bias"]
+        self._out_S = tensors["scorer_out.weight"][0]
+        self._out_bias = tensors["scorer_out.bias"][0]
+
+    def __call__(self, own_EZ: FloatArray, peers_EKZ: FloatArray) -> FloatArray:
+        """[E, K] scores of the edges to the K out-neighbours whose beacons these are."""
+        hidden_EKS = (own_EZ @ self._own_ZS)[:, None] + peers_EKZ @ self._peer_ZS + self._edge_KS
+        return np.maximum(hidden_EKS, 0.0) @ self._out_S + self._out_bias
+
+
+def logistic_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    """Difference of two Gumbel variables, Logistic(0, 1) (equation 3)."""
+    return rng.logistic(size=shape).astype(np.float32)

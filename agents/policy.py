@@ -1,0 +1,251 @@
+"""A policy: its dimensions, the layout of its parameters, and its file.
+
+    PolicySpec -> layout -> one flat float32 vector, tensors are views of it -> safetensors file
+
+The flat vector is what crosses the wire (dense or as changed entries), what is checksummed and what
+an agent swaps between two steps. Nothing depends on N or K, so the same file runs at any
+population.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import dacite
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as _save
+
+from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
+
+FloatArray = NDArray[np.float32]
+
+EDGE_FEATURES = 4
+"""Numbers that describe an offset before they are embedded, see `agents.gate.edge_features`."""
+
+FORMAT = "murmuration-policy/1"
+
+
+class PolicyFileError(ValueError):
+    """A policy file cannot be read, or does not fit the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicySpec:
+    """Dimensions of a policy; all that two policies must share to exchange parameters."""
+
+    observation_dim: int
+    num_actions: int
+    hidden: int
+    message: int
+    attention: int
+    beacon: int
+    edge_embedding: int
+    scorer: int
+    message_dtype: MessageDtype
+    beacon_dtype: BeaconDtype
+
+    def __post_init__(self) -> None:
+        sizes = {f.name: getattr(self, f.name) for f in fields(self) if f.type is int}
+        for name, size in sizes.items():
+            if not 1 <= size <= 65_536:
+                raise ValueError(f"policy {name} must be between 1 and 65536, got {size}")
+
+    @classmethod
+    def of(cls, network: NetworkConfig, observation_dim: int, num_actions: int) -> "PolicySpec":
+        return cls(
+            observation_dim=observation_dim,
+            num_actions=num_actions,
+            hidden=network.hidden,
+            message=network.message,
+            attention=network.attention,
+            beacon=network.beacon,
+            edge_embedding=network.edge_embedding,
+            scorer=network.scorer,
+            message_dtype=network.message_dtype,
+            beacon_dtype=network.beacon_dtype,
+        )
+
+    @property
+    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Names and shapes in the order of the flat vector; matrices are [out, in] as in torch."""
+        hidden, message = self.hidden, self.message
+        pair = 2 * self.beacon + self.edge_embedding
+        return (
+            ("encoder.weight", (hidden, self.observation_dim)),
+            ("encoder.bias", (hidden,)),
+            ("gru.weight_ih", (3 * hidden, hidden)),
+            ("gru.weight_hh", (3 * hidden, hidden)),
+            ("gru.bias_ih", (3 * hidden,)),
+            ("gru.bias_hh", (3 * hidden,)),
+            ("query.weight", (self.attention, hidden)),
+            ("key.weight", (self.attention, message)),
+            ("value.weight", (hidden, message)),
+            ("message.weight", (message, 2 * hidden)),
+            ("message.bias", (message,)),
+            ("q_hidden.weight", (hidden, hidden + message)),
+            ("q_hidden.bias", (hidden,)),
+            ("q_out.weight", (self.num_actions, hidden)),
+            ("q_out.bias", (self.num_actions,)),
+            ("beacon.weight", (self.beacon, hidden)),
+            ("beacon.bias", (self.beacon,)),
+            ("edge.weight", (self.edge_embedding, EDGE_FEATURES)),
+            ("edge.bias", (self.edge_embedding,)),
+            ("scorer_hidden.weight", (self.scorer, pair)),
+            ("scorer_hidden.bias", (self.scorer,)),
+            ("scorer_out.weight", (1, self.scorer)),
+            ("scorer_out.bias", (1,)),
+        )
+
+    @property
+    def size(self) -> int:
+        """Numbers in the flat vector."""
+        return sum(int(np.prod(shape)) for _, shape in self.layout)
+
+
+def views(spec: PolicySpec, flat: FloatArray) -> Mapping[str, FloatArray]:
+    """Name each parameter's view of the flat vector.
+
+    Raises:
+        ValueError: the vector has another length than the spec.
+    """
+    if flat.shape != (spec.size,):
+        raise ValueError(f"policy has {flat.shape} numbers, its spec asks for ({spec.size},)")
+    tensors: dict[str, FloatArray] = {}
+    start = 0
+    for name, shape in spec.layout:
+        stop = start + int(np.prod(shape))
+        tensors[name] = flat[start:stop].reshape(shape)
+        start = stop
+    return MappingProxyType(tensors)
+
+
+def checksum(flat: FloatArray) -> int:
+    """CRC-32 of the vector's little-endian bytes."""
+    return zlib.crc32(np.ascontiguousarray(flat, dtype="<f4").data)
+
+
+def initialise(spec: PolicySpec, rng: np.random.Generator) -> FloatArray:
+    """Draw an untrained policy: U(±1/sqrt(fan_in)), torch's default for Linear and GRU layers.
+
+    The scorer's last bias starts at 1, so that an untrained gate leaves most edges open and the
+    first messages can be learnt from.
+    """
+    flat = np.empty(spec.size, dtype=np.float32)
+    tensors = views(spec, flat)
+    for name, tensor in tensors.items():
+        layer = name.split(".")[0]
+        fan_in = spec.hidden if layer == "gru" else tensors[f"{layer}.weight"].shape[1]
+        bound = 1.0 / np.sqrt(fan_in)
+        tensor[...] = rng.uniform(-bound, bound, tensor.shape)
+    tensors["scorer_out.bias"][...] = 1.0
+    return flat
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyFile:
+    """What a policy file holds."""
+
+    spec: PolicySpec
+    flat: FloatArray
+    """[P] parameters in layout order."""
+    version: int
+    """Policy version it was published as; 0 for an untrained one."""
+    trained: Mapping[str, str]
+    """What a run must know to reproduce behaviour: env, comm, gate_timing, gate_mode, dead, …"""
+
+
+def save_policy(path: Path, policy: PolicyFile) -> None:
+    """Write the file whole or not at all (write, fsync, rename)."""
+    metadata = {
+        "format": FORMAT,
+        "spec": json.dumps(asdict(policy.spec)),
+        "version": str(policy.version),
+        "crc32": str(checksum(policy.flat)),
+        "trained": json.dumps(dict(policy.trained)),
+    }
+    tensors = {name: np.ascontiguousarray(t) for name, t in views(policy.spec, policy.flat).items()}
+    write_atomically(path, _save(tensors, metadata))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` so that a crash leaves either the old or the new content, never half of it."""
+    scratch = path.with_name(path.name + ".tmp")
+    with scratch.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load_policy(path: Path) -> PolicyFile:
+    """Read and check a policy file with numpy alone.
+
+    Raises:
+        PolicyFileError: unreadable, of another format, damaged, or not matching its own spec.
+    """
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise PolicyFileError(
+            f"policy file {path} has format {metadata.get('format')!r}, expected {FORMAT!r}"
+        )
+    try:
+        spec = dacite.from_dict(
+            PolicySpec, json.loads(metadata["spec"]), dacite.Config(strict=True)
+        )
+        version = int(metadata["version"])
+        crc32 = int(metadata["crc32"])
+        trained: dict[str, str] = json.loads(metadata["trained"])
+    except (KeyError, ValueError, TypeError, dacite.DaciteError) as error:
+        raise PolicyFileError(f"policy file {path} has damaged metadata: {error}") from error
+    flat = np.empty(spec.size, dtype=np.float32)
+    for name, view in views(spec, flat).items():
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != view.shape or tensor.dtype != np.float32:
+            found = "missing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+            raise PolicyFileError(
+                f"policy file {path}: {name} is {found}, its spec asks for float32 {view.shape}"
+            )
+        view[...] = tensor
+    if checksum(flat) != crc32:
+        raise PolicyFileError(f"policy file {path} is damaged: checksum does not match")
+    if not np.isfinite(flat).all():
+        raise PolicyFileError(f"policy file {path} holds values that are not finite")
+    return PolicyFile(spec=spec, flat=flat, version=version, trained=MappingProxyType(trained))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    try:
+        # safetensors ships no types for its numpy side.
+        with cast("Any", safe_open)(path, framework="numpy") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            names: list[str] = list(file.keys())
+            return metadata, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise PolicyFileError(f"policy file {path} cannot be read: {error}") from error
+
+
+def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:
+    """Check that a file's policy fits a run.
+
+    Raises:
+        PolicyFileError: names every dimension that differs.
+    """
+    differences = [
+        f"{field.name} is {getattr(found, field.name)}, this run has {getattr(wanted, field.name)}"
+        for field in fields(PolicySpec)
+        if getattr(found, field.name) != getattr(wanted, field.name)
+    ]
+    if differences:
+        raise PolicyFileError(f"policy file {path} does not fit: {'; '.join(differences)}")

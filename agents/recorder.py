@@ -1,0 +1,80 @@
+"""What an agent remembers of its episodes until it ships them.
+
+observation, action, gates, q of each step -> EpisodeRecorder -> Trajectory at the end
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.policy import FloatArray
+from runtime import wire
+
+
+class EpisodeRecorder:
+    """One copy's episode in progress.
+
+    Only an agent that was there from step 0 records: half an episode cannot be unrolled.
+    """
+
+    def __init__(self, agent: int, *, record_q: bool) -> None:
+        self._agent = agent
+        self._record_q = record_q
+        self._episode: int | None = None
+        self._observations: list[NDArray[Any]] = []
+        self._actions: list[int] = []
+        self._gates: list[int] = []
+        self._q_values: list[FloatArray] = []
+        self._versions: list[int] = []
+
+    def begin(self, episode: int) -> None:
+        self._episode = episode
+
+    def is_recording(self, episode: int) -> bool:
+        return self._episode == episode
+
+    def record(
+        self,
+        observation_D: NDArray[Any],
+        action: int,
+        gates: int,
+        q_A: FloatArray,
+        policy_version: int,
+    ) -> None:
+        self._observations.append(observation_D)
+        self._actions.append(action)
+        self._gates.append(gates)
+        self._versions.append(policy_version)
+        if self._record_q:
+            self._q_values.append(q_A)
+
+    def finish(self) -> wire.Trajectory | None:
+        """Close the episode; None if there is nothing to ship."""
+        episode, self._episode = self._episode, None
+        trajectory = None
+        if episode is not None and self._actions:
+            q_LA = (
+                np.array(self._q_values, dtype=np.float32)
+                if self._q_values
+                else np.empty((0, 0), dtype=np.float32)
+            )
+            trajectory = wire.Trajectory(
+                agent=self._agent,
+                episode=episode,
+                first_version=self._versions[0],
+                last_version=self._versions[-1],
+                observations=np.array(self._observations),
+                actions=np.array(self._actions, dtype=np.uint8),
+                gates=np.array(self._gates, dtype=np.uint16),
+                q_values=q_LA,
+            )
+        for column in (
+            self._observations,
+            self._actions,
+            self._gates,
+            self._q_values,
+            self._versions,
+        ):
+            column.clear()
+        return trajectory

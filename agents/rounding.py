@@ -1,0 +1,34 @@
+"""What messages and beacons lose on the wire, and the arrays that cross it.
+
+A message is float16 or float32; a beacon, whose entries lie in [-1, 1], is int8 in steps of 1/127
+or float32. Sender, receiver and the learner's unroll all use the rounded values, so that what is
+trained is what runs.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.policy import FloatArray
+from configs.schema import BeaconDtype, MessageDtype
+
+BEACON_STEPS = np.float32(127.0)
+
+
+def message_to_wire(message: FloatArray, dtype: MessageDtype) -> NDArray[Any]:
+    return message.astype(dtype)
+
+
+def message_from_wire(rows: NDArray[Any]) -> FloatArray:
+    return rows.astype(np.float32)
+
+
+def beacon_to_wire(beacon: FloatArray, dtype: BeaconDtype) -> NDArray[Any]:
+    return np.rint(beacon * BEACON_STEPS).astype(np.int8) if dtype == "int8" else beacon
+
+
+def beacon_from_wire(rows: NDArray[Any]) -> FloatArray:
+    if rows.dtype == np.int8:
+        return rows.astype(np.float32) / BEACON_STEPS
+    return rows.astype(np.float32)
