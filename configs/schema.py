@@ -165,7 +165,7 @@ class LearnerConfig:
     """Where the learner trains; auto takes CUDA if there is one."""
 
     threads: int = 0
-    """Torch threads of the learner; 0 leaves the choice to torch."""
+    """Torch threads of the learner; 0 takes half of the cores, the agents need the others."""
 
     gamma: float = 0.99
     """Discount factor."""
@@ -233,7 +233,7 @@ class LearnerConfig:
     publish: Literal["dense", "delta"] = "dense"
     """What a parameter version carries: every weight, or the changed entries against a base."""
 
-    publish_period: int = 1
+    publish_period: int = 4
     """Gradient steps between published versions."""
 
     checkpoint_period_s: float = 30.0

@@ -427,7 +427,7 @@ class AddressBook(Packet):
     endpoints: Annotated[tuple[str, ...], Texts(_AGENTS)]
 
 
-@_packet(22, KIB)
+@_packet(22, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Ready(Packet):
     role: Label
@@ -435,7 +435,7 @@ class Ready(Packet):
     incarnation: U32
 
 
-@_packet(23, KIB)
+@_packet(23, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Stop(Packet):
     """Leave in good order: flush, write what must be written, exit 0."""
@@ -493,7 +493,7 @@ class EpisodeResult(Packet):
     won: U8
 
 
-@_packet(28, KIB)
+@_packet(28, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Instruction(Packet):
     """Launch to a process: do this now (names in runtime/launch.py), with one number."""
@@ -517,6 +517,27 @@ def _codecs(cls: type[Packet]) -> tuple[tuple[str, Codec], ...]:
     return tuple(codecs)
 
 
+_SMALL_FRAME = 64 * KIB
+_LISTS_PER_FRAME = 64
+
+
+def _list_budget() -> Callable[[list[Any]], list[Any]]:
+    """Refuse lists within lists: 8 MB of empty ones would become 600 MB of objects.
+
+    Small frames cannot do harm and do not pay for the counting; no packet has more than 20 lists.
+    """
+    lists = 0
+
+    def count(items: list[Any]) -> list[Any]:
+        nonlocal lists
+        lists += 1
+        if lists > _LISTS_PER_FRAME:
+            raise ValueError(f"more than {_LISTS_PER_FRAME} lists")
+        return items
+
+    return count
+
+
 def encode(packet: Packet) -> bytes:
     """Turn a packet into one frame."""
     cls = type(packet)
@@ -530,8 +551,7 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
 
     Raises:
         WireFormatError: reason `oversize`, `decode`, `version`, `kind`, `shape`, `dtype`, `range`
-        or
-            `nonfinite`.
+            or `nonfinite`.
     """
     limit = max(cls.LARGEST for cls in accepted) if accepted else 256 * MIB
     if len(frame) > limit:
@@ -544,6 +564,7 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
             max_ext_len=0,
             max_str_len=KIB,
             max_bin_len=len(frame),
+            list_hook=_list_budget() if len(frame) > _SMALL_FRAME else None,
         )
     except Exception as error:  # msgpack raises five unrelated types, UnicodeDecodeError among them
         raise WireFormatError("decode", f"{type(error).__name__}") from error

@@ -1,0 +1,326 @@
+"""One RunConfig from four sources, and every mistake in them as one clear line.
+
+    schema defaults < configs/<env>.yaml < --config FILE < command line  ->  RunConfig
+
+With `--resume DIR` the base is DIR/config.yaml, the resolved configuration of that run, instead of
+the preset; the command line still has the last word.
+"""
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import dacite
+import tyro
+import yaml
+
+from configs.schema import EnvName, RunConfig
+
+RESOLVED = "config.yaml"
+"""Name of the resolved configuration within a run's folder."""
+
+_PRESETS = Path(__file__).parent
+_ENVS: tuple[str, ...] = get_args(EnvName)
+_OptionsT = TypeVar("_OptionsT")
+
+
+class ConfigError(ValueError):
+    """A preset, a file or the command line does not fit the schema."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Options:
+    """Train agents that are processes of their own, and watch them talk.
+
+    Values come from the schema, then the preset of the environment, then --config FILE, then these
+    options; the defaults shown are those that apply to this command line.
+    """
+
+    config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """YAML file with the keys of configs/schema.py, merged over the environment's preset."""
+
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+
+def load_run_config(argv: Sequence[str], *, prog: str = "python -m runtime.launch") -> RunConfig:
+    """Resolve the configuration of a run; `--help` prints the options and exits with 0.
+
+    Raises:
+        ConfigError: one line that names the file or flag, the value, and the way out.
+    """
+    file, resume = _value_of(argv, "--config"), _value_of(argv, "--resume")
+    if file is not None and resume is not None:
+        raise ConfigError(
+            f"--config {file} cannot be combined with --resume {resume}: a resumed run continues "
+            f"with its own {RESOLVED}; override single values on the command line"
+        )
+    base = (
+        _resumed(Path(resume))
+        if resume is not None
+        else _preset_and_file(_value_of(argv, "--env"), None if file is None else Path(file))
+    )
+    options = parse_command_line(_Options, argv, default=_Options(run=base), prog=prog)
+    if resume is not None and options.run.env.name != base.env.name:
+        raise ConfigError(
+            f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
+        )
+    return options.run
+
+
+def preset_for(env_name: str) -> RunConfig:
+    """Schema defaults and the environment's preset, the base of commands with their own options.
+
+    Raises:
+        ConfigError: no such environment.
+    """
+    if env_name not in _ENVS:
+        raise ConfigError(f"unknown environment {env_name!r}, choose from {', '.join(_ENVS)}")
+    path = _PRESETS / f"{env_name}.yaml"
+    return _build(_preset(env_name), str(path))
+
+
+def dump_run_config(config: RunConfig) -> str:
+    """Every value as YAML; `parse_run_config` is the inverse."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def parse_run_config(text: str, origin: str = RESOLVED) -> RunConfig:
+    """Read what `dump_run_config` has written; `origin` names the source in errors.
+
+    Raises:
+        ConfigError: not YAML, a misspelt key, a wrong type or a value out of range.
+    """
+    return _build(_mapping(text, origin), origin)
+
+
+def parse_command_line(
+    options: type[_OptionsT], argv: Sequence[str], *, default: _OptionsT, prog: str
+) -> _OptionsT:
+    """Parse flags into a dataclass by tyro; what tyro refuses becomes a ConfigError of one line.
+
+    `--help` exits with 0 as usual.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=argv, default=default, prog=prog)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_one_line(complaint.getvalue())) from None
+    except ValueError as error:  # from __post_init__ of a root that is nested in `options`
+        raise ConfigError(str(error)) from error
+
+
+def exit_with_error(error: Exception) -> NoReturn:
+    """Report what prevents the start as one line on stderr, and leave with exit code 2."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def _value_of(argv: Sequence[str], flag: str) -> str | None:
+    """The flag's last value, ahead of the real parsing; a missing one is for tyro to report."""
+    value = None
+    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
+        if word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+        elif word == flag and not following.startswith("--"):
+            value = following
+    return value or None
+
+
+def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
+    own = {} if file is None else _mapping(_read(file), str(file))
+    if own.get("resume"):
+        raise ConfigError(f"{file}: resume belongs on the command line: --resume {own['resume']}")
+    env = own.get("env")
+    env_in_file = cast("dict[str, Any]", env).get("name") if isinstance(env, dict) else None
+    env_name = next((name for name in (env_flag, env_in_file) if name in _ENVS), "battle")
+    if file is None:
+        return preset_for(env_name)
+    return _build(_merged(_preset(env_name), own), str(file))
+
+
+def _resumed(folder: Path) -> RunConfig:
+    path = folder / RESOLVED
+    return parse_run_config(_read(path), str(path))
+
+
+def _preset(env_name: str) -> dict[str, Any]:
+    path = _PRESETS / f"{env_name}.yaml"
+    return _merged({"env": {"name": env_name}}, _mapping(_read(path), str(path)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: it is not UTF-8 text") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.MarkedYAMLError(
+                problem=f"key {', '.join(sorted(twice))} is given twice",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _mapping(text: str, origin: str) -> dict[str, Any]:
+    try:
+        raw: Any = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise ConfigError(f"{origin}: not valid YAML: {error.problem}{where}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {error}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{origin}: expected keys and values, got {type(raw).__name__}")
+    return cast("dict[str, Any]", raw)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both trees as one; where both have a value, the upper one counts."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merged(*cast("tuple[Any, Any]", (old, value))) if both else value
+    return merged
+
+
+# --- building and explaining ----------------------------------------------------------------------
+
+
+def _build(raw: dict[str, Any], origin: str) -> RunConfig:
+    for unknown, known in _unknown_keys(RunConfig, raw):
+        raise ConfigError(f"{origin}: unknown key {unknown}{_nearest(unknown, known)}")
+    hooks = {int: _integer, float: _number}
+    try:
+        return dacite.from_dict(RunConfig, raw, dacite.Config(strict=True, type_hooks=hooks))
+    except dacite.WrongTypeError as error:
+        raise ConfigError(f"{origin}: {_wrong_type(error)}") from error
+    except (dacite.DaciteError, ValueError) as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def _integer(value: object) -> object:
+    if isinstance(value, bool):  # to Python a bool is an int, to whoever wrote the file it is not
+        raise dacite.WrongTypeError(int, value)
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(float, value)
+    return float(value) if isinstance(value, int) else value
+
+
+def _unknown_keys(
+    schema: type, raw: Mapping[Any, Any], path: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """Paths that the schema does not have, each with the paths that stand beside it."""
+    hints = get_type_hints(schema)
+    for key, value in raw.items():
+        if key not in hints:
+            yield f"{path}{key}", [f"{path}{name}" for name in hints]
+        elif is_dataclass(hints[key]) and isinstance(value, dict):
+            yield from _unknown_keys(hints[key], cast("dict[Any, Any]", value), f"{path}{key}.")
+
+
+def _nearest(unknown: str, siblings: list[str]) -> str:
+    close = difflib.get_close_matches(unknown.replace("-", "_"), siblings, n=1)
+    if not close:
+        name = unknown.rpartition(".")[2]
+        close = [path for path in _leaves(RunConfig) if path.rpartition(".")[2] == name]
+    return f", did you mean {close[0]}?" if close else f" (known: {', '.join(siblings)})"
+
+
+def _leaves(schema: type, path: str = "") -> Iterator[str]:
+    hints = get_type_hints(schema)
+    for entry in fields(schema):
+        if is_dataclass(hints[entry.name]):
+            yield from _leaves(hints[entry.name], f"{path}{entry.name}.")
+        else:
+            yield f"{path}{entry.name}"
+
+
+def _wrong_type(error: dacite.WrongTypeError) -> str:
+    path, wanted, value = error.field_path, cast("Any", error).field_type, error.value
+    got = f"got {value!r}"
+    if is_dataclass(wanted):
+        hint = f" (for the number of agents write num_agents: {value})" if path == "agents" else ""
+        return f"{path} must be a group of keys, {got}{hint}"
+    if get_origin(wanted) is Literal:
+        return f"{path} must be one of {', '.join(map(str, get_args(wanted)))}, {got}"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+    return f"{path} must be {names[wanted]}, {got}{_yaml_hint(wanted, value)}"
+
+
+def _yaml_hint(wanted: type, value: object) -> str:
+    """YAML 1.1 takes 3e-4 for text: it wants a dot in the mantissa and a sign in the exponent."""
+    exponent = re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", str(value))
+    if exponent is None or wanted not in (int, float):
+        return ""
+    if wanted is int:
+        number = float(str(value))
+        return f" (write {int(number)})" if number.is_integer() else ""
+    mantissa, fraction, sign, digits = exponent.groups()
+    return f" (YAML reads this as text: write {mantissa}{fraction or '.0'}e{sign or '+'}{digits})"
+
+
+def _one_line(box: str) -> str:
+    """The message within the box that tyro draws around an error."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ ") for line in plain.splitlines() if line.startswith("│")]
+    if not lines:
+        return " ".join(plain.split())
+    rules = [number for number, line in enumerate(lines) if line.startswith("───")]
+    message = " ".join(lines[: rules[0] if rules else None])
+    for pattern, text in (
+        (r"^Error parsing (--\S+): ", r"\1: "),
+        (r"^Error parsing \S+: ", ""),
+        (r"invalid literal for int\(\) with base 10:", "expected an integer, got"),
+        (r"could not convert string to float:", "expected a number, got"),
+        (r"^Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),
+        (
+            r"^invalid choice (.*) for argument '(\S+)'\. Expected (.*)\.",
+            r"\2: expected \3, got \1",
+        ),
+    ):
+        message = re.sub(pattern, text, message)
+    if message.startswith("Unrecognized options: "):
+        words = message.partition(": ")[2].split(", ")
+        unknown = [word for word in words if word.startswith("-")] or words
+        nearest = next((f", did you mean {ln.split()[0]}?" for ln in lines if ln[:2] == "--"), "")
+        return f"unknown option {', '.join(unknown)}{nearest}"
+    return message

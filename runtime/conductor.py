@@ -1,0 +1,191 @@
+"""The course of a run, without its processes: who starts when, and what follows what.
+
+hello, ready, status, deaths, time  ->  Conductor  ->  StartNode, RestartLearner, Tell, End
+
+STARTING    world and learner say where they listen, then the node starts the agents
+RUNNING     the world plays training episodes (an evaluation run skips to EVALUATING)
+FINISHING   all steps are done: the learner does the updates it owes and publishes the last
+version SETTLING    until every agent has that version
+EVALUATING  the last evaluation, with the version that the policy file holds
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Literal
+
+from runtime import wire
+from runtime.world import Phase as WorldPhase
+
+SETTLE_S = 10.0
+"""Seconds that agents have to receive the last version."""
+
+_WORLD_PHASES = list(WorldPhase)
+
+Role = Literal["world", "learner", "node"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartNode:
+    world_endpoint: str
+    learner_endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartLearner:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    role: Role
+    packet: wire.Instruction | wire.AgentState | wire.Status
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The run is over; `exit_code` 0 if it did what it was asked to."""
+
+    reason: str
+    exit_code: int
+
+
+Command = StartNode | RestartLearner | Tell | End
+
+
+class Stage(Enum):
+    STARTING = auto()
+    RUNNING = auto()
+    FINISHING = auto()
+    SETTLING = auto()
+    EVALUATING = auto()
+    ENDED = auto()
+
+
+class Conductor:
+    """Decides what the launcher does next."""
+
+    def __init__(
+        self,
+        *,
+        trains: bool,
+        has_learner: bool,
+        evaluation_episodes: int,
+        max_learner_restarts: int,
+        start_deadline_s: float,
+    ) -> None:
+        """Conduct a training run, or (trains=False) nothing but an evaluation.
+
+        Args:
+            has_learner: whether a learner process is part of the run.
+            evaluation_episodes: episodes of the last evaluation, 0 for none.
+            start_deadline_s: clock reading by which everything must be ready.
+        """
+        self.stage = Stage.STARTING
+        self.learner_restarts = 0
+        self._trains = trains
+        self._evaluation_episodes = evaluation_episodes
+        self._max_learner_restarts = max_learner_restarts
+        self._start_deadline_s = start_deadline_s
+        self._endpoints: dict[str, str] = {}
+        self._awaited: set[str] = {"world", "learner"} if has_learner else {"world"}
+        self._node_started = False
+        self._last_version = 0
+        self._settled_by_s = float("inf")
+
+    def hello(self, role: str, endpoint: str) -> list[Command]:
+        """A process says where it listens; the learner says so again after a restart."""
+        if role not in ("world", "learner"):
+            return []
+        self._endpoints[role] = endpoint
+        self._awaited.discard(role)
+        if self._node_started and role == "learner":
+            commands: list[Command] = [Tell("node", wire.Instruction("resubscribe", 0))]
+            if self.stage is Stage.FINISHING:
+                commands.append(Tell("learner", wire.Instruction("finish", 0)))
+            return commands
+        if self._awaited or self._node_started:
+            return []
+        self._node_started = True
+        return [StartNode(self._endpoints["world"], self._endpoints.get("learner", ""))]
+
+    def node_ready(self) -> list[Command]:
+        """All agents have opened their edges."""
+        if self.stage is not Stage.STARTING:
+            return []
+        start = Tell("world", wire.Instruction("start", 0))
+        if self._trains:
+            self.stage = Stage.RUNNING
+            return [start]
+        return [start, *self._evaluate()]
+
+    def agent_state(self, state: wire.AgentState) -> list[Command]:
+        return [Tell("world", state)]
+
+    def status(self, status: wire.Status, now_s: float) -> list[Command]:
+        """A process reports; some reports move the run on."""
+        values = status.values
+        match status.role:
+            case "world":
+                phase = _WORLD_PHASES[int(values.get("phase", 0)) % len(_WORLD_PHASES)]
+                if self.stage is Stage.RUNNING and phase is WorldPhase.TRAINED:
+                    self.stage = Stage.FINISHING
+                    return [Tell("learner", wire.Instruction("finish", 0))]
+                if self.stage is Stage.EVALUATING and phase is WorldPhase.DONE:
+                    return self._end("finished", 0)
+            case "learner":
+                if self.stage is Stage.RUNNING:
+                    return [Tell("world", status)]  # it must not run away from the learner
+            case "learner_finished":
+                if self.stage is Stage.FINISHING:
+                    self.stage = Stage.SETTLING
+                    self._last_version = int(values.get("version", 0))
+                    self._settled_by_s = now_s + SETTLE_S
+            case "node":
+                reached = values.get("policy_version_min", 0) >= self._last_version
+                if self.stage is Stage.SETTLING and reached:
+                    return self._evaluate()
+            case _:
+                pass
+        return []
+
+    def failed(self, reason: str) -> list[Command]:
+        """A process says that it cannot go on."""
+        return self._end(reason, 1)
+
+    def died(self, role: Role, exit_code: int | None) -> list[Command]:
+        """A process has ended without having been told to."""
+        if self.stage is Stage.ENDED:
+            return []
+        how = f"signal {-exit_code}" if (exit_code or 0) < 0 else f"exit code {exit_code}"
+        reason = f"the {role} process died ({how}), see logs/{role}-0.log"
+        if role != "learner" or not self._node_started:
+            return self._end(reason, 1)
+        if self.learner_restarts >= self._max_learner_restarts:
+            return self._end(f"{reason}, after {self.learner_restarts} restarts", 1)
+        self.learner_restarts += 1
+        # What a dead learner owes must not keep the world waiting.
+        return [RestartLearner(), Tell("world", wire.Instruction("learner_gone", 0))]
+
+    def interrupted(self) -> list[Command]:
+        return self._end("interrupted", 130)
+
+    def due(self, now_s: float) -> list[Command]:
+        """What time has brought."""
+        if self.stage is Stage.STARTING and now_s >= self._start_deadline_s:
+            missing = sorted(self._awaited) or ["node"]
+            return self._end(f"not ready in time: {', '.join(missing)}", 1)
+        if self.stage is Stage.SETTLING and now_s >= self._settled_by_s:
+            return self._evaluate()
+        return []
+
+    def _evaluate(self) -> list[Command]:
+        if self._evaluation_episodes == 0:
+            return self._end("finished", 0)
+        self.stage = Stage.EVALUATING
+        return [Tell("world", wire.Instruction("evaluate", self._evaluation_episodes))]
+
+    def _end(self, reason: str, exit_code: int) -> list[Command]:
+        if self.stage is Stage.ENDED:  # the first cause counts
+            return []
+        self.stage = Stage.ENDED
+        return [End(reason, exit_code)]

@@ -1,0 +1,297 @@
+"""Play a trained policy with real processes, or simulate them in one.
+
+    python -m runtime.evaluate --policy FILE --env battle --agents 100 --episodes 20
+
+Greedy actions, deterministic gates, no learner. `--simulate` plays the same episodes in one process
+through the torch unroll that the learner trains with.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from agents.policy import (
+    PolicyFile,
+    PolicyFileError,
+    PolicySpec,
+    initialise,
+    load_policy,
+    require_spec,
+)
+from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
+from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
+from envs import registry
+from runtime import preflight
+from runtime.errors import SetupError
+from runtime.exporter import require_free_port
+from runtime.logs import setup_logging
+from runtime.run import Outcome, Plan, Run
+from runtime.view import RunSnapshot, View, make_view
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateOptions:
+    """Play a policy without a learner and print win rate, return, out-degree and bytes."""
+
+    policy: str
+    """Policy file, or the word untrained for a fresh one (a baseline)."""
+
+    env: EnvName = "battle"
+    """Environment."""
+
+    agents: int = 100
+    """Number of agents N; a policy runs at any."""
+
+    episodes: int = 20
+    """Episodes to play."""
+
+    env_copies: int = 0
+    """Environment copies that are played at once; 0 takes as many as episodes, at most 16."""
+
+    opponent: str = ""
+    """Battle's other team: random, scripted or a file; empty takes the preset's."""
+
+    seed: int = 1_000_000
+    """Root seed of the episodes; far from training's by default."""
+
+    gate_timing: Annotated[GateTiming | None, tyro.conf.arg(name="gate.timing")] = None
+    """Timing of the gate; unset takes what the policy was trained with."""
+
+    gate_mode: Annotated[GateMode | None, tyro.conf.arg(name="gate.mode")] = None
+    """Mode of the gate; unset takes what the policy was trained with."""
+
+    transport: Transport = "ipc"
+    """ipc or tcp over loopback."""
+
+    metrics_port: int = 0
+    """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
+
+    simulate: bool = False
+    """One process and the torch unroll instead of real processes."""
+
+    json: bool = False
+    """Print nothing but one JSON object."""
+
+    record: str = ""
+    """Folder for an .npz file of each episode: observations, actions, gates, q-values (real
+    processes only)."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes must be at least 1, got {self.episodes}")
+        if self.env_copies < 0:
+            raise ValueError(f"env-copies must not be negative, got {self.env_copies}")
+        if self.simulate and self.record:
+            raise ValueError("record needs real processes: leave out simulate")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        options = parse_command_line(
+            EvaluateOptions, argv, default=None, prog="python -m runtime.evaluate"
+        )
+        config, policy = resolve(options)
+    except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
+        exit_with_error(error)
+    if options.simulate:
+        figures = _simulate(options, config, policy)
+        code = 0
+    else:
+        outcome = _play(options, config, policy)
+        code = outcome.exit_code
+        figures = _figures(outcome.summary)
+        if code:
+            print(f"error: {outcome.reason}", file=sys.stderr)
+    _print(figures, as_json=options.json)
+    return code
+
+
+def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
+    """Configuration and policy of an evaluation; everything is checked before anything starts.
+
+    Raises:
+        ConfigError, PolicyFileError, SetupError, ValueError: one clear line.
+    """
+    preset = preset_for(options.env)
+    env = dataclasses.replace(
+        preset.env,
+        opponent=options.opponent or preset.env.opponent,
+        copies=options.env_copies or min(options.episodes, 16),
+    )
+    spec = registry.spec_of(env, options.agents)
+    if options.policy == UNTRAINED:
+        shape = PolicySpec.of(preset.network, spec.observation_dim, spec.num_actions)
+        flat = initialise(shape, np.random.default_rng(options.seed))
+        policy = PolicyFile(shape, flat, 0, {})
+    else:
+        path = Path(options.policy)
+        policy = load_policy(path)
+        wanted = dataclasses.replace(
+            policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
+        )
+        require_spec(path, policy.spec, wanted)
+    trained: dict[str, Any] = {
+        "timing": options.gate_timing or policy.trained.get("gate_timing", preset.gate.timing),
+        "mode": options.gate_mode or policy.trained.get("gate_mode", preset.gate.mode),
+    }
+    config = dataclasses.replace(
+        preset,
+        num_agents=options.agents,
+        seed=options.seed,
+        comm=policy.trained.get("comm", preset.comm),  # type: ignore[arg-type]  # as it was saved
+        env=env,
+        gate=dataclasses.replace(preset.gate, **trained),
+        agents=dataclasses.replace(
+            preset.agents,
+            dead=policy.trained.get("dead", preset.agents.dead),  # type: ignore[arg-type]
+            record_q=bool(options.record),
+        ),
+        network=_network_of(preset, policy.spec),
+        runtime=dataclasses.replace(
+            preset.runtime, transport=options.transport, metrics_port=options.metrics_port
+        ),
+    )
+    registry.check(config.env, config.num_agents)
+    if not options.simulate:
+        preflight.require_open_files(config.num_agents)
+        if config.runtime.metrics_port:
+            require_free_port(config.runtime.metrics_port)
+    return config, policy
+
+
+def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
+    names = [field.name for field in dataclasses.fields(preset.network)]
+    return dataclasses.replace(preset.network, **{name: getattr(spec, name) for name in names})
+
+
+def _play(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -> Outcome:
+    """Real processes, in a folder that lasts as long as the evaluation."""
+    with tempfile.TemporaryDirectory(prefix="murmuration-evaluate-") as folder:
+        directory = Path(folder)
+        setup_logging("launcher", 0, directory / "logs")
+        outcome, run = play(
+            config, policy, options.episodes, directory, _view(options), record=bool(options.record)
+        )
+        if run.recorder is not None:
+            _save_episodes(Path(options.record), run)
+    return outcome
+
+
+def play(
+    config: RunConfig,
+    policy: PolicyFile,
+    episodes: int,
+    directory: Path,
+    view: View,
+    *,
+    record: bool = False,
+) -> tuple[Outcome, Run]:
+    """Evaluate with real processes; with `record` the run's recorder holds every episode."""
+    plan = Plan(
+        config=config,
+        env=registry.spec_of(config.env, config.num_agents),
+        spec=policy.spec,
+        parameters=policy.flat,
+        version=policy.version,
+        directory=directory,
+        trains=False,
+        evaluation_episodes=episodes,
+        record=record,
+    )
+    run = Run(plan, view, None)
+    return run.execute(), run
+
+
+def _simulate(
+    options: EvaluateOptions, config: RunConfig, policy: PolicyFile
+) -> dict[str, float | int | str | None]:
+    from learner.simulate import simulate  # torch is only needed here
+
+    begun_s = time.monotonic()
+    copies = registry.make_copies(config.env, config.num_agents, config.seed)
+    try:
+        results = simulate(config, policy, copies, options.episodes)
+    finally:
+        copies.close()
+    count = len(results)
+    return {
+        "env": config.env.name,
+        "agents": config.num_agents,
+        "evaluation_episodes": count,
+        "win_rate": sum(r.won for r in results) / count,
+        "return_mean": sum(r.episode_return for r in results) / count,
+        "out_degree_mean": sum(r.out_degree for r in results) / count,
+        "wall_s": round(time.monotonic() - begun_s, 3),
+        "exit_reason": "finished",
+    }
+
+
+def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
+    training = ("train_", "policy_lag", "learner_", "policy_versions", "trajectory_")
+    return {
+        name: value
+        for name, value in summary.items()
+        if not name.startswith(training) and name not in ("env_steps", "run_id")
+    }
+
+
+def _print(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+class _Silent:
+    """The view of `--json`."""
+
+    def start(self) -> None:
+        pass
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        pass
+
+    def finish(self, snapshot: RunSnapshot, files: Mapping[str, Path]) -> None:
+        pass
+
+
+def _view(options: EvaluateOptions) -> View:
+    return _Silent() if options.json else make_view(options.episodes, "episodes")
+
+
+def _save_episodes(folder: Path, run: Run) -> None:
+    assert run.recorder is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    for episode in run.recorder.episodes:
+        arrays: dict[str, Any] = {
+            "observations": episode.observations,
+            "actions": episode.actions,
+            "gates": episode.gates,
+            "q_values": episode.q_values,
+            "rewards": episode.rewards,
+            "states": episode.states,
+            "alive": episode.alive,
+        }
+        np.savez_compressed(folder / f"episode-{episode.number:06d}.npz", **arrays)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

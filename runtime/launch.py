@@ -1,0 +1,137 @@
+"""One command, a hundred agents: start a run on this machine and see it through.
+
+python -m runtime.launch --agents 100 --env battle
+
+configuration -> checks -> run folder -> world, learner, node (which starts the agents) -> summary
+"""
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from agents.policy import PolicyFile, PolicyFileError, PolicySpec, initialise, load_policy
+from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
+from configs.schema import RunConfig
+from envs import registry
+from envs.base import EnvSpec
+from learner import setup as learner_setup
+from learner.checkpoint_file import CheckpointError, read_progress
+from learner.episode import Dimensions
+from runtime import preflight
+from runtime.errors import SetupError
+from runtime.logs import setup_logging
+from runtime.processes import spawn
+from runtime.run import LearnerPlace, Plan, Progress, Run
+from runtime.run_log import RunLog, new_run_directory
+from runtime.view import make_view
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the checkpoint within a run's folder."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. 2 means that nothing was started."""
+    try:
+        config = load_run_config(sys.argv[1:] if argv is None else argv)
+        plan = make_plan(config)
+    except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
+        exit_with_error(error)
+    setup_logging("launcher", 0, plan.directory / "logs")
+    log = RunLog(plan.directory)
+    logger.info("run %s begins", plan.directory)
+    try:
+        outcome = Run(plan, make_view(config.steps), log).execute()
+    finally:
+        log.close()
+    if outcome.exit_code:
+        print(f"error: {outcome.reason}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Check everything that can be checked, then make the run's folder.
+
+    Raises:
+        SetupError, PolicyFileError, CheckpointError, ValueError: one clear line; nothing was made.
+    """
+    env = registry.spec_of(config.env, config.num_agents)
+    registry.check(config.env, config.num_agents)
+    spec = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
+    preflight.check(config, spec)
+    if importlib.util.find_spec("torch") is None:
+        raise SetupError('training needs torch: install it with pip install -e ".[train]"')
+    progress, version = Progress(), 1
+    if config.resume:
+        reached = read_progress(Path(config.resume) / CHECKPOINT)
+        progress = Progress(env_steps=reached.env_steps, episodes=reached.episodes)
+        version = reached.version
+        if config.steps <= reached.env_steps:
+            raise SetupError(
+                f"{config.resume} has already done {reached.env_steps} of {config.steps} steps: "
+                "give --steps a larger number to go on"
+            )
+        directory = Path(config.resume)
+    else:
+        directory = new_run_directory(
+            Path(config.runtime.runs_dir), config.env.name, datetime.now()
+        )
+    parameters = _initial_policy(config, spec).flat
+    (directory / RESOLVED).write_text(dump_run_config(config))
+
+    def start_learner(place: LearnerPlace) -> BaseProcess:
+        setup = learner_setup.LearnerSetup(
+            config=config,
+            dimensions=_dimensions(env),
+            initial=parameters,
+            initial_version=version,
+            incarnation=place.incarnation,
+            launcher_endpoint=place.launcher_endpoint,
+            bind_endpoint=place.bind_endpoint,
+            checkpoint=directory / CHECKPOINT,
+            resume=place.resume,
+            run_dir=directory,
+            logs=directory / "logs",
+        )
+        return spawn(learner_setup.main, setup, "murmuration learner")
+
+    return Plan(
+        config=config,
+        env=env,
+        spec=spec,
+        parameters=parameters,
+        version=version,
+        directory=directory,
+        trains=True,
+        evaluation_episodes=config.evaluation.episodes,
+        start_learner=start_learner,
+        progress=progress,
+    )
+
+
+def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
+    """Where training begins; preflight has made sure that a named file fits."""
+    if config.policy:
+        return load_policy(Path(config.policy))
+    flat = initialise(spec, np.random.default_rng(config.seed))
+    return PolicyFile(spec, flat, 0, {})
+
+
+def _dimensions(env: EnvSpec) -> Dimensions:
+    return Dimensions(
+        num_agents=env.num_agents,
+        observation_dim=env.observation_dim,
+        num_actions=env.num_actions,
+        state_dim=env.state_dim,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

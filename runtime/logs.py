@@ -1,0 +1,34 @@
+"""Where log lines go: a file per process, and WARNING and worse to the console.
+
+    logger.info -> runs/<id>/logs/<role>-<identity>.log
+    logger.warning -> the same, and stderr (agents: the file only, a hundred of them would shout)
+
+A file comes into being with its first line. Numbers are metrics, not log lines: runtime/run_log.py.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes to whatever sys.stderr is at the moment: the live view redirects it while it draws."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def setup_logging(role: str, identity: int, directory: Path) -> None:
+    """Send this process's log lines where they belong; once per process, at its very start."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(directory / f"{role}-{identity}.log", encoding="utf-8", delay=True)
+    file.setFormatter(logging.Formatter(_FORMAT))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(file)
+    if role != "agent":
+        console = _ConsoleHandler(logging.WARNING)
+        console.setFormatter(logging.Formatter(f"{role}-{identity}: %(levelname)s: %(message)s"))
+        root.addHandler(console)

@@ -1,0 +1,108 @@
+"""What can be known to fail before anything is started.
+
+    check(config, spec) -> nothing, or SetupError with the way out (exit code 2)
+
+Population, engine and opponent belong to the environments: `envs.registry.check`.
+"""
+
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+from agents import backbone
+from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
+from configs.schema import RunConfig
+from runtime.errors import SetupError
+from runtime.exporter import require_free_port
+
+_SOCKET_PATH_BYTES = 107
+_LONGEST_ENDPOINT_NAME = 16
+
+
+def check(config: RunConfig, spec: PolicySpec) -> None:
+    """Check machine and files for a run; raises the limit of open files where that is enough.
+
+    Args:
+        spec: what a policy must be like to be run here.
+
+    Raises:
+        SetupError: names the obstacle, the value, and what to do about it.
+    """
+    require_open_files(config.num_agents)
+    require_free_port(config.runtime.metrics_port)
+    require_writable(Path(config.runtime.runs_dir))
+    if config.policy:
+        require_policy(Path(config.policy), spec)
+
+
+def open_files_needed(num_agents: int) -> int:
+    """Descriptors that the hungriest process of a run opens.
+
+    The node has three for every agent (connection, exit pipe, life line), world and learner one; an
+    agent has up to four for each offset (two connections, and two sockets' own). N = 100 needs 400.
+    """
+    node = 3 * num_agents + 100
+    agent = 4 * len(backbone.offsets(num_agents)) + 40
+    return max(node, agent)
+
+
+def require_open_files(num_agents: int) -> None:
+    """Raise this process's limit, which all others inherit, if it is too low.
+
+    Raises:
+        SetupError: the hard limit is too low as well.
+    """
+    needed = open_files_needed(num_agents)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SetupError(
+            f"{num_agents} agents need {needed} open files in one process, the limit is {hard}: "
+            f"raise it with `ulimit -n {needed}` (as root, or in /etc/security/limits.conf)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def require_writable(folder: Path) -> None:
+    """Create the folder if need be and write something into it.
+
+    Raises:
+        SetupError: no room, no right, or not a folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"murmuration")
+    except OSError as error:
+        raise SetupError(
+            f"runs folder {folder} cannot be written ({error.strerror}): choose another with "
+            "--runtime.runs-dir"
+        ) from error
+
+
+def require_policy(path: Path, spec: PolicySpec) -> None:
+    """Read the policy file and compare its dimensions with the run's.
+
+    Raises:
+        SetupError: it cannot be read, is damaged, or does not fit.
+    """
+    try:
+        require_spec(path, load_policy(path).spec, spec)
+    except PolicyFileError as error:
+        raise SetupError(str(error)) from error
+
+
+def require_short_ipc_dir(folder: Path) -> None:
+    """Check that Unix sockets with names of up to 16 bytes fit into this folder.
+
+    Raises:
+        SetupError: the kernel would refuse the path (107 bytes at most).
+    """
+    size, most = len(os.fsencode(folder)), _SOCKET_PATH_BYTES - 1 - _LONGEST_ENDPOINT_NAME
+    if size > most:
+        raise SetupError(
+            f"folder {folder} is too long for Unix sockets ({size} bytes, at most {most}): "
+            "set TMPDIR to a shorter one, or use --transport tcp"
+        )

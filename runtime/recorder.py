@@ -1,0 +1,50 @@
+"""Keeps whole episodes of real processes, action values included.
+
+    agents, world  ->  Hub  ->  EpisodeJoiner  ->  episodes
+
+It stands where a learner would, so agents and world ship to it what they would ship there.
+"""
+
+import zmq
+
+from envs.base import EnvSpec
+from learner.episode import Dimensions, Episode, EpisodeJoiner
+from runtime import wire
+from runtime.traffic import Traffic
+from runtime.transport import TRAJECTORIES, Hub
+
+
+class Recorder:
+    """Binds the trajectory endpoint and joins what arrives."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, spec: EnvSpec
+    ) -> None:
+        self._hub = Hub(context, endpoint, Traffic(), TRAJECTORIES)
+        self._joiner = EpisodeJoiner(
+            Dimensions(
+                num_agents=spec.num_agents,
+                observation_dim=spec.observation_dim,
+                num_actions=spec.num_actions,
+                state_dim=spec.state_dim,
+            )
+        )
+        self.episodes: list[Episode] = []
+
+    @property
+    def endpoint(self) -> str:
+        return self._hub.endpoint
+
+    @property
+    def socket(self) -> zmq.Socket[bytes]:
+        return self._hub.socket
+
+    def drain(self) -> None:
+        for _, packet in self._hub.drain(wire.Trajectory, wire.EpisodeRecord):
+            assert isinstance(packet, (wire.Trajectory, wire.EpisodeRecord))
+            episode = self._joiner.add(packet)
+            if episode is not None:
+                self.episodes.append(episode)
+
+    def close(self) -> None:
+        self._hub.close()

@@ -1,0 +1,201 @@
+"""The figures of a run: from reports to what is shown, logged and summed up.
+
+Status, EpisodeResult  ->  Scoreboard  ->  RunSnapshot (view), metrics (JSONL, TensorBoard),
+summary
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from configs.schema import RunConfig
+from runtime import wire
+from runtime.traffic import REASONS
+from runtime.view import RunSnapshot
+
+RECENT_EPISODES = 100
+
+
+class _Results:
+    """Returns and wins of the most recent episodes of one kind."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._recent: deque[wire.EpisodeResult] = deque(maxlen=RECENT_EPISODES)
+
+    def add(self, result: wire.EpisodeResult) -> None:
+        self.count += 1
+        self._recent.append(result)
+
+    def return_mean(self) -> float | None:
+        if not self._recent:
+            return None
+        return sum(r.episode_return for r in self._recent) / len(self._recent)
+
+    def win_rate(self) -> float | None:
+        return sum(r.won for r in self._recent) / len(self._recent) if self._recent else None
+
+
+class Scoreboard:
+    """Latest word of every process, and recent episodes."""
+
+    def __init__(self, config: RunConfig, run_id: str, *, trains: bool) -> None:
+        self._config = config
+        self._run_id = run_id
+        self._trains = trains
+        self._world: Mapping[str, float] = {}
+        self._node: Mapping[str, float] = {}
+        self._learner: Mapping[str, float] = {}
+        self._training = _Results()
+        self._evaluation = _Results()
+        self._tick_when_last_rated = (0.0, 0.0)
+        self._steps_per_s: float | None = None
+        self._learner_device = ""
+        self.agents_up = 0
+
+    def take_status(self, status: wire.Status) -> None:
+        match status.role:
+            case "world":
+                self._world = status.values
+            case "node":
+                self._node = status.values
+            case "learner":
+                self._learner = status.values
+            case _:
+                pass
+
+    def take_result(self, result: wire.EpisodeResult) -> None:
+        (self._evaluation if result.evaluation else self._training).add(result)
+
+    def snapshot(self, phase: str, elapsed_s: float) -> RunSnapshot:
+        """What a view shows; call it about once a second, the rate is taken between calls."""
+        self._rate(elapsed_s)
+        learner = self._learner
+        return RunSnapshot(
+            elapsed_s=elapsed_s,
+            phase=phase,
+            env_steps=int(self._world.get("env_steps", 0)),
+            episodes=self._evaluation.count if not self._trains else self._training.count,
+            agents_up=self.agents_up,
+            num_agents=self._config.num_agents,
+            restarts=int(self._node.get("restarts", 0)),
+            steps_per_s=self._steps_per_s,
+            episode_return=self._best("return_mean"),
+            win_rate=self._best("win_rate"),
+            out_degree=self._ratio("edges_open", "agent_steps"),
+            bytes_per_agent_step=self._bytes_per_agent_step(),
+            policy_version=int(self._node.get("policy_version", 0)),
+            policy_lag=learner.get("policy_lag_mean"),
+            learner_updates=int(learner["updates"]) if "updates" in learner else None,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """One row of the run's log, names as `group/name_unit`."""
+        row: dict[str, float | None] = {
+            "env/steps": self._world.get("env_steps"),
+            "env/steps_per_s": self._steps_per_s,
+            "train/return_mean": self._training.return_mean(),
+            "train/win_rate": self._training.win_rate(),
+            "eval/return_mean": self._evaluation.return_mean(),
+            "eval/win_rate": self._evaluation.win_rate(),
+            "comm/out_degree_mean": self._ratio("edges_open", "agent_steps"),
+            "comm/edge_bytes_per_agent_step": self._bytes_per_agent_step(),
+            "comm/message_payload_bytes": self._node.get("sent_payload_message"),
+            "comm/beacon_payload_bytes": self._node.get("sent_payload_beacon"),
+            "comm/message_latency_p50_ms": self._node.get("message_latency_p50_ms"),
+            "comm/message_latency_p99_ms": self._node.get("message_latency_p99_ms"),
+            "comm/late_packets": self._node.get("late"),
+            "comm/dropped_packets": self._dropped() if self._node else None,
+            "agent/restarts": self._node.get("restarts"),
+            "agent/pss_mb_mean": self._node.get("agent_pss_mb_mean"),
+            **{f"learner/{name}": value for name, value in self._learner.items()},
+        }
+        return {name: value for name, value in row.items() if value is not None}
+
+    def summary(
+        self, exit_reason: str, wall_s: float, playing_s: float, device: str
+    ) -> dict[str, Any]:
+        """What summary.json holds. Byte counts are sums over all agents of the run.
+
+        `return_mean` and `win_rate` are of the last 100 evaluation episodes, or of training
+        episodes if there was no evaluation; `env_steps` counts training steps, `env_steps_per_s`
+        all steps.
+        """
+        config, node, learner = self._config, self._node, self._learner
+        count = {name: int(value) for name, value in node.items()}
+        edge_zmtp = sum(
+            count.get(name, 0)
+            for name in ("sent_zmtp_message", "sent_zmtp_beacon", "edge_handshake_zmtp")
+        )
+        played = self._world.get("tick", 0.0) * config.env.copies
+        return {
+            "run_id": self._run_id,
+            "env": config.env.name,
+            "opponent": config.env.opponent if config.env.name == "battle" else "",
+            "agents": config.num_agents,
+            "env_copies": config.env.copies,
+            "algorithm": config.learner.algorithm,
+            "comm": config.comm,
+            "gate_timing": config.gate.timing,
+            "gate_mode": config.gate.mode,
+            "transport": config.runtime.transport,
+            "seed": config.seed,
+            "env_steps": int(self._world.get("env_steps", 0)),
+            "wall_s": round(wall_s, 3),
+            "env_steps_per_s": round(played / playing_s, 2) if playing_s > 0 else 0.0,
+            "episodes": self._training.count + self._evaluation.count,
+            "evaluation_episodes": self._evaluation.count,
+            "return_mean": self._best("return_mean"),
+            "win_rate": self._best("win_rate"),
+            "train_return_mean": self._training.return_mean(),
+            "train_win_rate": self._training.win_rate(),
+            "out_degree_mean": self._ratio("edges_open", "agent_steps"),
+            "message_payload_bytes": count.get("sent_payload_message", 0),
+            "beacon_payload_bytes": count.get("sent_payload_beacon", 0),
+            "edge_zmtp_bytes": edge_zmtp,
+            "edge_tcp_bytes": count.get("edge_tcp_sent", 0),
+            "edge_bytes_per_agent_step": self._bytes_per_agent_step(),
+            "edge_latency_p50_us": node.get("message_latency_p50_ms", 0.0) * 1e3,
+            "edge_latency_p99_us": node.get("message_latency_p99_ms", 0.0) * 1e3,
+            "observation_bytes": count.get("received_payload_observation", 0),
+            "action_bytes": count.get("sent_payload_action", 0),
+            "trajectory_bytes": count.get("sent_payload_trajectory", 0)
+            + int(self._world.get("sent_payload_trajectory", 0)),
+            "policy_bytes": count.get("received_payload_parameters", 0),
+            "policy_versions": int(learner.get("policy_versions", 0)),
+            "policy_lag_mean": learner.get("policy_lag_mean", 0.0),
+            "heartbeat_bytes": count.get("sent_payload_heartbeat", 0),
+            "control_bytes": count.get("sent_payload_control", 0),
+            "learner_updates": int(learner.get("updates", 0)),
+            "learner_device": device,
+            "agent_processes": config.num_agents,
+            "agent_restarts": count.get("restarts", 0),
+            "agent_pss_mb_mean": node.get("agent_pss_mb_mean"),
+            "messages_late": count.get("late", 0),
+            "messages_dropped": self._dropped(),
+            "exit_reason": exit_reason,
+        }
+
+    def _best(self, figure: str) -> float | None:
+        """Of evaluation episodes if there were any, else of training episodes."""
+        value = getattr(self._evaluation, figure)()
+        return value if value is not None else getattr(self._training, figure)()
+
+    def _ratio(self, of: str, to: str) -> float | None:
+        total = self._node.get(to, 0.0)
+        return self._node.get(of, 0.0) / total if total else None
+
+    def _bytes_per_agent_step(self) -> float | None:
+        steps = self._node.get("agent_steps", 0.0)
+        sent = self._node.get("sent_zmtp_message", 0.0) + self._node.get("sent_zmtp_beacon", 0.0)
+        return sent / steps if steps else None
+
+    def _dropped(self) -> int:
+        return int(sum(self._node.get(f"dropped_{reason}", 0.0) for reason in REASONS))
+
+    def _rate(self, elapsed_s: float) -> None:
+        played = self._world.get("tick", 0.0) * self._config.env.copies
+        last_s, last_played = self._tick_when_last_rated
+        if elapsed_s - last_s >= 1.0:
+            self._steps_per_s = (played - last_played) / (elapsed_s - last_s)
+            self._tick_when_last_rated = (elapsed_s, played)

@@ -1,0 +1,180 @@
+"""The watch over one host's agents, without its processes.
+
+    hello, ready, exited, time  ->  Supervisor  ->  Spawn, SendBook, Announce, AllReady, GiveUp
+
+An agent that dies is started again under the same identity as a new incarnation, later each time
+(back-off). A death before everybody was ready ends the run: something is wrong that a restart will
+not mend.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from agents import backbone
+
+_BACKOFF_FIRST_S = 0.2
+_BACKOFF_LONGEST_S = 10.0
+_FORGIVEN_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    agent: int
+    incarnation: int
+    endpoint: str
+    """Where it must listen: its former endpoint after a restart, empty for a free choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBook:
+    """Tell an agent where its out-neighbours listen, by offset."""
+
+    agent: int
+    endpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the launcher (and so the world) that an agent is ready or gone."""
+
+    agent: int
+    incarnation: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AllReady:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    reason: str
+
+
+Command = Spawn | SendBook | Announce | AllReady | GiveUp
+
+
+class _State(Enum):
+    STARTING = auto()
+    CONNECTING = auto()
+    READY = auto()
+    AWAITING_RESTART = auto()
+
+
+@dataclass(slots=True)
+class _Life:
+    incarnation: int = 0
+    state: _State = _State.STARTING
+    endpoint: str = ""
+    restarts: int = 0
+    recent: int = 0
+    """Deaths in a row, forgotten after a quiet minute; the back-off grows with it."""
+    last_death_s: float = float("-inf")
+    restart_at_s: float = float("inf")
+
+
+class Supervisor:
+    """States of all agents of one host."""
+
+    def __init__(
+        self, agents: Sequence[int], num_agents: int, *, max_restarts: int, start_deadline_s: float
+    ) -> None:
+        """Watch `agents`; `start_deadline_s` is the clock reading by which all must be ready."""
+        self._lives = {agent: _Life() for agent in agents}
+        self._num_agents = num_agents
+        self._max_restarts = max_restarts
+        self._start_deadline_s = start_deadline_s
+        self._started = False
+        self._stopping = False
+
+    @property
+    def restarts(self) -> int:
+        return sum(life.restarts for life in self._lives.values())
+
+    @property
+    def ready(self) -> list[int]:
+        return [agent for agent, life in self._lives.items() if life.state is _State.READY]
+
+    def restarts_of(self, agent: int) -> int:
+        return self._lives[agent].restarts
+
+    def start(self) -> list[Command]:
+        return [Spawn(agent, 0, "") for agent in self._lives]
+
+    def stop(self) -> None:
+        """From now on deaths are expected."""
+        self._stopping = True
+
+    def hello(self, agent: int, incarnation: int, endpoint: str) -> list[Command]:
+        """A process of ours says where it listens."""
+        life = self._lives.get(agent)
+        if life is None or life.incarnation != incarnation or life.state is not _State.STARTING:
+            return []
+        life.endpoint, life.state = endpoint, _State.CONNECTING
+        if self._started:
+            return [self._book(agent)]
+        if all(life.endpoint for life in self._lives.values()):
+            return [self._book(agent) for agent in self._lives]
+        return []
+
+    def agent_ready(self, agent: int, incarnation: int) -> list[Command]:
+        """Its edges are open."""
+        life = self._lives.get(agent)
+        if life is None or life.incarnation != incarnation or life.state is not _State.CONNECTING:
+            return []
+        life.state = _State.READY
+        commands: list[Command] = [Announce(agent, incarnation, up=True)]
+        if not self._started and len(self.ready) == len(self._lives):
+            self._started = True
+            commands.append(AllReady())
+        return commands
+
+    def exited(self, agent: int, exit_code: int | None, now_s: float) -> list[Command]:
+        """A process has ended; a negative exit code is the signal that ended it."""
+        life = self._lives[agent]
+        if self._stopping:
+            return []
+        cause = f"agent {agent} {_describe(exit_code)}"
+        if not self._started:
+            return [GiveUp(f"{cause} before the run began, see its log")]
+        was_up = life.state is _State.READY
+        if now_s - life.last_death_s > _FORGIVEN_AFTER_S:
+            life.recent = 0
+        backoff_s = min(_BACKOFF_FIRST_S * 2**life.recent, _BACKOFF_LONGEST_S)
+        life.recent += 1
+        life.last_death_s = now_s
+        if life.restarts >= self._max_restarts:
+            return [GiveUp(f"{cause} after {life.restarts} restarts (runtime.max_restarts)")]
+        life.state, life.restart_at_s = _State.AWAITING_RESTART, now_s + backoff_s
+        return [Announce(agent, life.incarnation, up=False)] if was_up else []
+
+    def due(self, now_s: float) -> list[Command]:
+        """What time has brought: restarts, or the end of the patience at start."""
+        if self._stopping:
+            return []
+        if not self._started and now_s >= self._start_deadline_s:
+            missing = [agent for agent in self._lives if agent not in set(self.ready)]
+            shown = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
+            return [GiveUp(f"{len(missing)} agents are not ready in time: {shown}")]
+        commands: list[Command] = []
+        for agent, life in self._lives.items():
+            if life.state is _State.AWAITING_RESTART and now_s >= life.restart_at_s:
+                life.incarnation += 1
+                life.restarts += 1
+                life.state, life.restart_at_s = _State.STARTING, float("inf")
+                commands.append(Spawn(agent, life.incarnation, life.endpoint))
+        return commands
+
+    def _book(self, agent: int) -> SendBook:
+        outs = backbone.out_neighbours(agent, self._num_agents)
+        return SendBook(agent, tuple(self._lives[peer].endpoint for peer in outs))
+
+
+def _describe(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "is gone"
+    if exit_code < 0:
+        return f"was ended by signal {-exit_code}"
+    return f"ended with exit code {exit_code}"

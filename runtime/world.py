@@ -1,0 +1,457 @@
+"""A world without its process: it keeps agents and environment copies in lock-step.
+
+    Action (Gates), AgentState, deadline  ->  World  ->  Observation (InMask), EpisodeRecord,
+    EpisodeResult
+
+The world is where it is known which edges were used: every action carries the mask of edges that
+its agent has just used, and the next observation hands each agent its in-mask. So an agent waits
+for exactly the messages that are under way, and nothing is sent over a closed edge. Who does not
+answer by the deadline plays a no-op and is not waited for again until it speaks.
+
+Every copy is, for the length of an episode, either a training copy (agents explore, the episode
+goes to the learner) or an evaluation copy (agents act greedily); evaluation episodes are counted in
+the order in which they began, so that short ones are not preferred.
+
+Dimension key: E = copies, N = agents, K = offsets, D = observation features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents import backbone
+from configs.schema import GateTiming
+from envs.base import Snapshot
+from envs.copies import Copies, CopyStep
+from runtime import wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldRules:
+    """How the world runs episodes."""
+
+    gate_timing: GateTiming
+    dead: Literal["silent", "relay"]
+    train_steps: int
+    """Environment steps of training copies until training ends; 0 only evaluates."""
+    evaluation_interval: int
+    """Training steps between evaluations; 0 evaluates only when told to."""
+    evaluation_episodes: int
+    epsilon: Callable[[int], float]
+    """Exploration rate by training steps."""
+    ships: Literal["training", "all", "none"]
+    """Episodes that go to the learner (or recorder)."""
+    updates_per_episode: float
+    max_backlog: int
+    """Updates the learner may owe before the world waits for it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToAgent:
+    agent: int
+    packet: wire.Observation | wire.InMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToLearner:
+    packet: wire.EpisodeRecord
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToLauncher:
+    packet: wire.EpisodeResult
+
+
+Command = ToAgent | ToLearner | ToLauncher
+
+
+class Phase(Enum):
+    TRAINING = auto()
+    TRAINED = auto()
+    """All training steps are done; nothing moves until an evaluation is asked for."""
+    EVALUATING = auto()
+    DONE = auto()
+
+
+class _Mode(Enum):
+    TRAIN = auto()
+    EVALUATE = auto()
+    IDLE = auto()
+    """The copy only keeps the others company: its episode counts for nothing."""
+
+
+class _Exchange(Enum):
+    """What the world is waiting for."""
+
+    NOTHING = auto()
+    GATES = auto()
+    ACTIONS = auto()
+
+
+class _Episode:
+    """One copy's episode in progress, as the learner will want it."""
+
+    def __init__(self, number: int, mode: _Mode, first: Snapshot) -> None:
+        self.number = number
+        self.mode = mode
+        self.states = [first.state_S]
+        self.alive = [first.alive_N]
+        self.rewards: list[NDArray[np.float32]] = []
+        self.complete = True
+
+    @property
+    def step(self) -> int:
+        return len(self.rewards)
+
+    def record(self, env_steps: int, last: CopyStep) -> wire.EpisodeRecord:
+        observations = last.transition.after.observations_ND
+        return wire.EpisodeRecord(
+            episode=self.number,
+            env_steps=env_steps,
+            states=np.array(self.states, dtype=np.float32),
+            rewards=np.array(self.rewards, dtype=np.float32),
+            alive=np.array(self.alive, dtype=np.uint8),
+            terminated=int(last.transition.terminated),
+            complete=int(self.complete),
+            final_observations=observations.astype(np.float16),
+        )
+
+
+class World:
+    """Lock-step of N agents over E copies."""
+
+    def __init__(
+        self, copies: Copies, num_copies: int, rules: WorldRules, *, env_steps: int, episodes: int
+    ) -> None:
+        spec = copies.spec
+        self._copies = copies
+        self._rules = rules
+        self._noop = spec.noop_action
+        self._num_agents, self._num_copies = spec.num_agents, num_copies
+        self._offsets = np.array(backbone.offsets(spec.num_agents))
+        shape = (num_copies, spec.num_agents)
+
+        self.tick = 0
+        self.env_steps = env_steps
+        """Training steps of all copies together, continued from an earlier run."""
+        self.num_episodes = episodes
+        """Episodes begun so far; also the next episode's number."""
+        self.evaluations_left = 0
+        """Evaluation episodes that have been begun or will be, and are not finished."""
+        self.missed_deadlines = 0
+        self._updates_owed = 0.0
+        """By the learner's last word."""
+        self._num_shipped = 0
+        """Training episodes sent to the learner."""
+        self._baseline: tuple[int, int] | None = None
+        """Episodes shipped and episodes the learner had seen when this learner first spoke."""
+        self._num_taken = 0
+        self._evaluations_to_begin = 0
+        self._evaluate_at = env_steps if rules.evaluation_interval else 0
+        self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
+        self._hung_N = np.zeros(spec.num_agents, dtype=np.bool_)
+        self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
+        self._exchange = _Exchange.NOTHING
+        self._waiting: set[int] = set()
+        self._actions_EN = np.full(shape, self._noop, dtype=np.int64)
+        self._masks_EN = np.zeros(shape, dtype=np.uint16)
+        self._acted_N = np.zeros(spec.num_agents, dtype=np.bool_)
+        self._in_masks_EN = np.zeros(shape, dtype=np.uint16)
+        self._peer_masks_EN = np.zeros(shape, dtype=np.uint16)
+        self._now: tuple[Snapshot, ...] = ()
+        self._episodes: list[_Episode] = []
+        if rules.train_steps > env_steps:
+            self.phase = Phase.TRAINING
+            self._begin_all()
+        else:
+            self.phase = Phase.TRAINED
+
+    @property
+    def waits_for_agents(self) -> bool:
+        return self._exchange is not _Exchange.NOTHING
+
+    @property
+    def missing(self) -> list[int]:
+        """Agents that the current exchange waits for."""
+        return sorted(self._waiting)
+
+    @property
+    def min_version(self) -> int:
+        """Oldest policy version among the agents that are up; 0 if none is."""
+        return int(self._versions_N[self._up_N].min()) if self._up_N.any() else 0
+
+    @property
+    def backlog(self) -> float:
+        """Updates that the learner owes, those for episodes still on their way to it included.
+
+        The learner looks up only between two updates, so its own word is always a little old.
+        """
+        if self._baseline is None:
+            return 0.0
+        shipped, taken = self._baseline
+        under_way = (self._num_shipped - shipped) - (self._num_taken - taken)
+        return self._updates_owed + max(under_way, 0) * self._rules.updates_per_episode
+
+    @property
+    def may_tick(self) -> bool:
+        """Whether a tick may begin now: the learner keeps up and there is something to play."""
+        if self._exchange is not _Exchange.NOTHING or not self._up_N.any():
+            return False
+        if self.phase is Phase.TRAINING:
+            return self.backlog <= self._rules.max_backlog
+        return self.phase is Phase.EVALUATING
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def agent_state(self, agent: int, *, up: bool) -> list[Command]:
+        """The node says that an agent has gone or is ready."""
+        self._up_N[agent] = up
+        self._hung_N[agent] = False
+        if up:
+            return []  # it joins with the next tick
+        for copy, episode in enumerate(self._episodes):
+            if self._now[copy].alive_N[agent]:
+                episode.complete = False
+        self._waiting.discard(agent)
+        return self._proceed()
+
+    def learner_progress(self, *, updates_owed: float, episodes_taken: int) -> None:
+        """The learner says what it owes, and how many episodes it has taken in or given up."""
+        self._updates_owed, self._num_taken = updates_owed, episodes_taken
+        if self._baseline is None:
+            self._baseline = self._num_shipped, episodes_taken
+
+    def learner_gone(self) -> None:
+        """Go on without a learner: nobody owes anything until the next one speaks."""
+        self._updates_owed, self._baseline = 0.0, None
+
+    def evaluate(self, episodes: int) -> None:
+        """Leave training behind and play this many evaluation episodes."""
+        self.phase = Phase.EVALUATING
+        self._evaluations_to_begin = self.evaluations_left = episodes
+        self._begin_all()
+
+    def begin_tick(self) -> list[Command]:
+        """Hand every agent its observation."""
+        assert self.may_tick
+        self.tick += 1
+        self._acted_N[:] = False
+        self._actions_EN[:] = self._noop
+        self._masks_EN[:] = 0
+        self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
+        paper = self._rules.gate_timing == "paper"
+        self._exchange = _Exchange.GATES if paper else _Exchange.ACTIONS
+        return self._observations()
+
+    def farewell(self) -> list[Command]:
+        """A last observation that asks for nothing; it tells agents which episodes are over."""
+        self.tick += 1
+        self._waiting.clear()
+        return self._observations()
+
+    def gates(self, agent: int, packet: wire.Gates) -> list[Command]:
+        """paper timing: an agent says which edges it uses in this tick."""
+        self._hung_N[agent] = False
+        if not self._is_current(agent, packet.tick, _Exchange.GATES):
+            return []
+        if packet.out_masks.shape != (self._num_copies,):
+            return []
+        self._masks_EN[:, agent] = packet.out_masks
+        self._waiting.discard(agent)
+        return self._proceed()
+
+    def action(self, agent: int, packet: wire.Action) -> list[Command]:
+        self._hung_N[agent] = False
+        if not self._is_current(agent, packet.tick, _Exchange.ACTIONS):
+            return []
+        shape = (self._num_copies,)
+        if packet.actions.shape != shape or packet.out_masks.shape != shape:
+            return []
+        if int(packet.actions.max()) >= self._copies.spec.num_actions:
+            return []
+        self._actions_EN[:, agent] = packet.actions
+        self._masks_EN[:, agent] = packet.out_masks
+        self._versions_N[agent] = packet.policy_version
+        self._acted_N[agent] = True
+        self._waiting.discard(agent)
+        return self._proceed()
+
+    def deadline(self) -> list[Command]:
+        """Who has not answered plays a no-op, and is not waited for until it speaks again."""
+        for agent in self._waiting:
+            self._hung_N[agent] = True
+            self.missed_deadlines += 1
+        self._waiting.clear()
+        return self._proceed()
+
+    # --- the tick ---------------------------------------------------------------------------------
+
+    def _is_current(self, agent: int, tick: int, exchange: _Exchange) -> bool:
+        return tick == self.tick and self._exchange is exchange and agent in self._waiting
+
+    def _proceed(self) -> list[Command]:
+        if self._waiting or self._exchange is _Exchange.NOTHING:
+            return []
+        if self._exchange is _Exchange.GATES:
+            self._exchange = _Exchange.ACTIONS
+            self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
+            self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
+            if not self._waiting:
+                return self._proceed()
+            return [
+                ToAgent(
+                    agent, wire.InMask(self.tick, np.ascontiguousarray(self._in_masks_EN[:, agent]))
+                )
+                for agent in sorted(self._waiting)
+            ]
+        self._exchange = _Exchange.NOTHING
+        return self._step()
+
+    def _step(self) -> list[Command]:
+        """Move every copy by one step with the actions that have come."""
+        alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
+        for episode, alive_N in zip(self._episodes, alive_EN, strict=True):
+            if (alive_N & ~self._acted_N).any():
+                episode.complete = False
+        present_EN = self._acted_N & (alive_EN | (self._rules.dead == "relay"))
+        self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
+        self._peer_masks_EN = self._turn_to_senders(present_EN)
+
+        commands: list[Command] = []
+        steps = self._copies.step(self._actions_EN)
+        self._now = tuple(step.now for step in steps)
+        for copy, step in enumerate(steps):
+            episode = self._episodes[copy]
+            episode.rewards.append(step.transition.rewards_N)
+            episode.states.append(step.transition.after.state_S)
+            episode.alive.append(step.transition.after.alive_N)
+            if episode.mode is _Mode.TRAIN:
+                self.env_steps += 1
+            if step.transition.terminated or step.transition.truncated:
+                commands += self._finish(copy, step)
+        self._turn_phase()
+        return commands
+
+    def _finish(self, copy: int, last: CopyStep) -> list[Command]:
+        """Report a copy's episode and begin the next."""
+        episode = self._episodes[copy]
+        commands: list[Command] = []
+        if episode.mode is not _Mode.IDLE:
+            evaluation = episode.mode is _Mode.EVALUATE
+            self.evaluations_left -= int(evaluation)
+            # Undiscounted sum over steps of the mean over all N agents, the dead counting zero.
+            episode_return = float(np.array(episode.rewards, dtype=np.float64).mean(axis=1).sum())
+            result = wire.EpisodeResult(
+                episode=episode.number,
+                evaluation=int(evaluation),
+                env_steps=self.env_steps,
+                length=episode.step,
+                episode_return=episode_return,
+                won=int(last.transition.won),
+            )
+            commands.append(ToLauncher(result))
+        if self._ships(episode.mode):
+            self._num_shipped += 1
+            commands.append(ToLearner(episode.record(self.env_steps, last)))
+        self._episodes[copy] = self._new_episode(last.now)
+        self._in_masks_EN[copy] = 0
+        self._peer_masks_EN[copy] = 0
+        return commands
+
+    def _ships(self, mode: _Mode) -> bool:
+        match self._rules.ships:
+            case "none":
+                return False
+            case "training":
+                return mode is _Mode.TRAIN
+            case "all":
+                return mode is not _Mode.IDLE
+
+    def _turn_phase(self) -> None:
+        rules = self._rules
+        if self.phase is Phase.TRAINING:
+            if self.env_steps >= rules.train_steps:
+                self.phase = Phase.TRAINED
+            elif rules.evaluation_interval and self.env_steps >= self._evaluate_at:
+                self._evaluate_at += rules.evaluation_interval
+                self._evaluations_to_begin += rules.evaluation_episodes
+                self.evaluations_left += rules.evaluation_episodes
+        elif self.phase is Phase.EVALUATING and self.evaluations_left == 0:
+            self.phase = Phase.DONE
+
+    def _begin_all(self) -> None:
+        if self.phase is Phase.TRAINING and self._rules.evaluation_interval:
+            self._evaluate_at = self.env_steps + self._rules.evaluation_interval
+            self._evaluations_to_begin = self.evaluations_left = self._rules.evaluation_episodes
+        self._now = self._copies.reset()
+        self._episodes = [self._new_episode(snapshot) for snapshot in self._now]
+        self._in_masks_EN[:] = 0
+        self._peer_masks_EN[:] = 0
+
+    def _new_episode(self, first: Snapshot) -> _Episode:
+        if self._evaluations_to_begin > 0:
+            self._evaluations_to_begin -= 1
+            mode = _Mode.EVALUATE
+        else:
+            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.IDLE
+        number = self.num_episodes
+        self.num_episodes += 1
+        return _Episode(number, mode, first)
+
+    # --- what agents are told ---------------------------------------------------------------------
+
+    def _turn_to_receivers(self, masks_EN: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """[E, N] out-masks of senders -> in-masks: bit k of agent i is bit k of i - 2^k."""
+        turned = np.zeros_like(masks_EN)
+        for k, offset in enumerate(self._offsets):
+            turned |= np.roll(masks_EN, offset, axis=1) & np.uint16(1 << k)
+        return turned
+
+    def _turn_to_senders(self, present_EN: NDArray[np.bool_]) -> NDArray[np.uint16]:
+        """[E, N] bit k of agent i: its out-neighbour i + 2^k was there."""
+        masks = np.zeros(present_EN.shape, dtype=np.uint16)
+        for k, offset in enumerate(self._offsets):
+            masks |= np.roll(present_EN, -offset, axis=1).astype(np.uint16) << np.uint16(k)
+        return masks
+
+    def _observations(self) -> list[Command]:
+        # Environments round to float16 themselves: what an agent sees is what the learner unrolls.
+        rows_END: NDArray[Any] = np.array(
+            [snapshot.observations_ND for snapshot in self._now], dtype=np.float16
+        )
+        alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
+        explores_E = np.array([episode.mode is _Mode.TRAIN for episode in self._episodes])
+        flags_EN = alive_EN * wire.ALIVE + explores_E[:, None] * wire.EXPLORE
+        flags_NE = np.ascontiguousarray(flags_EN.T, dtype=np.uint8)
+        if self._rules.gate_timing == "paper":
+            # Beacons of this very tick: of everyone who is about to be handed an observation.
+            asked_N = np.zeros_like(self._up_N)
+            asked_N[list(self._waiting)] = True
+            present_EN = asked_N & (alive_EN | (self._rules.dead == "relay"))
+            peers_NE = np.ascontiguousarray(self._turn_to_senders(present_EN).T)
+        else:
+            peers_NE = np.ascontiguousarray(self._peer_masks_EN.T)
+        in_masks_NE = np.ascontiguousarray(self._in_masks_EN.T)
+        episodes_E = np.array([episode.number for episode in self._episodes], dtype=np.uint32)
+        steps_E = np.array([episode.step for episode in self._episodes], dtype=np.uint16)
+        epsilon = self._rules.epsilon(self.env_steps)
+        return [
+            ToAgent(
+                agent,
+                wire.Observation(
+                    tick=self.tick,
+                    epsilon=epsilon,
+                    episodes=episodes_E,
+                    steps=steps_E,
+                    flags=flags_NE[agent],
+                    in_masks=in_masks_NE[agent],
+                    beacon_masks=peers_NE[agent],
+                    observations=rows_END[alive_EN[:, agent], agent],
+                ),
+            )
+            for agent in np.flatnonzero(self._up_N).tolist()
+        ]

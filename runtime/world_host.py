@@ -1,0 +1,251 @@
+"""The world's process: sockets in front of World.
+
+    agents ⇄ Hub        launcher ⇄ Channel        learner ← Channel
+
+Environments, opponents and lock-step live in one process, so that no agent can see more than it is
+handed.
+"""
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Literal
+
+import setproctitle
+import zmq
+
+from configs.schema import RunConfig
+from envs.registry import make_copies
+from runtime import wire
+from runtime.logs import setup_logging
+from runtime.schedule import linear
+from runtime.traffic import Traffic, TrafficClass
+from runtime.transport import CONTROL, STEP, TRAJECTORIES, Channel, Hub, agent_of, agent_routing_id
+from runtime.world import Command, Phase, ToAgent, ToLauncher, ToLearner, World, WorldRules
+
+logger = logging.getLogger(__name__)
+
+STATUS_PERIOD_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldSetup:
+    """All that the world's process is told."""
+
+    config: RunConfig
+    ships: Literal["training", "all", "none"]
+    """Episodes that go to the learner (or recorder)."""
+    train_steps: int
+    """0 only evaluates."""
+    env_steps: int
+    """Training steps of an earlier run that this one continues."""
+    episodes: int
+    """Episodes of that earlier run."""
+    launcher_endpoint: str
+    learner_endpoint: str
+    """Empty if trajectories go nowhere."""
+    bind_endpoint: str
+    logs: Path
+
+
+class _Stopped(Exception):
+    """The launcher says stop, or is gone."""
+
+
+def main(setup: WorldSetup) -> None:
+    """Run the world until it is told to stop. Entry point of the process."""
+    setproctitle.setproctitle("murmuration: world")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
+    setup_logging("world", 0, setup.logs)
+    config = setup.config
+    copies = make_copies(config.env, config.num_agents, config.seed, setup.episodes)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    host = WorldHost(
+        setup,
+        World(
+            copies,
+            config.env.copies,
+            _rules(setup),
+            env_steps=setup.env_steps,
+            episodes=setup.episodes,
+        ),
+        context,
+    )
+    try:
+        host.serve()
+    except _Stopped as stop:
+        logger.info("stopping: %s", stop)
+    except Exception:  # the process edge: the launcher points to our log
+        logger.exception("the world cannot go on")
+        raise SystemExit(1) from None
+    finally:
+        host.close()
+        copies.close()
+        context.term()
+
+
+def _rules(setup: WorldSetup) -> WorldRules:
+    config = setup.config
+    agents = config.agents
+    evaluates = config.evaluation.episodes > 0
+    return WorldRules(
+        gate_timing=config.gate.timing,
+        dead=agents.dead,
+        ships=setup.ships,
+        train_steps=setup.train_steps,
+        evaluation_interval=config.evaluation.interval_steps if evaluates else 0,
+        evaluation_episodes=config.evaluation.episodes,
+        epsilon=linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps),
+        updates_per_episode=config.learner.updates_per_episode,
+        max_backlog=config.learner.max_backlog,
+    )
+
+
+class WorldHost:
+    """Moves packets between the sockets and the world."""
+
+    def __init__(
+        self, setup: WorldSetup, world: World, context: zmq.Context[zmq.Socket[bytes]]
+    ) -> None:
+        self._setup = setup
+        self._world = world
+        self._traffic = Traffic()
+        self._hub = Hub(context, setup.bind_endpoint, self._traffic, STEP)
+        self._launcher = Channel(
+            context, setup.launcher_endpoint, b"world", self._traffic, CONTROL, linger_ms=500
+        )
+        self._learner = (
+            Channel(context, setup.learner_endpoint, b"world", self._traffic, TRAJECTORIES)
+            if setup.learner_endpoint
+            else None
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self._hub.socket, zmq.POLLIN)
+        self._poller.register(self._launcher.socket, zmq.POLLIN)
+        parent = parent_process()
+        self._parent_fd = parent.sentinel if parent is not None else None
+        if self._parent_fd is not None:
+            self._poller.register(self._parent_fd, zmq.POLLIN)
+        self._started = False
+        self._said_farewell = True  # nothing has been played yet
+        self._deadline = 0.0
+        self._status_at = 0.0
+
+    def serve(self) -> None:
+        hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
+        while not self._launcher.is_writable:
+            self._wait(0.02)
+        self._launcher.send(hello)
+        while True:
+            self._turn()
+
+    def _turn(self) -> None:
+        now_s = time.monotonic()
+        world = self._world
+        if self._started and world.may_tick:
+            self._deadline = now_s + self._setup.config.runtime.step_timeout_s
+            self._said_farewell = False
+            self._carry_out(world.begin_tick())
+        elif world.phase in (Phase.TRAINED, Phase.DONE) and not self._said_farewell:
+            self._said_farewell = True
+            self._carry_out(world.farewell())
+        if now_s >= self._status_at:
+            self._status_at = now_s + STATUS_PERIOD_S
+            self._send_status()
+        wake_at = self._status_at
+        if world.waits_for_agents:
+            wake_at = min(wake_at, self._deadline)
+        ready = self._wait(max(wake_at - now_s, 0.0))
+        if self._hub.socket in ready:
+            self._take_actions()
+        if self._launcher.socket in ready:
+            self._take_control()
+        if world.waits_for_agents and time.monotonic() >= self._deadline:
+            logger.warning("tick %d: no action from agents %s", world.tick, world.missing)
+            self._carry_out(world.deadline())
+
+    def _wait(self, timeout_s: float) -> set[object]:
+        ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}
+        if self._parent_fd in ready:
+            raise _Stopped("the launcher is gone")
+        return ready
+
+    def _take_actions(self) -> None:
+        for peer, packet in self._hub.drain(wire.Action, wire.Gates):
+            agent = agent_of(peer)
+            if agent is None or agent >= self._setup.config.num_agents:
+                self._traffic.dropped("unknown_sender")
+            elif isinstance(packet, wire.Gates):
+                self._carry_out(self._world.gates(agent, packet))
+            elif isinstance(packet, wire.Action):
+                self._carry_out(self._world.action(agent, packet))
+
+    def _take_control(self) -> None:
+        for packet in self._launcher.drain(
+            wire.AgentState, wire.Instruction, wire.Status, wire.Stop
+        ):
+            match packet:
+                case wire.AgentState():
+                    if packet.agent < self._setup.config.num_agents:
+                        commands = self._world.agent_state(packet.agent, up=bool(packet.up))
+                        self._carry_out(commands)
+                case wire.Instruction(name="start"):
+                    self._started = True
+                case wire.Status(role="learner"):
+                    self._take_progress(packet)
+                case wire.Instruction(name="learner_gone"):
+                    self._world.learner_gone()
+                case wire.Instruction(name="evaluate"):
+                    self._world.evaluate(packet.value)
+                case wire.Stop():
+                    raise _Stopped(packet.reason)
+                case _:
+                    self._traffic.dropped("kind")
+
+    def _take_progress(self, status: wire.Status) -> None:
+        values = status.values
+        taken = values.get("episodes", 0.0) + values.get("episodes_dropped", 0.0)
+        self._world.learner_progress(
+            updates_owed=values.get("backlog", 0.0), episodes_taken=int(taken)
+        )
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case ToAgent():
+                    self._hub.send(agent_routing_id(command.agent), command.packet)
+                case ToLearner():
+                    if self._learner is not None:
+                        self._learner.send(command.packet)
+                case ToLauncher():
+                    self._launcher.send(command.packet)
+
+    def _send_status(self) -> None:
+        world, traffic = self._world, self._traffic
+        classes = (TrafficClass.OBSERVATION, TrafficClass.TRAJECTORY)
+        values = {
+            "env_steps": world.env_steps,
+            "episodes": world.num_episodes,
+            "tick": world.tick,
+            "phase": list(Phase).index(world.phase),
+            "evaluations_left": world.evaluations_left,
+            "missed_deadlines": world.missed_deadlines,
+            "policy_version_min": world.min_version,
+            "missing_agents": len(world.missing),
+            **{
+                f"sent_payload_{c.name.lower()}": traffic[f"sent_payload_{c.name.lower()}"]
+                for c in classes
+            },
+        }
+        self._launcher.send(wire.Status("world", {k: float(v) for k, v in values.items()}))
+
+    def close(self) -> None:
+        self._send_status()
+        self._hub.close()
+        self._launcher.close()
+        if self._learner is not None:
+            self._learner.close()
