@@ -1,0 +1,114 @@
+"""The file of a checkpoint: named arrays and JSON metadata, written whole or not at all.
+
+safetensors, no pickle, no torch: a launcher reads the counters of a run to be resumed from here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from agents.policy import write_atomically
+
+FORMAT = "murmuration-checkpoint/1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or does not fit the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointProgress:
+    """How far a run had come."""
+
+    env_steps: int
+    episodes: int
+    updates: int
+    version: int
+    """Newest policy version published by then."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckpointContent:
+    """All that a checkpoint holds."""
+
+    progress: CheckpointProgress
+    arrays: Mapping[str, NDArray[Any]]
+    notes: Mapping[str, Any]
+    """JSON values: states of generators, dimensions, devices."""
+    config: str
+    """The run's configuration as YAML."""
+
+
+def write_checkpoint(path: Path, content: CheckpointContent) -> None:
+    """Replace the file; a crash leaves either the old or the new one."""
+    progress = content.progress
+    metadata = {
+        "format": FORMAT,
+        "env_steps": str(progress.env_steps),
+        "episodes": str(progress.episodes),
+        "updates": str(progress.updates),
+        "version": str(progress.version),
+        "notes": json.dumps(dict(content.notes)),
+        "config": content.config,
+    }
+    # Not ascontiguousarray: it makes a vector of a scalar.
+    arrays = {name: np.asarray(array, order="C") for name, array in content.arrays.items()}
+    write_atomically(path, save(arrays, metadata))
+
+
+def read_checkpoint(path: Path) -> CheckpointContent:
+    """Read a checkpoint as a whole.
+
+    Raises:
+        CheckpointError: unreadable, damaged or of another format.
+    """
+    metadata, arrays = _read(path, with_arrays=True)
+    progress = _progress_of(path, metadata)
+    try:
+        notes: dict[str, Any] = json.loads(metadata["notes"])
+        config = metadata["config"]
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error
+    return CheckpointContent(progress, arrays, notes, config)
+
+
+def read_progress(path: Path) -> CheckpointProgress:
+    """Read the counters alone.
+
+    Raises:
+        CheckpointError: unreadable, damaged or of another format.
+    """
+    return _progress_of(path, _read(path, with_arrays=False)[0])
+
+
+def _read(path: Path, *, with_arrays: bool) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and, if asked for, arrays."""
+    opener: Any = safe_open  # safetensors ships no types
+    try:
+        with opener(path, framework="numpy") as file:
+            names: list[str] = list(file.keys()) if with_arrays else []
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+
+
+def _progress_of(path: Path, metadata: Mapping[str, str]) -> CheckpointProgress:
+    found = metadata.get("format")
+    if found != FORMAT:
+        raise CheckpointError(f"checkpoint {path} has format {found!r}, expected {FORMAT!r}")
+    try:
+        return CheckpointProgress(
+            env_steps=int(metadata["env_steps"]),
+            episodes=int(metadata["episodes"]),
+            updates=int(metadata["updates"]),
+            version=int(metadata["version"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error

@@ -1,0 +1,257 @@
+"""Whole episodes, put together from what the agents and the world send.
+
+    Trajectory (one per agent), EpisodeRecord (the world's) -> EpisodeJoiner -> Episode
+
+Packets come in any order, late, twice or never. The joiner never raises: what does not fit is
+dropped and counted by reason, and its memory is bounded. numpy only, no torch.
+
+Dimension key: T = steps of the episode, L = steps an agent lived, N = agents, D = observation
+features, A = actions, S = state.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.policy import FloatArray
+from runtime import wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dimensions:
+    """Sizes of the task that learner and packets must agree on."""
+
+    num_agents: int
+    observation_dim: int
+    num_actions: int
+    state_dim: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Episode:
+    """One whole episode of T steps, as compact as it was sent."""
+
+    number: int
+    env_steps: int
+    """Training steps taken by all copies when the episode ended."""
+    observations: NDArray[Any]
+    """[T + 1, N, D] float16 or float32 as the agents saw them; zeros after death. Entry T is what
+    would be seen next, to bootstrap from after a truncation."""
+    actions: NDArray[np.uint8]
+    """[T, N] 0 after death."""
+    rewards: FloatArray
+    """[T, N] individual rewards."""
+    states: FloatArray
+    """[T + 1, S]"""
+    lifetimes: NDArray[np.uint16]
+    """[N] moments of 0..T at which the agent was alive: T + 1 means it saw the end."""
+    terminated: bool
+    """The task itself ended; otherwise time ran out."""
+    gates: NDArray[np.uint16]
+    """[T, N] bit k: the edge to out-neighbour k was used."""
+    q_values: FloatArray | None
+    """[T, N, A] as the agents computed them, zeros after death; None if they were not recorded."""
+    first_version: int
+    """Oldest policy version that any agent began with."""
+    last_version: int
+    """Newest policy version that any agent ended with."""
+
+    @property
+    def length(self) -> int:
+        """T"""
+        return len(self.actions)
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """[T + 1, N] derived from the lifetimes."""
+        return np.arange(self.length + 1)[:, None] < self.lifetimes
+
+    @property
+    def size_bytes(self) -> int:
+        arrays = (self.observations, self.actions, self.rewards, self.states, self.gates)
+        recorded = 0 if self.q_values is None else self.q_values.nbytes
+        return sum(array.nbytes for array in arrays) + self.lifetimes.nbytes + recorded
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An episode of which something is still missing."""
+
+    record: wire.EpisodeRecord | None = None
+    trajectories: dict[int, wire.Trajectory] = field(default_factory=dict[int, wire.Trajectory])
+    overtaken: int = 0
+    """Newer episodes that have been completed meanwhile."""
+
+
+class EpisodeJoiner:
+    """Joins packets by episode number.
+
+    Args:
+        dimensions: what every packet is held against.
+        limit: newer episodes that may be completed before an older one is given up.
+        most_pending: episodes in progress at most; the oldest leave first.
+    """
+
+    REMEMBERED = 4096
+    """Closed episodes that are remembered, so that a late packet does not open them again."""
+
+    def __init__(self, dimensions: Dimensions, *, limit: int = 64, most_pending: int = 2048):
+        self.dropped_episodes: Counter[str] = Counter()
+        """Episodes by reason: incomplete, missing, mismatch or full."""
+        self.dropped_packets: Counter[str] = Counter()
+        """Packets by reason: shape, range, duplicate or late."""
+        self._dimensions = dimensions
+        self._limit = limit
+        self._most_pending = most_pending
+        self._pending: OrderedDict[int, _Pending] = OrderedDict()
+        self._closed: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Episodes in progress."""
+        return len(self._pending)
+
+    def add(self, packet: wire.Trajectory | wire.EpisodeRecord) -> Episode | None:
+        """Take one packet; returns the episode that it completes, if it does."""
+        trajectory = packet if isinstance(packet, wire.Trajectory) else None
+        record = packet if isinstance(packet, wire.EpisodeRecord) else None
+        fault = (trajectory and self._fault_of(trajectory)) or (
+            record and _fault_of(record, self._dimensions)
+        )
+        if fault:
+            self.dropped_packets[fault] += 1
+            return None
+        if packet.episode in self._closed:
+            self.dropped_packets["late"] += 1
+            return None
+        pending = self._open(packet.episode)
+        if record is not None:
+            if pending.record is not None:
+                self.dropped_packets["duplicate"] += 1
+                return None
+            if not record.complete:
+                self._drop(packet.episode, "incomplete")
+                return None
+            pending.record = record
+        if trajectory is not None:
+            if trajectory.agent in pending.trajectories:
+                self.dropped_packets["duplicate"] += 1
+                return None
+            pending.trajectories[trajectory.agent] = trajectory
+        return self._complete(packet.episode, pending)
+
+    def _fault_of(self, packet: wire.Trajectory) -> str | None:
+        """Why a trajectory cannot be used; None if it can."""
+        known = self._dimensions
+        length = len(packet.actions)
+        if packet.agent >= known.num_agents:
+            return "range"
+        if length > 0 and int(packet.actions.max()) >= known.num_actions:
+            return "range"
+        fits = (
+            packet.observations.shape == (length, known.observation_dim)
+            and packet.gates.shape == (length,)
+            and (len(packet.q_values) == 0 or packet.q_values.shape == (length, known.num_actions))
+        )
+        return None if fits else "shape"
+
+    def _open(self, episode: int) -> _Pending:
+        pending = self._pending.get(episode)
+        if pending is None:
+            if len(self._pending) >= self._most_pending:
+                self._drop(next(iter(self._pending)), "full")
+            pending = self._pending[episode] = _Pending()
+        return pending
+
+    def _close(self, episode: int) -> None:
+        self._pending.pop(episode, None)
+        self._closed[episode] = None
+        if len(self._closed) > self.REMEMBERED:
+            self._closed.popitem(last=False)
+
+    def _drop(self, episode: int, reason: str) -> None:
+        self._close(episode)
+        self.dropped_episodes[reason] += 1
+
+    def _complete(self, number: int, pending: _Pending) -> Episode | None:
+        record = pending.record
+        if record is None:
+            return None
+        # Only who lived at step 0 or later has something to tell.
+        lifetimes_N = record.alive.sum(axis=0, dtype=np.uint16)
+        if any(agent not in pending.trajectories for agent in np.flatnonzero(lifetimes_N).tolist()):
+            return None
+        if any(
+            len(trajectory.actions) != min(int(lifetimes_N[agent]), len(record.rewards))
+            for agent, trajectory in pending.trajectories.items()
+        ):
+            self._drop(number, "mismatch")
+            return None
+        self._close(number)
+        for other, waiting in list(self._pending.items()):
+            if other < number:
+                waiting.overtaken += 1
+                if waiting.overtaken >= self._limit:
+                    self._drop(other, "missing")
+        return _join(record, pending.trajectories, lifetimes_N, self._dimensions)
+
+
+def _fault_of(record: wire.EpisodeRecord, known: Dimensions) -> str | None:
+    """Why a record cannot be used; None if it can."""
+    length = len(record.rewards)
+    fits = (
+        length >= 1
+        and record.rewards.shape == (length, known.num_agents)
+        and record.states.shape == (length + 1, known.state_dim)
+        and record.alive.shape == (length + 1, known.num_agents)
+        and record.final_observations.shape == (known.num_agents, known.observation_dim)
+    )
+    if not fits:
+        return "shape"
+    flags = max(int(record.alive.max()), record.terminated, record.complete)
+    # Nobody comes back to life: masks are derived from the number of living steps.
+    risen = (record.alive[1:] > record.alive[:-1]).any()
+    return "range" if flags > 1 or risen else None
+
+
+def _join(
+    record: wire.EpisodeRecord,
+    trajectories: dict[int, wire.Trajectory],
+    lifetimes_N: NDArray[np.uint16],
+    known: Dimensions,
+) -> Episode:
+    time, agents = record.rewards.shape
+    given = [*(t.observations.dtype for t in trajectories.values())]
+    dtype = np.result_type(record.final_observations.dtype, *given)
+    observations = np.zeros((time + 1, agents, known.observation_dim), dtype=dtype)
+    actions = np.zeros((time, agents), dtype=np.uint8)
+    gates = np.zeros((time, agents), dtype=np.uint16)
+    with_q = any(len(t.q_values) > 0 for t in trajectories.values())
+    q_values = np.zeros((time, agents, known.num_actions), dtype=np.float32) if with_q else None
+    for agent, trajectory in trajectories.items():
+        steps = len(trajectory.actions)
+        observations[:steps, agent] = trajectory.observations
+        actions[:steps, agent] = trajectory.actions
+        gates[:steps, agent] = trajectory.gates
+        if q_values is not None and len(trajectory.q_values) > 0:
+            q_values[:steps, agent] = trajectory.q_values
+    sees_end_N = lifetimes_N == time + 1
+    observations[time, sees_end_N] = record.final_observations[sees_end_N]
+    versions = [(t.first_version, t.last_version) for t in trajectories.values()] or [(0, 0)]
+    return Episode(
+        number=record.episode,
+        env_steps=record.env_steps,
+        observations=observations,
+        actions=actions,
+        # Copies: views of a frame would keep all of its bytes alive.
+        rewards=record.rewards.astype(np.float32),
+        states=record.states.astype(np.float32),
+        lifetimes=lifetimes_N,
+        terminated=bool(record.terminated),
+        gates=gates,
+        q_values=q_values,
+        first_version=min(first for first, _ in versions),
+        last_version=max(last for _, last in versions),
+    )

@@ -1,0 +1,41 @@
+"""What the learner's process is told, and the door to it.
+
+The launcher must not import torch: it knows this file, and the new process imports
+`learner.process` itself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.policy import FloatArray
+from configs.schema import RunConfig
+from learner.episode import Dimensions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LearnerSetup:
+    """All that the learner's process is told."""
+
+    config: RunConfig
+    dimensions: Dimensions
+    initial: FloatArray
+    """[P] parameters to begin with; a checkpoint that is resumed from replaces them."""
+    initial_version: int
+    """Version that agents know them by."""
+    incarnation: int
+    """How many times this run has started a learner before."""
+    launcher_endpoint: str
+    bind_endpoint: str
+    """Where agents, world and nodes connect, such as ipc:///tmp/x/learner or tcp://127.0.0.1:*."""
+    checkpoint: Path
+    resume: bool
+    """Continue from `checkpoint`."""
+    run_dir: Path
+    logs: Path
+
+
+def main(setup: LearnerSetup) -> None:
+    """Run the learner until it is told to stop. Entry point of the process."""
+    from learner import process
+
+    process.main(setup)

@@ -1,0 +1,132 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.schema import LearnerConfig
+from learner.learner import initialise_linear_layers
+from learner.mixers import QMixer, VDNMixer, make_mixer
+from learner.targets import (
+    Outcome,
+    individual_targets,
+    living_only,
+    next_values,
+    team_targets,
+)
+from tests.learner_helpers import array
+
+GAMMA = 0.5
+
+
+def outcome(
+    *,
+    terminated: bool = False,
+    truncated: bool = False,
+    config: LearnerConfig | None = None,
+) -> Outcome:
+    """Two agents, two steps: r = 1, 2 then 3, 4; agent 1 dies with the first step; then the end."""
+    return Outcome.of(
+        config or LearnerConfig(),
+        rewards_TBN=torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]]),
+        alive_TBN=torch.tensor([[[True, True]], [[True, False]], [[True, False]]]),
+        filled_TB=torch.tensor([[True], [True]]),
+        terminated_TB=torch.tensor([[False], [terminated]]),
+        truncated_TB=torch.tensor([[False], [truncated]]),
+    )
+
+
+NEXT = torch.tensor([[[10.0, 20.0]], [[30.0, 40.0]]])
+
+
+def targets(result: Outcome) -> list[list[float]]:
+    values: list[list[float]] = array(individual_targets(NEXT, result, GAMMA))[:, 0].tolist()
+    return values
+
+
+def test_who_dies_has_no_value_beyond_and_a_time_out_has() -> None:
+    assert targets(outcome(truncated=True)) == [[1 + 5, 2], [3 + 15, 4]]
+
+
+def test_the_end_of_the_task_ends_the_value() -> None:
+    assert targets(outcome(terminated=True)) == [[1 + 5, 2], [3, 4]]
+
+
+def test_a_time_out_ends_the_value_only_if_the_flag_says_so() -> None:
+    config = LearnerConfig(timeout_is_terminal=True)
+    assert targets(outcome(truncated=True, config=config)) == [[6, 2], [3, 4]]
+
+
+def test_the_dead_are_masked_unless_the_flag_says_otherwise() -> None:
+    assert array(outcome().agent_mask_TBN).tolist() == [[[True, True]], [[True, False]]]
+    habit = outcome(truncated=True, config=LearnerConfig(dead_in_loss=True))
+    assert array(habit.agent_mask_TBN).all()
+    assert targets(habit) == [[1 + 5, 2 + 10], [3 + 15, 4 + 20]]
+
+
+def test_rewards_are_scaled_inside_the_learner() -> None:
+    assert targets(outcome(terminated=True, config=LearnerConfig(reward_scale=10.0))) == [
+        [10 + 5, 20],
+        [30, 40],
+    ]
+
+
+def test_the_team_is_rewarded_with_the_mean_and_the_dead_add_nothing() -> None:
+    result = outcome(truncated=True)
+    next_total = VDNMixer()(living_only(NEXT, result.alive_TBN[1:]), torch.zeros(2, 1, 1))
+    assert array(next_total)[:, 0].tolist() == [10.0, 30.0]
+    assert array(team_targets(next_total, result, GAMMA))[:, 0].tolist() == [1.5 + 5, 3.5 + 15]
+    ended = outcome(terminated=True)
+    assert array(team_targets(next_total, ended, GAMMA))[:, 0].tolist() == [6.5, 3.5]
+
+
+def test_double_q_values_the_choice_of_the_online_network() -> None:
+    online = torch.tensor([[[[1.0, 5.0, 2.0]]]])
+    target = torch.tensor([[[[7.0, 3.0, 9.0]]]])
+    assert float(next_values(online, target, double_q=True)) == 3.0
+    assert float(next_values(online, target, double_q=False)) == 9.0
+
+
+def qmix_by_hand(mixer: QMixer, q_N: NDArray[Any], state: Tensor) -> float:
+    """One state, scalar arithmetic except for the hypernetworks."""
+    w_1_NE = np.abs(array(mixer.hyper_w_1(state))).reshape(mixer.num_agents, mixer.mixing_embed)
+    b_1_E, w_final_E = array(mixer.hyper_b_1(state)), np.abs(array(mixer.hyper_w_final(state)))
+    total = float(array(mixer.v(state))[0])
+    for e in range(mixer.mixing_embed):
+        x = float(b_1_E[e]) + sum(float(q_N[i] * w_1_NE[i, e]) for i in range(mixer.num_agents))
+        total += float(w_final_E[e]) * (x if x > 0 else math.expm1(x))
+    return total
+
+
+def make_qmixer() -> QMixer:
+    mixer = QMixer(3, 4, mixing_embed=5, hypernet_embed=6)
+    initialise_linear_layers(mixer, torch.Generator().manual_seed(0))
+    return mixer
+
+
+def test_qmix_equals_a_calculation_by_hand() -> None:
+    mixer, state = make_qmixer(), torch.randn(2, 4)
+    q = torch.tensor([[-1.0, 0.5, 2.0], [-3.0, -4.0, 1.0]])
+    expected = [qmix_by_hand(mixer, array(q[b]), state[b]) for b in range(2)]
+    assert_allclose(array(mixer(q, state)), expected, rtol=1e-5)
+
+
+def test_qmix_never_falls_when_an_agents_value_rises() -> None:
+    mixer = make_qmixer()
+    q = torch.randn(50, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(mixer(q, 3.0 * torch.randn(50, 4)).sum(), q)
+    assert (slope >= 0.0).all()
+    assert (slope > 0.0).any()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [("iql", None), ("vdn", VDNMixer), ("qmix", QMixer)]
+)
+def test_each_algorithm_has_its_mixer(algorithm: str, kind: type | None) -> None:
+    config = LearnerConfig(algorithm=algorithm)  # type: ignore[arg-type]  # from the parameters above
+    mixer = make_mixer(config, num_agents=3, state_dim=4)
+    assert mixer is None if kind is None else isinstance(mixer, kind)
