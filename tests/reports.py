@@ -1,0 +1,33 @@
+"""AgentReports made by hand."""
+
+import numpy as np
+
+from runtime import latency
+from runtime.traffic import Traffic
+from runtime.wire import AgentReport
+
+
+def report(
+    agent: int = 0,
+    *,
+    incarnation: int = 0,
+    tick: int = 1,
+    policy_version: int = 0,
+    traffic: Traffic | None = None,
+    latencies_ns: tuple[int, ...] = (),
+    edges: list[list[int]] | None = None,
+    num_edges: int = 3,
+) -> AgentReport:
+    """What an agent of 5 (three offsets) would send; `edges` as in AgentReport.edges."""
+    histogram = np.zeros(latency.BINS, dtype=np.uint64)
+    for latency_ns in latencies_ns:
+        histogram[latency.bin_of(latency_ns)] += np.uint64(1)
+    return AgentReport(
+        agent=agent,
+        incarnation=incarnation,
+        tick=tick,
+        policy_version=policy_version,
+        counters=(traffic or Traffic()).as_array(),
+        latency=histogram,
+        edges=np.array(edges or [[0] * 4] * num_edges, dtype=np.uint64),
+    )
