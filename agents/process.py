@@ -94,6 +94,9 @@ def main(setup: AgentSetup) -> None:
     except _Stopped as stop:
         logger.info("stopping: %s", stop)
         process.take_leave()
+    except Exception:  # the process edge: the node says that we died, and our log why
+        logger.exception("agent %d cannot go on", setup.identity)
+        raise SystemExit(1) from None
     finally:
         process.close()
         context.term()
@@ -130,6 +133,7 @@ class AgentProcess:
             else None
         )
         self._out: list[Channel] = []
+        self._tcp_bytes: dict[tuple[str, str], tuple[int, int]] = {}
         self._poller = zmq.Poller()
         for socket in (self._node.socket, self._world.socket, self._inbox.socket):
             self._poller.register(socket, zmq.POLLIN)
@@ -358,13 +362,15 @@ class AgentProcess:
         """What the kernel counted on the edges: in-edges share our inbox port, out-edges leave."""
         inbox = self._inbox.endpoint.removeprefix("tcp://")
         outs = {last_endpoint(channel.socket) for channel in self._out}
-        edges = [
-            connection
-            for connection in connections()
-            if connection.local == inbox or f"tcp://{connection.peer}" in outs
-        ]
-        self._traffic.set("edge_tcp_sent", sum(edge.bytes_sent for edge in edges))
-        self._traffic.set("edge_tcp_received", sum(edge.bytes_received for edge in edges))
+        for connection in connections():
+            if connection.local == inbox or f"tcp://{connection.peer}" in outs:
+                # A connection that has closed keeps its last reading: counters never fall.
+                self._tcp_bytes[connection.local, connection.peer] = (
+                    connection.bytes_sent,
+                    connection.bytes_received,
+                )
+        self._traffic.set("edge_tcp_sent", sum(sent for sent, _ in self._tcp_bytes.values()))
+        self._traffic.set("edge_tcp_received", sum(got for _, got in self._tcp_bytes.values()))
 
     def close(self) -> None:
         channels = [self._node, self._world, *self._out]

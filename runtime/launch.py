@@ -6,6 +6,7 @@ configuration -> checks -> run folder -> world, learner, node (which starts the 
 """
 
 import importlib.util
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from runtime.errors import SetupError
 from runtime.logs import setup_logging
 from runtime.processes import spawn
 from runtime.run import LearnerPlace, Plan, Progress, Run
-from runtime.run_log import RunLog, new_run_directory
+from runtime.run_log import EPISODES, RunLog, new_run_directory
 from runtime.view import make_view
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ def make_plan(config: RunConfig) -> Plan:
     progress, version = Progress(), 1
     if config.resume:
         reached = read_progress(Path(config.resume) / CHECKPOINT)
-        progress = Progress(env_steps=reached.env_steps, episodes=reached.episodes)
+        episodes = _episodes_begun(Path(config.resume), config.env.copies)
+        progress = Progress(env_steps=reached.env_steps, episodes=episodes)
         version = reached.version
         if config.steps <= reached.env_steps:
             raise SetupError(
@@ -114,6 +116,14 @@ def make_plan(config: RunConfig) -> Plan:
         start_learner=start_learner,
         progress=progress,
     )
+
+
+def _episodes_begun(directory: Path, copies: int) -> int:
+    """A number above all episodes of a run: those that its log knows, and one in each copy."""
+    log = directory / EPISODES
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    finished = [int(json.loads(line)["episode"]) for line in lines]
+    return max(finished, default=-1) + 1 + copies
 
 
 def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:

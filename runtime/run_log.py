@@ -23,6 +23,9 @@ from runtime.wire import EpisodeResult
 
 logger = logging.getLogger(__name__)
 
+EPISODES = "episodes.jsonl"
+"""Name of the log of finished episodes within a run's folder."""
+
 
 def new_run_directory(runs_dir: Path, env_name: str, now: datetime) -> Path:
     """Create runs/YYYYMMDD-HHMMSS-env, with a number behind it if the second is taken."""
@@ -48,7 +51,7 @@ class RunLog:
         self._opened_s = clock()
         # Line-buffered: a crash costs the line being written and no other.
         self._metrics = (directory / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")
-        self._episodes = (directory / "episodes.jsonl").open("a", buffering=1, encoding="utf-8")
+        self._episodes = (directory / EPISODES).open("a", buffering=1, encoding="utf-8")
         self._scalars = _open_scalars(directory / "tensorboard")
 
     def metrics(self, env_steps: int, values: Mapping[str, float | None]) -> None:

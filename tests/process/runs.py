@@ -1,10 +1,16 @@
 """Real runs for tests: a policy, a configuration, and a look at what is left behind."""
 
+import contextlib
 import dataclasses
+import json
 import os
-from collections.abc import Mapping
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +19,8 @@ from configs.load import preset_for
 from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
 from envs.registry import spec_of
 from runtime.view import RunSnapshot
+
+T = TypeVar("T")
 
 
 class SilentView:
@@ -62,16 +70,92 @@ def undecided_policy(config: RunConfig, *, loud: bool = False, seed: int = 0) ->
     return PolicyFile(spec, flat, 1, {})
 
 
-def murmuration_processes() -> list[str]:
-    """Titles of all processes of ours that are alive, by /proc."""
-    titles: list[str] = []
+def processes_of(group: int) -> dict[str, int]:
+    """Titles and pids of our processes in a process group, by /proc; zombies do not count."""
+    found: dict[str, int] = {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-            except OSError:
-                continue
-            if title.startswith("murmuration: ") and state != "Z":
-                titles.append(title)
-    return sorted(titles)
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            state, _, process_group = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+        except OSError:  # it has ended while we looked
+            continue
+        if title.startswith("murmuration: ") and state != "Z" and int(process_group) == group:
+            found[title.removeprefix("murmuration: ")] = int(entry.name)
+    return found
+
+
+def murmuration_processes() -> list[str]:
+    """Titles of what this very process has started and not ended."""
+    return sorted(processes_of(os.getpgrp()))
+
+
+def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 60.0) -> T:
+    """Look again and again until there is something; fail with what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)  # nothing to wait on: the state of other processes has no event
+    raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+
+
+class Launched:
+    """`python -m runtime.launch` in a process group of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.output = folder / "output.txt"
+        command = [sys.executable, "-m", "runtime.launch", *arguments]
+        command += ["--runtime.runs-dir", str(folder / "runs"), "--metrics-port", "0"]
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def __enter__(self) -> "Launched":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def processes(self) -> dict[str, int]:
+        return processes_of(self.process.pid)
+
+    def wait_until_training(self) -> Path:
+        """The run's folder, once episodes are being played."""
+
+        def playing() -> Path | None:
+            assert self.process.poll() is None, self.output.read_text()
+            for episodes in self.folder.glob("runs/*/episodes.jsonl"):
+                if episodes.stat().st_size:
+                    return episodes.parent
+            return None
+
+        return wait_for("the first episodes", playing)
+
+    def updates(self) -> int:
+        """Learner updates by the newest line of the run's log."""
+        return int(self.newest_metrics().get("learner/updates", 0))
+
+    def newest_metrics(self) -> dict[str, Any]:
+        for metrics in self.folder.glob("runs/*/metrics.jsonl"):
+            lines = metrics.read_text().splitlines()
+            if lines:
+                return json.loads(lines[-1])
+        return {}
+
+    def finish(self, timeout_s: float) -> int:
+        """The exit code, and proof that nothing is left."""
+        code = self.process.wait(timeout_s)
+        wait_for("all processes to be gone", lambda: not self.processes, 5.0)
+        return code
+
+    def summary(self) -> dict[str, Any]:
+        (path,) = self.folder.glob("runs/*/summary.json")
+        return json.loads(path.read_text())
