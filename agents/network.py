@@ -43,12 +43,11 @@ class Network:
         weight, bias = self._encoder
         x_EH = np.maximum(observation_ED @ weight + bias, ZERO)
         weight, bias = self._gru_input
-        from_input = x_EH @ weight + bias
+        from_input: FloatArray = x_EH @ weight + bias
         weight, bias = self._gru_hidden
-        from_hidden = hidden_EH @ weight + bias
+        from_hidden: FloatArray = hidden_EH @ weight + bias
         size = self._hidden
-        pre: FloatArray = from_input[:, : 2 * size] + from_hidden[:, : 2 * size]
-        gates = _sigmoid(pre)
+        gates = _sigmoid((from_input + from_hidden)[:, : 2 * size])
         reset, update = gates[:, :size], gates[:, size:]
         candidate = np.tanh(from_input[:, 2 * size :] + reset * from_hidden[:, 2 * size :])
         return candidate + update * (hidden_EH - candidate)

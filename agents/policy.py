@@ -189,6 +189,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(directory)
 
 
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    """What a policy file says about its tensors."""
+
+    spec: PolicySpec
+    version: int
+    crc32: int
+    trained: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.version < 1 << 32:
+            raise ValueError(f"version must fit 32 bits, got {self.version}")
+
+
 def load_policy(path: Path) -> PolicyFile:
     """Read and check a policy file with numpy alone.
 
@@ -201,28 +215,32 @@ def load_policy(path: Path) -> PolicyFile:
             f"policy file {path} has format {metadata.get('format')!r}, expected {FORMAT!r}"
         )
     try:
-        spec = dacite.from_dict(
-            PolicySpec, json.loads(metadata["spec"]), dacite.Config(strict=True)
+        stated = dacite.from_dict(
+            _Metadata,
+            {
+                "spec": json.loads(metadata["spec"]),
+                "version": int(metadata["version"]),
+                "crc32": int(metadata["crc32"]),
+                "trained": json.loads(metadata["trained"]),
+            },
+            dacite.Config(strict=True),
         )
-        version = int(metadata["version"])
-        crc32 = int(metadata["crc32"])
-        trained: dict[str, str] = json.loads(metadata["trained"])
-    except (KeyError, ValueError, TypeError, dacite.DaciteError) as error:
+    except (KeyError, ValueError, dacite.DaciteError) as error:
         raise PolicyFileError(f"policy file {path} has damaged metadata: {error}") from error
-    flat = np.empty(spec.size, dtype=np.float32)
-    for name, view in views(spec, flat).items():
+    for name, shape in stated.spec.layout:
         tensor = tensors.get(name)
-        if tensor is None or tensor.shape != view.shape or tensor.dtype != np.float32:
+        if tensor is None or tensor.shape != shape or tensor.dtype != np.float32:
             found = "missing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
             raise PolicyFileError(
-                f"policy file {path}: {name} is {found}, its spec asks for float32 {view.shape}"
+                f"policy file {path}: {name} is {found}, its spec asks for float32 {shape}"
             )
-        view[...] = tensor
-    if checksum(flat) != crc32:
+    flat = np.concatenate([tensors[name].ravel() for name, _ in stated.spec.layout])
+    if checksum(flat) != stated.crc32:
         raise PolicyFileError(f"policy file {path} is damaged: checksum does not match")
     if not np.isfinite(flat).all():
         raise PolicyFileError(f"policy file {path} holds values that are not finite")
-    return PolicyFile(spec=spec, flat=flat, version=version, trained=MappingProxyType(trained))
+    trained = MappingProxyType(stated.trained)
+    return PolicyFile(spec=stated.spec, flat=flat, version=stated.version, trained=trained)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
@@ -232,7 +250,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
             metadata: dict[str, str] = file.metadata() or {}
             names: list[str] = list(file.keys())
             return metadata, {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a dtype that numpy lacks
         raise PolicyFileError(f"policy file {path} cannot be read: {error}") from error
 
 

@@ -5,8 +5,8 @@ collector's sight, so that its pages stay shared: a few megabytes per agent inst
 """
 
 import gc
+import importlib
 
-import agents.process  # noqa: F401 - imported so that the children need not
-
+importlib.import_module("agents.process")
 gc.collect()
 gc.freeze()

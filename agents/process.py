@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 import setproctitle
 import zmq
-from runtime.logs import setup_logging
-from runtime.tcp_info import connections
 
 from agents import backbone, core
 from agents.core import (
@@ -37,6 +35,8 @@ from agents.core import (
 )
 from agents.parameters import ParameterStore
 from runtime import latency, wire
+from runtime.logs import setup_logging
+from runtime.tcp_info import connections
 from runtime.traffic import Traffic, TrafficClass, frame_zmtp_bytes, handshake_zmtp_bytes
 from runtime.transport import (
     CONTROL,

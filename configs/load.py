@@ -110,7 +110,11 @@ def parse_run_config(text: str, origin: str = RESOLVED) -> RunConfig:
 
 
 def parse_command_line(
-    options: type[_OptionsT], argv: Sequence[str], *, default: _OptionsT, prog: str
+    options: type[_OptionsT],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    default: _OptionsT | None = None,
 ) -> _OptionsT:
     """Parse flags into a dataclass by tyro; what tyro refuses becomes a ConfigError of one line.
 
@@ -119,6 +123,8 @@ def parse_command_line(
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
+            if default is None:
+                return tyro.cli(options, args=argv, prog=prog)
             return tyro.cli(options, args=argv, default=default, prog=prog)
     except SystemExit as stop:
         if not stop.code:

@@ -2,8 +2,8 @@
 
     schema defaults < preset of the environment < --config FILE < command line  ->  RunConfig
 
-Standard library and tyro only, so that every process can import it. A preset holds differences, never
-defaults; `configs.load` does the merging. Objects receive the sub-tree they need.
+Standard library and tyro only, so that every process can import it. A preset holds differences,
+never defaults; `configs.load` does the merging. Objects receive the sub-tree they need.
 """
 
 from dataclasses import dataclass, field

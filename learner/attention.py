@@ -1,21 +1,19 @@
 """Attention over the own last message and those of the in-neighbours whose edge is open.
 
-    query, key, messages, gates -> softmax over own + open -> weighted sum of messages (SOPS,
-    equation 5)
+    query, key, messages, gates -> softmax over own + open -> mixture of messages   (equation 5)
 
 On the exponential graph hearing from i - 2^k is a rotation by 2^k, so K slices of `cat([x, x])`
 stand in for a gather and nothing of size N × N is built. The gradient is written by hand: autograd
 would fill a [B, 2N, M] tensor of zeros for each slice of each step, which cost more than all the
 rest.
 
-    w_0 = exp(l_0 - mx) / D      w_k = C_k exp(l_k - mx) / D      D = exp(l_0 - mx) + Σ C_k exp(l_k
-    - mx)
+    w_0 = exp(l_0 - mx) / D                     D = exp(l_0 - mx) + sum over k of C_k exp(l_k - mx)
+    w_k = C_k exp(l_k - mx) / D
 
-with mx the maximum over the own and the open tokens. The own token is always there, so D >= some
-open exp of 0 and survives no open edge and logits of any size. For C in {0, 1} this is the masked
-softmax, and dw/dC is what the straight-through gate is trained by. A closed token may have a larger
-logit than all open ones; its exp is cut at exp(0), which bounds its gradient by that of a token as
-loud as the loudest.
+with mx the maximum over the own and the open tokens. One of these has exp(0), so D is at least 1
+and survives no open edge and logits of any size. For C in {0, 1} this is the masked softmax, and
+dw/dC is what the straight-through gate is trained by. A closed token may have a larger logit than
+all open ones; its exp is cut at exp(0), so that it pulls no harder than the loudest open one.
 
 Dimension key: B = batch, N = agents, K = offsets, Q = query and key size, M = message.
 """

@@ -109,13 +109,16 @@ class PolicyNetwork(nn.Module):
         edge_KS = functional.linear(embedding_KG, edge, self.scorer_hidden.bias)
         own_TBNS = functional.linear(senders_TBNZ, own)
         peer_TBNS = functional.linear(receivers_TBNZ, peer)
+        # A product with a vector: for a matrix of one row, backward would be a slow outer product.
+        out_S, shape = self.scorer_out.weight[0], own_TBNS.shape[:-1]
         scores = [
-            self.scorer_out(
-                functional.relu(own_TBNS + (peer_TBNS + edge_S).roll(-(1 << k), dims=2))
-            )
+            functional.relu(own_TBNS + (peer_TBNS + edge_S).roll(-(1 << k), dims=2))
+            .view(-1, self.spec.scorer)
+            .mv(out_S)
+            .view(shape)
             for k, edge_S in enumerate(edge_KS.unbind(0))
         ]
-        return torch.cat(scores, dim=-1)
+        return torch.stack(scores, dim=-1) + self.scorer_out.bias
 
     def queries(self, hidden: Tensor) -> Tensor:
         """[…, H] -> […, Q] queries, already divided by sqrt(Q)."""

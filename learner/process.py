@@ -8,6 +8,7 @@ every `learner.checkpoint_period_s`, and when it is told to stop or gets SIGTERM
 update.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -89,6 +90,7 @@ def main(setup: LearnerSetup) -> None:
     termination = _Termination()
     signal.signal(signal.SIGTERM, termination.handle)
     _leave_with_parent()
+    _keep_memory()
     setup_logging("learner", 0, setup.logs)
     config = setup.config.learner
     # Half of the cores by default: threads that wait for a core which an agent has are slower than
@@ -131,6 +133,20 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory instead of giving it back to the kernel after each update.
+
+    Every update asks for the same gigabytes again, and first touching a page costs more than the
+    arithmetic on it (notes: 10.5 s with, 5.8 s without, for Battle with 100 agents).
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc only
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names and numbers of malloc.h
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+        libc.mallopt(top_pad, 1 << 28)
 
 
 class LearnerProcess:

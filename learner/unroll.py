@@ -1,7 +1,6 @@
 """The step of DESIGN.md over time, exactly as the agents run it.
 
-    observations -> h (whole sequence) -> z -> scores, gates (all steps) -> m (step by step) -> q
-    (all)
+    observations -> h (one call) -> z -> scores, gates (all steps) -> m (step by step) -> q (all)
 
 h does not depend on messages, so everything but the recurrence through m is one batch over all
 steps.

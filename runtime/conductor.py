@@ -156,7 +156,8 @@ class Conductor:
         """A process has ended without having been told to."""
         if self.stage is Stage.ENDED:
             return []
-        how = f"signal {-exit_code}" if (exit_code or 0) < 0 else f"exit code {exit_code}"
+        ended_by_signal = exit_code is not None and exit_code < 0
+        how = f"signal {-(exit_code or 0)}" if ended_by_signal else f"exit code {exit_code}"
         reason = f"the {role} process died ({how}), see logs/{role}-0.log"
         if role != "learner" or not self._node_started:
             return self._end(reason, 1)

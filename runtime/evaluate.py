@@ -102,9 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        options = parse_command_line(
-            EvaluateOptions, argv, default=None, prog="python -m runtime.evaluate"
-        )
+        options = parse_command_line(EvaluateOptions, argv, prog="python -m runtime.evaluate")
         config, policy = resolve(options)
     except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
         exit_with_error(error)

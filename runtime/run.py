@@ -157,7 +157,7 @@ class Run:
     # --------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        plan, config = self._plan, self._plan.config
+        plan = self._plan
         if self._is_ipc:
             require_short_ipc_dir(Path(self._sockets))
         self._hub = Hub(

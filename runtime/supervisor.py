@@ -15,6 +15,7 @@ from agents import backbone
 
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_LONGEST_S = 10.0
+_MOST_DOUBLINGS = 6
 _FORGIVEN_AFTER_S = 60.0
 
 
@@ -142,7 +143,9 @@ class Supervisor:
         was_up = life.state is _State.READY
         if now_s - life.last_death_s > _FORGIVEN_AFTER_S:
             life.recent = 0
-        backoff_s = min(_BACKOFF_FIRST_S * 2**life.recent, _BACKOFF_LONGEST_S)
+        backoff_s = min(
+            _BACKOFF_FIRST_S * 2 ** min(life.recent, _MOST_DOUBLINGS), _BACKOFF_LONGEST_S
+        )
         life.recent += 1
         life.last_death_s = now_s
         if life.restarts >= self._max_restarts:

@@ -34,8 +34,8 @@ class Limits:
 EDGE = Limits(send=16, receive=16, largest_bytes=16 * wire.MIB)
 STEP = Limits(send=16, receive=64, largest_bytes=16 * wire.MIB)
 TRAJECTORIES = Limits(send=4096, receive=4096, largest_bytes=256 * wire.MIB)
-"""Deep, because the learner looks up only between two updates; the world's wait for a learner that is
-behind (learner.max_backlog) is what bounds them."""
+"""Deep, because the learner looks up only between two updates; the world's wait for a learner that
+is behind (learner.max_backlog) is what bounds them."""
 CONTROL = Limits(send=256, receive=1000, largest_bytes=64 * wire.MIB)
 
 

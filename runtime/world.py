@@ -157,6 +157,8 @@ class World:
         self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
         self._exchange = _Exchange.NOTHING
         self._waiting: set[int] = set()
+        self._gated: set[int] = set()
+        """paper timing: who has given its gates in this tick, and so waits for its in-mask."""
         self._actions_EN = np.full(shape, self._noop, dtype=np.int64)
         self._masks_EN = np.zeros(shape, dtype=np.uint16)
         self._acted_N = np.zeros(spec.num_agents, dtype=np.bool_)
@@ -211,6 +213,7 @@ class World:
         """The node says that an agent has gone or is ready."""
         self._up_N[agent] = up
         self._hung_N[agent] = False
+        self._gated.discard(agent)
         if up:
             return []  # it joins with the next tick
         for copy, episode in enumerate(self._episodes):
@@ -243,6 +246,7 @@ class World:
         self._actions_EN[:] = self._noop
         self._masks_EN[:] = 0
         self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
+        self._gated.clear()
         paper = self._rules.gate_timing == "paper"
         self._exchange = _Exchange.GATES if paper else _Exchange.ACTIONS
         return self._observations()
@@ -261,6 +265,7 @@ class World:
         if packet.out_masks.shape != (self._num_copies,):
             return []
         self._masks_EN[:, agent] = packet.out_masks
+        self._gated.add(agent)
         self._waiting.discard(agent)
         return self._proceed()
 
@@ -299,7 +304,8 @@ class World:
         if self._exchange is _Exchange.GATES:
             self._exchange = _Exchange.ACTIONS
             self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
-            self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
+            # Who has come up or spoken again meanwhile has no step to act in.
+            self._waiting = set(self._gated)
             if not self._waiting:
                 return self._proceed()
             return [

@@ -55,8 +55,8 @@ def test_a_fixed_batch_can_be_learnt_by_heart(
 ) -> None:
     learner = make_learner(settings(algorithm=algorithm, aux=aux, learning_rate=1e-2))
     fill(learner, 4)
-    metrics = [learner.update() for _ in range(50)]
-    assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
+    metrics = [learner.update() for _ in range(80)]
+    assert metrics[-1]["loss"] < 0.6 * metrics[0]["loss"]
     assert all(np.isfinite(list(m.values())).all() for m in metrics)
     assert 0.0 < metrics[0]["open_fraction"] < 1.0
     assert (metrics[0]["aux_loss"] > 0.0) == (aux != "none")

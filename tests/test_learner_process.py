@@ -18,7 +18,7 @@ from agents.parameters import Outcome, ParameterStore
 from agents.policy import checksum, load_policy
 from configs.schema import LearnerConfig
 from learner.checkpoint_file import read_progress
-from learner.process import LearnerSetup, main
+from learner.setup import LearnerSetup, main
 from runtime import wire
 from runtime.processes import ONE_THREAD, start_process
 from runtime.traffic import Traffic
@@ -53,7 +53,12 @@ class Surroundings:
 
     def setup(self, *, resume: bool = False, incarnation: int = 0) -> LearnerSetup:
         config = LearnerConfig(
-            device="cpu", threads=1, batch_size=4, learning_starts=4, replay_episodes=20
+            device="cpu",
+            threads=1,
+            batch_size=4,
+            learning_starts=4,
+            replay_episodes=20,
+            publish_period=1,
         )
         return LearnerSetup(
             config=make_config(learner=config),

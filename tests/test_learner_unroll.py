@@ -9,7 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from agents.backbone import in_neighbours, offsets, out_neighbours
+from agents.gate import edge_features
+from agents.network import Network
 from agents.policy import FloatArray, PolicySpec, views
+from agents.rounding import beacon_from_wire, beacon_to_wire, message_from_wire, message_to_wire
 from configs.schema import BeaconDtype, GateMode, GateTiming, MessageDtype
 from learner.gates import GateRule
 from learner.unroll import Carry, UnrollInput, unroll
@@ -245,3 +248,33 @@ def test_flat_vector_survives_the_network() -> None:
     spec = make_spec()
     flat = make_flat(spec)
     assert_array_equal(make_network(spec, 6, flat).to_flat(), flat)
+
+
+def test_stages_equal_those_of_the_agents_numpy_network() -> None:
+    """Two steps of all agents, messages over every edge; the processes' own parity test is
+    wider.
+    """
+    spec, n = make_spec(), 6
+    flat = make_flat(spec)
+    window = make_window(spec, time=2, batch=1, num_agents=n, deaths=False)
+    output = unroll(make_network(spec, n, flat), window, GateRule("causal", "open"))
+    learnt = unroll(make_network(spec, n, flat), window, GateRule("causal", "learned"))
+    agent = Network(spec, flat, edge_features(n))
+    hidden = np.zeros((n, spec.hidden), dtype=np.float32)
+    own = np.zeros((n, spec.message), dtype=np.float32)
+    beacons = np.zeros((n, spec.beacon), dtype=np.float32)
+    heard = np.array([in_neighbours(i, n) for i in range(n)])
+    told = np.array([out_neighbours(i, n) for i in range(n)])
+    for t in range(2):
+        hidden = agent.recur(array(window.observations_TBND)[t, 0], hidden)
+        before = beacons
+        beacons = beacon_from_wire(beacon_to_wire(agent.beacon(hidden), spec.beacon_dtype))
+        scores = agent.scorer(beacons, before[told])
+        assert_allclose(array(learnt.scores_TBNK)[t, 0], scores, rtol=1e-4, atol=1e-4)
+        tokens = np.concatenate((own[:, None], own[heard]), axis=1)
+        present = np.ones(tokens.shape[:2], dtype=np.bool_)
+        present[:, 1:] = t > 0
+        message = agent.message(hidden, agent.attend(hidden, tokens, present))
+        q = agent.q_values(hidden, message)
+        assert_allclose(array(output.q_TBNA)[t, 0], q, rtol=1e-4, atol=1e-4)
+        own = message_from_wire(message_to_wire(message, spec.message_dtype))

@@ -32,7 +32,9 @@ def _blocking_echo(endpoint: str) -> None:
         poller.register(socket, zmq.POLLIN)
         for _ in range(TRIPS):
             poller.poll()
-            socket.send_multipart(socket.recv_multipart(zmq.NOBLOCK))
+            peer, packet = socket.recv_multipart(zmq.NOBLOCK)
+            socket.send(peer, zmq.SNDMORE)
+            socket.send(packet)
         socket.close(linger=1000)
 
 
@@ -55,7 +57,9 @@ async def _async_echo(endpoint: str) -> None:
     with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind(endpoint)
         for _ in range(TRIPS):
-            await socket.send_multipart(await socket.recv_multipart())
+            peer, packet = await socket.recv_multipart()
+            await socket.send(peer, zmq.SNDMORE)
+            await socket.send(packet)
         socket.close(linger=1000)
 
 

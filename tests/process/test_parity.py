@@ -56,8 +56,9 @@ def replay(config: RunConfig, policy: PolicyFile, episode: Episode) -> tuple[Arr
     rule = GateRule.of(config.comm, config.gate.timing, config.gate.mode)
     with torch.no_grad():
         output = unroll(network, UnrollInput(observations[:, None], alive[:, None]), rule)
-    open_TNK = output.gates_TBNK[:, 0].numpy() > 0.5
-    masks_TN = (open_TNK * (1 << np.arange(open_TNK.shape[-1]))).sum(-1)
+    open_TNK: Array = output.gates_TBNK[:, 0].numpy() > 0.5
+    bits_K: Array = np.array([1 << k for k in range(open_TNK.shape[-1])])
+    masks_TN = np.sum(open_TNK * bits_K, axis=-1)
     return output.q_TBNA[:, 0].numpy(), masks_TN
 
 
