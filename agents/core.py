@@ -349,7 +349,7 @@ class AgentCore:
         alive = int(self._alive_E.sum())
         self.tally.agent_steps += alive
         self.tally.edge_slots += alive * len(self._out)
-        self.tally.edges_open += int(self._open_EK.sum())
+        self.tally.edges_open += int(self._open_EK[self._alive_E].sum())
         commands.append(ToWorld(wire.Action(now.tick, self._network_version, actions, out_masks)))
         return commands
 

@@ -311,6 +311,10 @@ class RuntimeConfig:
     step_timeout_s: float = 20.0
     """Seconds the world waits for an agent's action before it plays a no-op for it."""
 
+    nice: int = 5
+    """Niceness of agents and world beside a learner: among a hundred of them it would get one
+    turn in a hundred."""
+
     max_restarts: int = 20
     """Restarts of one agent before the run is given up."""
 
@@ -330,6 +334,7 @@ class RuntimeConfig:
             self.step_timeout_s > 0.0,
             f"runtime.step_timeout_s must be positive, got {self.step_timeout_s}",
         )
+        _require(0 <= self.nice <= 19, f"runtime.nice must be between 0 and 19, got {self.nice}")
         _require(
             self.max_restarts >= 0,
             f"runtime.max_restarts must not be negative, got {self.max_restarts}",

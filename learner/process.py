@@ -36,7 +36,7 @@ from learner.publish import Publisher
 from learner.setup import LearnerSetup
 from runtime import wire
 from runtime.logs import setup_logging
-from runtime.traffic import REASONS, Traffic
+from runtime.traffic import Traffic
 from runtime.transport import CONTROL, TRAJECTORIES, Channel, Hub
 
 logger = logging.getLogger(__name__)
@@ -327,7 +327,7 @@ class LearnerProcess:
             "episodes_dropped": self._joiner.dropped_episodes.total(),
             "episodes_pending": len(self._joiner),
             "dropped_packets": self._joiner.dropped_packets.total(),
-            "dropped_frames": sum(traffic[f"dropped_{reason}"] for reason in REASONS),
+            "dropped_frames": traffic.dropped_total,
             **self._metrics,
         }
         if self._lags:

@@ -73,6 +73,8 @@ class NodeSetup:
     peer_timeout_s: float
     start_timeout_s: float
     max_restarts: int
+    nice: int
+    """Niceness of the agents."""
     logs: Path
 
 
@@ -190,6 +192,7 @@ class Node:
                 inbox_endpoint=command.endpoint or self._endpoint(f"a{agent}"),
                 peer_timeout_s=setup.peer_timeout_s,
                 is_tcp=not setup.ipc_dir,
+                nice=setup.nice,
                 logs=setup.logs,
             ),
             name=f"agent {agent}",
@@ -375,6 +378,7 @@ class Node:
             "agents_ready": float(len(self._supervisor.ready)),
             "restarts": float(self._supervisor.restarts),
             "policy_version": float(self._parameters.version),
+            "dropped_by_node": float(self._traffic.dropped_total),
             "sent_payload_parameters_node": float(self._traffic["sent_payload_parameters"]),
         }
         if self._pss_mb:

@@ -232,6 +232,7 @@ class Run:
             peer_timeout_s=config.agents.peer_timeout_s,
             start_timeout_s=config.runtime.start_timeout_s,
             max_restarts=config.runtime.max_restarts,
+            nice=config.runtime.nice if plan.trains else 0,
             logs=self._logs(),
         )
         self._adopt("node", spawn(node.main, setup, "murmuration node", ONE_THREAD))

@@ -191,7 +191,14 @@ class Scoreboard:
         return sent / steps if steps else None
 
     def _dropped(self) -> int:
-        return int(sum(self._node.get(f"dropped_{reason}", 0.0) for reason in REASONS))
+        """Refused by anybody: the agents by reason, then node, world and learner."""
+        by_agents = sum(self._node.get(f"dropped_{reason}", 0.0) for reason in REASONS)
+        by_others = (
+            self._node.get("dropped_by_node", 0.0)
+            + self._world.get("dropped", 0.0)
+            + self._learner.get("dropped_frames", 0.0)
+        )
+        return int(by_agents + by_others)
 
     def _rate(self, elapsed_s: float) -> None:
         played = self._world.get("tick", 0.0) * self._config.env.copies

@@ -127,6 +127,10 @@ class Traffic:
     def dropped(self, reason: str) -> None:
         self._values[_INDEX[f"dropped_{reason}"]] += 1
 
+    @property
+    def dropped_total(self) -> int:
+        return sum(self[f"dropped_{reason}"] for reason in REASONS)
+
     def add(self, counter: str, amount: int = 1) -> None:
         self._values[_INDEX[counter]] += amount
 

@@ -131,7 +131,7 @@ class World:
         self._copies = copies
         self._rules = rules
         self._noop = spec.noop_action
-        self._num_agents, self._num_copies = spec.num_agents, num_copies
+        self._num_copies = num_copies
         self._offsets = np.array(backbone.offsets(spec.num_agents))
         shape = (num_copies, spec.num_agents)
 
@@ -252,10 +252,10 @@ class World:
         return self._observations()
 
     def farewell(self) -> list[Command]:
-        """A last observation that asks for nothing; it tells agents which episodes are over."""
+        """A last observation, in which everybody is gone: agents ship what they have recorded."""
         self.tick += 1
         self._waiting.clear()
-        return self._observations()
+        return self._observations(nobody=True)
 
     def gates(self, agent: int, packet: wire.Gates) -> list[Command]:
         """paper timing: an agent says which edges it uses in this tick."""
@@ -424,12 +424,12 @@ class World:
             masks |= np.roll(present_EN, -offset, axis=1).astype(np.uint16) << np.uint16(k)
         return masks
 
-    def _observations(self) -> list[Command]:
+    def _observations(self, *, nobody: bool = False) -> list[Command]:
         # Environments round to float16 themselves: what an agent sees is what the learner unrolls.
         rows_END: NDArray[Any] = np.array(
             [snapshot.observations_ND for snapshot in self._now], dtype=np.float16
         )
-        alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
+        alive_EN = np.array([snapshot.alive_N & (not nobody) for snapshot in self._now])
         explores_E = np.array([episode.mode is _Mode.TRAIN for episode in self._episodes])
         flags_EN = alive_EN * wire.ALIVE + explores_E[:, None] * wire.EXPLORE
         flags_NE = np.ascontiguousarray(flags_EN.T, dtype=np.uint8)

@@ -60,6 +60,7 @@ def main(setup: WorldSetup) -> None:
     """Run the world until it is told to stop. Entry point of the process."""
     setproctitle.setproctitle("murmuration: world")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
+    os.nice(setup.config.runtime.nice if setup.train_steps else 0)
     setup_logging("world", 0, setup.logs)
     config = setup.config
     copies = make_copies(config.env, config.num_agents, config.seed, setup.episodes)
@@ -236,6 +237,7 @@ class WorldHost:
             "missed_deadlines": world.missed_deadlines,
             "policy_version_min": world.min_version,
             "missing_agents": len(world.missing),
+            "dropped": traffic.dropped_total,
             **{
                 f"sent_payload_{c.name.lower()}": traffic[f"sent_payload_{c.name.lower()}"]
                 for c in classes

@@ -105,14 +105,21 @@ def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 60
 class Launched:
     """`python -m runtime.launch` in a process group of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, metrics_port: int = 0) -> None:
         self.folder = folder
+        self.sockets = folder / "sockets"
+        """Where the launcher makes its folder of ipc endpoints."""
+        self.sockets.mkdir(exist_ok=True)
         self.output = folder / "output.txt"
         command = [sys.executable, "-m", "runtime.launch", *arguments]
-        command += ["--runtime.runs-dir", str(folder / "runs"), "--metrics-port", "0"]
+        command += ["--runtime.runs-dir", str(folder / "runs"), "--metrics-port", str(metrics_port)]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": str(self.sockets)},
             )
 
     def __enter__(self) -> "Launched":

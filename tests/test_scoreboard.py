@@ -1,0 +1,232 @@
+import json
+
+import pytest
+
+from configs.schema import EnvConfig, GateConfig, RunConfig
+from runtime import wire
+from runtime.scoreboard import RECENT_EPISODES, Scoreboard
+from runtime.traffic import REASONS
+from runtime.view import RunSnapshot
+
+CONFIG = RunConfig(
+    num_agents=20,
+    seed=3,
+    env=EnvConfig(name="relay", copies=4),
+    gate=GateConfig(timing="paper", mode="open"),
+)
+
+# fmt: off
+NEEDED = {
+    "run_id", "env", "agents", "env_copies", "gate_timing", "transport", "env_steps", "wall_s",
+    "env_steps_per_s", "episodes", "return_mean", "win_rate", "out_degree_mean",
+    "message_payload_bytes", "beacon_payload_bytes", "edge_zmtp_bytes", "edge_latency_p50_us",
+    "edge_latency_p99_us", "trajectory_bytes", "policy_bytes", "policy_versions", "policy_lag_mean",
+    "learner_updates", "learner_device", "agent_processes", "agent_restarts", "agent_pss_mb_mean",
+    "messages_late", "messages_dropped", "exit_reason",
+}
+# fmt: on
+"""What readers of summary.json rely on."""
+
+
+def make_board(*, trains: bool = True) -> Scoreboard:
+    return Scoreboard(CONFIG, "20260101-120000-relay", trains=trains)
+
+
+def result(
+    episode_return: float, *, won: bool = False, evaluation: bool = False
+) -> wire.EpisodeResult:
+    return wire.EpisodeResult(0, int(evaluation), 100, 6, episode_return, int(won))
+
+
+def world_says(tick: float, **values: float) -> wire.Status:
+    return wire.Status("world", {"tick": tick, **values})
+
+
+def node_says(**values: float) -> wire.Status:
+    return wire.Status("node", values)
+
+
+def summary(board: Scoreboard) -> dict[str, object]:
+    return board.summary("finished", wall_s=12.34567, playing_s=10.0, device="cpu")
+
+
+# --- the summary ----------------------------------------------------------------------------------
+
+
+def test_the_summary_has_every_figure_that_is_relied_on() -> None:
+    assert set(summary(make_board())) >= NEEDED
+
+
+def test_the_summary_of_a_run_that_never_began_is_valid_json() -> None:
+    # allow_nan=False: the JSON of others knows no NaN.
+    text = json.dumps(summary(make_board()), allow_nan=False)
+    assert json.loads(text)["return_mean"] is None
+
+
+def test_the_summary_says_what_was_run() -> None:
+    row = summary(make_board())
+    wanted = {
+        "run_id": "20260101-120000-relay",
+        "env": "relay",
+        "opponent": "",
+        "agents": 20,
+        "agent_processes": 20,
+        "env_copies": 4,
+        "gate_timing": "paper",
+        "gate_mode": "open",
+        "transport": "ipc",
+        "seed": 3,
+        "learner_device": "cpu",
+        "exit_reason": "finished",
+        "wall_s": 12.346,
+    }
+    assert {name: row[name] for name in wanted} == wanted
+
+
+def test_steps_per_second_are_those_of_all_copies_while_the_world_played() -> None:
+    board = make_board()
+    board.take_status(world_says(50.0, env_steps=120.0))
+    row = summary(board)
+    assert (row["env_steps"], row["env_steps_per_s"]) == (120, 50 * 4 / 10.0)
+    assert board.summary("failed", 1.0, 0.0, "")["env_steps_per_s"] == 0.0
+
+
+def test_edge_bytes_are_messages_beacons_and_handshakes() -> None:
+    board = make_board()
+    board.take_status(
+        node_says(
+            sent_payload_message=90.0,
+            sent_payload_beacon=70.0,
+            sent_zmtp_message=100.0,
+            sent_zmtp_beacon=80.0,
+            edge_handshake_zmtp=20.0,
+            sent_zmtp_action=1e6,
+            agent_steps=9.0,
+            edges_open=27.0,
+        )
+    )
+    row = summary(board)
+    assert (row["message_payload_bytes"], row["beacon_payload_bytes"]) == (90, 70)
+    assert row["edge_zmtp_bytes"] == 200
+    # Opening the edges is no part of a step.
+    assert row["edge_bytes_per_agent_step"] == 20.0
+    assert row["out_degree_mean"] == 3.0
+
+
+def test_trajectories_are_those_of_agents_and_world() -> None:
+    board = make_board()
+    board.take_status(node_says(sent_payload_trajectory=1000.0))
+    board.take_status(world_says(1.0, sent_payload_trajectory=234.0))
+    assert summary(board)["trajectory_bytes"] == 1234
+
+
+def test_latencies_are_told_in_microseconds() -> None:
+    board = make_board()
+    board.take_status(node_says(message_latency_p50_ms=0.25, message_latency_p99_ms=1.5))
+    row = summary(board)
+    assert (row["edge_latency_p50_us"], row["edge_latency_p99_us"]) == (250.0, 1500.0)
+
+
+def test_dropped_packets_are_summed_over_all_reasons() -> None:
+    board = make_board()
+    board.take_status(node_says(**{f"dropped_{reason}": 1.0 for reason in REASONS}, late=4.0))
+    row = summary(board)
+    assert (row["messages_dropped"], row["messages_late"]) == (len(REASONS), 4)
+
+
+def test_the_learners_figures_arrive_in_the_summary() -> None:
+    board = make_board()
+    board.take_status(
+        wire.Status("learner", {"updates": 40.0, "policy_versions": 41.0, "policy_lag_mean": 1.5})
+    )
+    row = summary(board)
+    assert (row["learner_updates"], row["policy_versions"], row["policy_lag_mean"]) == (40, 41, 1.5)
+
+
+def test_the_latest_word_of_a_process_counts_and_strangers_are_not_heard() -> None:
+    board = make_board()
+    board.take_status(node_says(restarts=1.0))
+    board.take_status(node_says(restarts=2.0))
+    board.take_status(wire.Status("cook", {"restarts": 9.0}))
+    assert summary(board)["agent_restarts"] == 2
+
+
+# --- episodes -------------------------------------------------------------------------------------
+
+
+def test_the_summary_takes_evaluation_episodes_if_there_are_any() -> None:
+    board = make_board()
+    board.take_result(result(1.0, won=True))
+    assert (summary(board)["return_mean"], summary(board)["win_rate"]) == (1.0, 1.0)
+    board.take_result(result(3.0, evaluation=True))
+    row = summary(board)
+    assert (row["return_mean"], row["win_rate"]) == (3.0, 0.0)
+    assert (row["train_return_mean"], row["train_win_rate"]) == (1.0, 1.0)
+    assert (row["episodes"], row["evaluation_episodes"]) == (2, 1)
+
+
+def test_means_are_of_the_most_recent_episodes() -> None:
+    board = make_board()
+    board.take_result(result(1e6, won=True))
+    for _ in range(RECENT_EPISODES):
+        board.take_result(result(2.0))
+    row = summary(board)
+    assert (row["return_mean"], row["win_rate"]) == (2.0, 0.0)
+    assert row["episodes"] == RECENT_EPISODES + 1
+
+
+# --- view and metrics -----------------------------------------------------------------------------
+
+
+def test_metrics_hold_what_is_known_and_nothing_else() -> None:
+    board = make_board()
+    assert board.metrics() == {}
+    board.take_status(world_says(1.0, env_steps=8.0))
+    board.take_status(wire.Status("learner", {"td_error": 0.5}))
+    board.take_result(result(1.5))
+    assert board.metrics() == {
+        "env/steps": 8.0,
+        "train/return_mean": 1.5,
+        "train/win_rate": 0.0,
+        "learner/td_error": 0.5,
+    }
+
+
+def test_metrics_are_named_by_group_and_unit() -> None:
+    board = make_board()
+    board.take_status(node_says(restarts=0.0, agent_steps=1.0, sent_zmtp_message=64.0))
+    names = board.metrics()
+    assert all(name.count("/") == 1 for name in names)
+    assert names["comm/edge_bytes_per_agent_step"] == 64.0
+    assert names["comm/dropped_packets"] == 0
+
+
+def test_an_early_snapshot_has_gaps_where_nothing_is_known() -> None:
+    assert make_board().snapshot("starting", 0.0) == RunSnapshot(
+        elapsed_s=0.0,
+        phase="starting",
+        env_steps=0,
+        episodes=0,
+        agents_up=0,
+        num_agents=20,
+        restarts=0,
+        policy_version=0,
+    )
+
+
+def test_the_rate_is_taken_between_snapshots_a_second_apart() -> None:
+    board = make_board()
+    rates: list[float | None] = []
+    for elapsed_s, tick in ((10.0, 100.0), (10.5, 300.0), (12.0, 500.0)):
+        board.take_status(world_says(tick))
+        rates.append(board.snapshot("training", elapsed_s).steps_per_s)
+    # Four copies; half a second is too short to say anything new.
+    assert rates == [pytest.approx(40.0), pytest.approx(40.0), pytest.approx(800.0)]
+
+
+@pytest.mark.parametrize(("trains", "episodes"), [(True, 2), (False, 1)])
+def test_a_snapshot_counts_the_episodes_that_the_run_is_about(trains: bool, episodes: int) -> None:
+    board = make_board(trains=trains)
+    for evaluation in (False, False, True):
+        board.take_result(result(1.0, evaluation=evaluation))
+    assert board.snapshot("training", 1.0).episodes == episodes

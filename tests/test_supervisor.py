@@ -1,0 +1,220 @@
+import pytest
+
+from runtime.supervisor import AllReady, Announce, GiveUp, SendBook, Spawn, Supervisor
+
+NUM_AGENTS = 5
+"""Offsets 1, 2 and 4."""
+DEADLINE_S = 120.0
+
+
+def make_supervisor(*, max_restarts: int = 20) -> Supervisor:
+    supervisor = Supervisor(
+        range(NUM_AGENTS), NUM_AGENTS, max_restarts=max_restarts, start_deadline_s=DEADLINE_S
+    )
+    supervisor.start()
+    return supervisor
+
+
+def endpoint(agent: int) -> str:
+    return f"ipc:///tmp/agent-{agent}"
+
+
+def running(*, max_restarts: int = 20) -> Supervisor:
+    """Everybody has become ready."""
+    supervisor = make_supervisor(max_restarts=max_restarts)
+    for agent in range(NUM_AGENTS):
+        supervisor.hello(agent, 0, endpoint(agent))
+    for agent in range(NUM_AGENTS):
+        supervisor.agent_ready(agent, 0)
+    return supervisor
+
+
+def come_back(supervisor: Supervisor, agent: int, incarnation: int) -> None:
+    supervisor.hello(agent, incarnation, endpoint(agent))
+    supervisor.agent_ready(agent, incarnation)
+
+
+def restarts_after(supervisor: Supervisor, agent: int, died_s: float) -> float:
+    """Seconds from a death to the restart, to a tenth."""
+    tenth = 0
+    while not supervisor.due(died_s + tenth / 10 + 1e-6):
+        tenth += 1
+    return tenth / 10
+
+
+# --- the start ------------------------------------------------------------------------------------
+
+
+def test_every_agent_is_started_once_and_may_listen_where_it_likes() -> None:
+    supervisor = Supervisor(range(2), 2, max_restarts=0, start_deadline_s=DEADLINE_S)
+    assert supervisor.start() == [Spawn(0, 0, ""), Spawn(1, 0, "")]
+
+
+def test_the_books_go_out_when_the_last_agent_has_said_where_it_listens() -> None:
+    supervisor = make_supervisor()
+    for agent in range(4):
+        assert supervisor.hello(agent, 0, endpoint(agent)) == []
+    books = supervisor.hello(4, 0, endpoint(4))
+    assert len(books) == NUM_AGENTS
+    # By offset: 3 + 1, 3 + 2 and 3 + 4.
+    assert SendBook(3, (endpoint(4), endpoint(0), endpoint(2))) in books
+
+
+def test_all_are_ready_when_the_last_one_is() -> None:
+    supervisor = make_supervisor()
+    for agent in range(NUM_AGENTS):
+        supervisor.hello(agent, 0, endpoint(agent))
+    for agent in range(4):
+        assert supervisor.agent_ready(agent, 0) == [Announce(agent, 0, up=True)]
+    assert supervisor.agent_ready(4, 0) == [Announce(4, 0, up=True), AllReady()]
+    assert supervisor.ready == [0, 1, 2, 3, 4]
+
+
+def test_strangers_and_repetitions_are_ignored() -> None:
+    supervisor = make_supervisor()
+    assert supervisor.hello(99, 0, endpoint(99)) == []
+    assert supervisor.agent_ready(99, 0) == []
+    assert supervisor.agent_ready(0, 0) == []  # it has not said where it listens
+    assert supervisor.hello(0, 1, endpoint(0)) == []  # there is no such life
+    supervisor = running()
+    assert supervisor.hello(0, 0, "elsewhere") == []
+    assert supervisor.agent_ready(0, 0) == []
+
+
+@pytest.mark.parametrize("said_hello", [False, True])
+def test_a_death_before_everybody_was_ready_ends_the_run(said_hello: bool) -> None:
+    supervisor = make_supervisor()
+    if said_hello:
+        supervisor.hello(1, 0, endpoint(1))
+    (command,) = supervisor.exited(1, 3, 0.0)
+    assert command == GiveUp("agent 1 ended with exit code 3 before the run began, see its log")
+
+
+def test_patience_ends_at_the_deadline_and_names_who_is_missing() -> None:
+    supervisor = make_supervisor()
+    for agent in range(NUM_AGENTS):
+        supervisor.hello(agent, 0, endpoint(agent))
+    for agent in (0, 2, 3):
+        supervisor.agent_ready(agent, 0)
+    assert supervisor.due(DEADLINE_S - 0.1) == []
+    assert supervisor.due(DEADLINE_S) == [GiveUp("2 agents are not ready in time: 1, 4")]
+
+
+def test_a_crowd_of_missing_agents_is_cut_short() -> None:
+    supervisor = Supervisor(range(100), 100, max_restarts=0, start_deadline_s=DEADLINE_S)
+    (command,) = supervisor.due(DEADLINE_S)
+    assert isinstance(command, GiveUp)
+    assert command.reason.startswith("100 agents are not ready in time: 0, 1, ")
+    assert command.reason.endswith(", 19 …")
+
+
+def test_the_deadline_means_nothing_once_the_run_has_begun() -> None:
+    assert running().due(DEADLINE_S + 1.0) == []
+
+
+# --- deaths ---------------------------------------------------------------------------------------
+
+
+def test_a_dead_agent_is_announced_and_started_again_as_a_new_incarnation() -> None:
+    supervisor = running()
+    assert supervisor.exited(2, -9, 10.0) == [Announce(2, 0, up=False)]
+    assert supervisor.ready == [0, 1, 3, 4]
+    assert supervisor.due(10.1) == []
+    # Where it listened before, so that nobody needs a new book.
+    assert supervisor.due(10.2) == [Spawn(2, 1, endpoint(2))]
+    assert supervisor.due(10.3) == []
+    assert (supervisor.restarts, supervisor.restarts_of(2), supervisor.restarts_of(1)) == (1, 1, 0)
+
+
+def test_a_restarted_agent_gets_its_book_at_once_and_is_announced() -> None:
+    supervisor = running()
+    supervisor.exited(2, -9, 10.0)
+    supervisor.due(11.0)
+    assert supervisor.hello(2, 0, endpoint(2)) == []  # an echo of its former life
+    book = supervisor.hello(2, 1, endpoint(2))
+    assert book == [SendBook(2, (endpoint(3), endpoint(4), endpoint(1)))]
+    assert supervisor.agent_ready(2, 1) == [Announce(2, 1, up=True)]
+
+
+def test_an_agent_that_dies_before_it_was_ready_again_is_not_announced_twice() -> None:
+    supervisor = running()
+    supervisor.exited(2, -9, 10.0)
+    supervisor.due(11.0)
+    assert supervisor.exited(2, 1, 11.5) == []
+    assert supervisor.due(12.0) == [Spawn(2, 2, endpoint(2))]
+
+
+def test_several_dead_agents_are_started_again() -> None:
+    supervisor = running()
+    supervisor.exited(1, -9, 10.0)
+    supervisor.exited(3, -9, 10.0)
+    assert supervisor.due(10.2) == [Spawn(1, 1, endpoint(1)), Spawn(3, 1, endpoint(3))]
+
+
+def test_the_wait_doubles_with_each_death_up_to_ten_seconds() -> None:
+    supervisor = running()
+    waits: list[float] = []
+    now_s = 0.0
+    for incarnation in range(1, 9):
+        supervisor.exited(0, -9, now_s)
+        waits.append(restarts_after(supervisor, 0, now_s))
+        now_s += waits[-1]
+        come_back(supervisor, 0, incarnation)
+    assert waits == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+def test_one_agents_deaths_do_not_make_another_wait() -> None:
+    supervisor = running()
+    for incarnation in (1, 2, 3):
+        supervisor.exited(0, -9, 0.0)
+        supervisor.due(20.0)
+        come_back(supervisor, 0, incarnation)
+    supervisor.exited(1, -9, 20.0)
+    assert restarts_after(supervisor, 1, 20.0) == 0.2
+
+
+@pytest.mark.parametrize(("quiet_s", "wait_s"), [(60.0, 0.4), (60.1, 0.2)])
+def test_after_a_quiet_minute_deaths_are_forgotten(quiet_s: float, wait_s: float) -> None:
+    supervisor = running()
+    supervisor.exited(0, -9, 0.0)
+    supervisor.due(1.0)
+    come_back(supervisor, 0, 1)
+    supervisor.exited(0, -9, quiet_s)
+    assert restarts_after(supervisor, 0, quiet_s) == wait_s
+
+
+def test_an_agent_that_keeps_dying_for_hours_waits_ten_seconds_each_time() -> None:
+    supervisor = running(max_restarts=10_000)
+    for incarnation in range(1, 1_100):
+        supervisor.exited(0, -9, 20.0 * incarnation)
+        assert supervisor.due(20.0 * incarnation + 10.0) == [Spawn(0, incarnation, endpoint(0))]
+        come_back(supervisor, 0, incarnation)
+
+
+def test_too_many_restarts_of_one_agent_end_the_run() -> None:
+    supervisor = running(max_restarts=2)
+    for incarnation in (1, 2):
+        supervisor.exited(0, -9, 0.0)
+        supervisor.due(20.0)
+        come_back(supervisor, 0, incarnation)
+    assert supervisor.exited(0, -9, 20.0) == [
+        GiveUp("agent 0 was ended by signal 9 after 2 restarts (runtime.max_restarts)")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "text"),
+    [(None, "is gone"), (0, "ended with exit code 0"), (-15, "was ended by signal 15")],
+)
+def test_the_cause_of_death_is_told_in_words(exit_code: int | None, text: str) -> None:
+    (command,) = running(max_restarts=0).exited(4, exit_code, 0.0)
+    assert isinstance(command, GiveUp)
+    assert command.reason.startswith(f"agent 4 {text} after 0 restarts")
+
+
+def test_deaths_are_expected_once_the_run_stops() -> None:
+    supervisor = running()
+    supervisor.exited(1, -9, 0.0)
+    supervisor.stop()
+    assert supervisor.exited(0, 0, 1.0) == []
+    assert supervisor.due(1000.0) == []
