@@ -1,0 +1,48 @@
+"""Learning curves from a run's log."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from configs.load import RESOLVED, dump_run_config
+from configs.schema import EvaluationConfig, RunConfig
+from runtime.plot import main, read_evaluations
+from runtime.run_log import EPISODES
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two evaluations of two episodes, training episodes between them."""
+    config = dataclasses.replace(RunConfig(), evaluation=EvaluationConfig(episodes=2))
+    (tmp_path / RESOLVED).write_text(dump_run_config(config))
+    rows = [(0, 1.0, True), (0, 3.0, False), (50, 9.0, False), (100, 4.0, True), (100, 6.0, True)]
+    with (tmp_path / EPISODES).open("w") as log:
+        for steps, episode_return, won in rows:
+            row = {"env_steps": steps, "episode_return": episode_return, "won": won}
+            log.write(json.dumps({**row, "evaluation": steps != 50}) + "\n")
+    return tmp_path
+
+
+def test_evaluations_are_grouped_and_training_is_left_out(run: Path) -> None:
+    first, second = read_evaluations(run)
+    assert (first.env_steps, first.return_mean, first.win_rate) == (0, 2.0, 0.5)
+    assert (second.env_steps, second.return_mean, second.win_rate) == (100, 5.0, 1.0)
+    assert second.return_std == 1.0
+
+
+def test_a_picture_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run / "curves.png"
+    assert main([str(run), "--labels", "ours", "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "100 steps: return    5.000" in capsys.readouterr().out
+
+
+def test_a_folder_without_episodes_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path)])
+    assert stop.value.code == 2
+    assert "has no episodes.jsonl" in capsys.readouterr().err
