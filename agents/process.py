@@ -308,30 +308,23 @@ class AgentProcess:
             self._deadline = time.monotonic() + self._setup.peer_timeout_s
 
     def _send_message(self, command: SendMessage) -> None:
-        packet = wire.Message(
-            self._setup.identity,
-            command.tick,
-            time.monotonic_ns(),
-            command.copies,
-            command.rows,
-        )
-        frame = wire.encode(packet)
+        frame = self._stamped(wire.Message, command)
         for k in command.edges:
             if self._out[k].send_frame(frame, TrafficClass.MESSAGE):
                 self._edges[k, 0] += np.uint64(1)
                 self._edges[k, 1] += np.uint64(frame_zmtp_bytes(len(frame)))
 
     def _send_beacon(self, command: SendBeacon) -> None:
-        packet = wire.Beacon(
-            self._setup.identity,
-            command.tick,
-            time.monotonic_ns(),
-            command.copies,
-            command.rows,
-        )
-        frame = wire.encode(packet)
+        frame = self._stamped(wire.Beacon, command)
         for peer in self._in_peers:
             self._inbox.send_frame(peer, frame, TrafficClass.BEACON)
+
+    def _stamped(
+        self, kind: type[wire.Message | wire.Beacon], command: SendMessage | SendBeacon
+    ) -> bytes:
+        """Encode with the time of sending; all receivers get the same bytes."""
+        identity, now_ns = self._setup.identity, time.monotonic_ns()
+        return wire.encode(kind(identity, command.tick, now_ns, command.copies, command.rows))
 
     def take_leave(self) -> None:
         """Send the last report, and keep the edges open until everybody has.

@@ -2,10 +2,9 @@
 
     dataclass -> encode -> msgpack array [version, kind, field, …] -> decode -> the same dataclass
 
-A tensor is the triple [dtype code, shape, little-endian bytes]. No pickle anywhere. Limits stand in
-the field annotations and are checked before anything is built from a frame: size first, then
-structure, then ranges and finite values. Whatever does not fit raises WireFormatError, whose reason
-is counted.
+No pickle anywhere. Limits stand in the field annotations (runtime/codecs.py) and are checked before
+anything is built from a frame, its size first of all. Whatever does not fit raises WireFormatError,
+whose reason is counted.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +14,6 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
-    Protocol,
     TypeVar,
     cast,
     get_args,
@@ -27,6 +25,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.codecs import Codec, Real, Scalars, Tensor, Text, Texts, Uint, brief, items
 from runtime.errors import WireFormatError
 
 _pack = cast("Callable[[Any], bytes]", msgpack.packb)  # pyright: ignore  # no type stubs
@@ -36,153 +35,6 @@ VERSION = 1
 
 KIB = 1024
 MIB = 1024 * KIB
-
-_DTYPE_NAMES = ("float32", "float16", "int8", "uint8", "uint16", "uint32", "uint64", "float64")
-_DTYPES: tuple[np.dtype[Any], ...] = tuple(
-    np.dtype(name).newbyteorder("<") for name in _DTYPE_NAMES
-)
-_CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in enumerate(_DTYPES)}
-
-
-class Codec(Protocol):
-    """One field's way onto the wire and back; `unpack` checks everything it is given."""
-
-    def pack(self, value: Any) -> Any: ...
-
-    def unpack(self, raw: Any) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Uint:
-    """Unsigned integer of so many bits."""
-
-    bits: int
-
-    def pack(self, value: int) -> int:
-        return value
-
-    def unpack(self, raw: Any) -> int:
-        if type(raw) is not int or raw < 0 or raw >> self.bits:
-            raise WireFormatError("range", f"expected uint{self.bits}, got {_brief(raw)}")
-        return raw
-
-
-@dataclass(frozen=True, slots=True)
-class Real:
-    """A finite number."""
-
-    def pack(self, value: float) -> float:
-        return float(value)
-
-    def unpack(self, raw: Any) -> float:
-        if type(raw) is not float or not np.isfinite(raw):
-            raise WireFormatError("nonfinite", f"expected a finite float, got {_brief(raw)}")
-        return raw
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """UTF-8 text of at most so many characters."""
-
-    longest: int = 256
-
-    def pack(self, value: str) -> str:
-        return value[: self.longest]
-
-    def unpack(self, raw: Any) -> str:
-        if type(raw) is not str or len(raw) > self.longest:
-            raise WireFormatError("range", f"expected text of {self.longest}, got {_brief(raw)}")
-        return raw
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """A list of short texts."""
-
-    most: int
-    longest: int = 256
-
-    def pack(self, value: tuple[str, ...]) -> list[str]:
-        return list(value)
-
-    def unpack(self, raw: Any) -> tuple[str, ...]:
-        texts = _items(raw)
-        if texts is None or len(texts) > self.most:
-            raise WireFormatError("range", f"expected a list of {self.most}, got {_brief(raw)}")
-        item = Text(self.longest)
-        return tuple(item.unpack(text) for text in texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Scalars:
-    """Named finite numbers."""
-
-    most: int = 128
-
-    def pack(self, value: Mapping[str, float]) -> list[list[Any]]:
-        return [list(value.keys()), [float(number) for number in value.values()]]
-
-    def unpack(self, raw: Any) -> Mapping[str, float]:
-        pair = _items(raw)
-        if pair is None or len(pair) != 2:
-            raise WireFormatError("range", f"expected names and numbers, got {_brief(raw)}")
-        names = Texts(self.most, 64).unpack(pair[0])
-        numbers = _items(pair[1])
-        if numbers is None or len(numbers) != len(names):
-            raise WireFormatError("range", f"expected {len(names)} numbers, got {_brief(pair[1])}")
-        real = Real()
-        return {name: real.unpack(x) for name, x in zip(names, numbers, strict=True)}
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An array of one of these dtypes, this many dimensions and at most so many elements."""
-
-    dtypes: tuple[str, ...]
-    ndim: int
-    most: int
-
-    def pack(self, value: NDArray[Any]) -> tuple[int, tuple[int, ...], bytes]:
-        return _CODES[value.dtype], value.shape, value.tobytes()
-
-    def unpack(self, raw: Any) -> NDArray[Any]:
-        triple = _items(raw)
-        if triple is None or len(triple) != 3:
-            raise WireFormatError("shape", f"expected a tensor, got {_brief(raw)}")
-        code, content = triple[0], triple[2]
-        if type(code) is not int or not 0 <= code < len(_DTYPES):
-            raise WireFormatError("dtype", f"unknown dtype {_brief(code)}")
-        name = _DTYPE_NAMES[code]  # numpy's own dtype.name costs 5 µs a time
-        if name not in self.dtypes:
-            raise WireFormatError("dtype", f"expected {' or '.join(self.dtypes)}, got {name}")
-        dtype = _DTYPES[code]
-        shape = _items(triple[1])
-        if shape is None or len(shape) != self.ndim:
-            raise WireFormatError("shape", f"expected {self.ndim} dimensions, got {_brief(shape)}")
-        count = 1
-        for extent in shape:
-            if type(extent) is not int or not 0 <= extent <= self.most:
-                raise WireFormatError("shape", f"extent {_brief(extent)} out of range")
-            count *= extent
-        if count > self.most:
-            raise WireFormatError("shape", f"{count} elements, at most {self.most} allowed")
-        if type(content) is not bytes or len(content) != count * dtype.itemsize:
-            raise WireFormatError("shape", f"{count} elements of {name} do not fit the bytes")
-        array: NDArray[Any] = np.frombuffer(content, dtype=dtype).reshape(shape)
-        if dtype.kind == "f" and not np.isfinite(array).all():
-            raise WireFormatError("nonfinite", "tensor holds NaN or infinity")
-        return array
-
-
-def _items(raw: Any) -> list[Any] | None:
-    """The list itself, or None if it is anything else."""
-    return cast("list[Any]", raw) if type(raw) is list else None
-
-
-def _brief(value: object) -> str:
-    text = repr(value) if isinstance(value, (int, float, str, bytes)) else type(value).__name__
-    return text if len(text) <= 40 else text[:37] + "..."
-
 
 U8 = Annotated[int, Uint(8)]
 U16 = Annotated[int, Uint(16)]
@@ -568,15 +420,15 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
         )
     except Exception as error:  # msgpack raises five unrelated types, UnicodeDecodeError among them
         raise WireFormatError("decode", f"{type(error).__name__}") from error
-    parts = _items(raw)
+    parts = items(raw)
     if parts is None or len(parts) < 2:
-        raise WireFormatError("decode", f"expected an array, got {_brief(raw)}")
+        raise WireFormatError("decode", f"expected an array, got {brief(raw)}")
     version, kind = parts[0], parts[1]
     if version != VERSION or type(version) is not int:
-        raise WireFormatError("version", f"version {_brief(version)}, this is {VERSION}")
+        raise WireFormatError("version", f"version {brief(version)}, this is {VERSION}")
     cls = _KINDS.get(kind) if type(kind) is int else None
     if cls is None or (accepted and cls not in accepted):
-        raise WireFormatError("kind", f"kind {_brief(kind)} is not expected here")
+        raise WireFormatError("kind", f"kind {brief(kind)} is not expected here")
     if len(frame) > cls.LARGEST:
         raise WireFormatError("oversize", f"{len(frame)} bytes, {cls.__name__} has {cls.LARGEST}")
     codecs = _codecs(cls)
