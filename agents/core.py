@@ -30,6 +30,7 @@ from agents.parameters import Outcome, ParameterStore
 from agents.policy import FloatArray, PolicySpec
 from agents.recorder import EpisodeRecorder
 from agents.rounding import (
+    beacon_from_steps,
     beacon_from_wire,
     beacon_to_wire,
     message_from_wire,
@@ -108,6 +109,9 @@ Event = wire.Observation | wire.InMask | wire.Message | wire.Beacon | Parameters
 Command = SendMessage | SendBeacon | ToWorld | ToLearner | ToNode | Dropped
 
 
+_MOST_BITMAPS = 1024
+
+
 class _Phase(Enum):
     IDLE = auto()
     """Between steps: the next thing to come is an observation."""
@@ -166,6 +170,10 @@ class AgentCore:
         self._beacon_rows: NDArray[Any] = beacon_to_wire(self._beacon_EZ, spec.beacon_dtype)
         self._own_EM: FloatArray = np.zeros((copies, spec.message), dtype=np.float32)
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
+        self._message_form = spec.message, np.dtype(spec.message_dtype)
+        self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
+        self._bitmaps: dict[bytes, tuple[BoolArray, int]] = {}
+        """Bitmaps of copies seen before: with few copies, or all of them alive, they recur."""
         self._bits_K = (1 << np.arange(offsets)).astype(np.uint16)
         self._recorders = [
             EpisodeRecorder(identity, record_q=rules.record_q) for _ in range(copies)
@@ -200,12 +208,12 @@ class AgentCore:
     def handle(self, event: Event) -> list[Command]:
         """Take one event; commands come in the order in which they are to be carried out."""
         match event:
-            case wire.Observation():
-                return self._observe(event)
             case wire.Message():
                 return self._receive(event, self._messages, self._offset_of_in)
             case wire.Beacon():
                 return self._receive(event, self._peer_beacons, self._offset_of_out)
+            case wire.Observation():
+                return self._observe(event)
             case wire.InMask():
                 return self._learn_in_mask(event)
             case wire.DenseParameters() | wire.DeltaParameters():
@@ -264,21 +272,34 @@ class AgentCore:
             return [Dropped("unknown_sender")]
         if self._tick is not None and not self._tick - 1 <= packet.tick <= self._tick + 1:
             return [Dropped("stale")]
-        copies = self._rules.copies
-        if len(packet.copies) != (copies + 7) // 8:
+        listed = self._copies_of(packet.copies)
+        if listed is None:
             return [Dropped("shape")]
-        present_E = np.unpackbits(packet.copies, count=copies, bitorder="little").astype(np.bool_)
-        spec = self._rules.spec
-        is_message = isinstance(packet, wire.Message)
-        width = spec.message if is_message else spec.beacon
-        if packet.rows.shape != (int(present_E.sum()), width):
+        present_E, count = listed
+        is_message = inbox is self._messages
+        width, dtype = self._message_form if is_message else self._beacon_form
+        if packet.rows.shape != (count, width):
             return [Dropped("shape")]
-        if packet.rows.dtype != (spec.message_dtype if is_message else spec.beacon_dtype):
+        if packet.rows.dtype != dtype:
             return [Dropped("dtype")]
-        rows = (message_from_wire if is_message else beacon_from_wire)(packet.rows)
-        if not inbox.put(peer, packet.tick, present_E, rows):
+        if not inbox.put(peer, packet.tick, present_E, packet.rows):
             return [Dropped("stale")]
         return self._proceed()
+
+    def _copies_of(self, bitmap: NDArray[np.uint8]) -> tuple[BoolArray, int] | None:
+        """[E] the copies that a bitmap lists, and how many; None if it has another length."""
+        key = bitmap.tobytes()
+        known = self._bitmaps.get(key)
+        if known is None:
+            copies = self._rules.copies
+            if len(bitmap) != (copies + 7) // 8:
+                return None
+            listed_E = np.unpackbits(bitmap, count=copies, bitorder="little").astype(np.bool_)
+            known = (listed_E, int(listed_E.sum()))
+            if len(self._bitmaps) >= _MOST_BITMAPS:
+                self._bitmaps.clear()
+            self._bitmaps[key] = known
+        return known
 
     def _learn_in_mask(self, packet: wire.InMask) -> list[Command]:
         if self._phase is not _Phase.IN_MASK or packet.tick != self._tick:
@@ -392,6 +413,7 @@ class AgentCore:
         else:
             allowed_EK &= heard_EK
         beacons_EKZ = self._peer_beacons.vectors(beacon_tick).transpose(1, 0, 2)
+        beacons_EKZ = beacon_from_steps(beacons_EKZ, self._rules.spec.beacon_dtype)
         beacons_EKZ = np.where(heard_EK[:, :, None], beacons_EKZ, np.float32(0.0))
         scores_EK = self._network.scorer(self._beacon_EZ, beacons_EKZ)
         explores_E = (now.flags & wire.EXPLORE) != 0

@@ -116,8 +116,8 @@ class AgentProcess:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
         self._core = AgentCore(setup.identity, setup.rules, setup.parameters, rng)
         self._num_edges = len(backbone.offsets(setup.rules.num_agents))
-        self._histogram = np.zeros(latency.BINS, dtype=np.uint64)
-        self._edges = np.zeros((self._num_edges, 4), dtype=np.uint64)
+        self._histogram = [0] * latency.BINS
+        self._edges = [[0, 0, 0, 0] for _ in range(self._num_edges)]
         in_neighbours = backbone.in_neighbours(setup.identity, setup.rules.num_agents)
         self._in_peers = [agent_routing_id(peer) for peer in in_neighbours]
         self._in_offset = {peer: k for k, peer in enumerate(in_neighbours)}
@@ -236,9 +236,9 @@ class AgentProcess:
             self._take_inbox()
         for channel in self._out:
             if channel.socket in ready:
-                for packet in channel.drain(wire.Beacon, wire.EdgeWelcome):
-                    if isinstance(packet, wire.Beacon):
-                        self._carry_out(self._core.handle(packet))
+                packet = channel.take(wire.Beacon, wire.EdgeWelcome)
+                if isinstance(packet, wire.Beacon):
+                    self._carry_out(self._core.handle(packet))
         if self._world.socket in ready:
             for packet in self._world.drain(wire.Observation, wire.InMask):
                 assert isinstance(packet, (wire.Observation, wire.InMask))
@@ -271,9 +271,10 @@ class AgentProcess:
                 greeted.add(packet.sender)
             else:
                 delay_ns = max(time.monotonic_ns() - packet.send_ns, 0)
-                self._histogram[latency.bin_of(delay_ns)] += np.uint64(1)
-                self._edges[offset, 2] += np.uint64(1)
-                self._edges[offset, 3] += np.uint64(delay_ns)
+                self._histogram[latency.bin_of(delay_ns)] += 1
+                edge = self._edges[offset]
+                edge[2] += 1
+                edge[3] += delay_ns
                 self._carry_out(self._core.handle(packet))
         return greeted
 
@@ -286,6 +287,8 @@ class AgentProcess:
             self._carry_out(self._core.handle(packet))
 
     def _carry_out(self, commands: list[Command]) -> None:
+        if not commands and self._deadline is not None and self._core.waits_for_peers:
+            return  # one packet more, and the step still waits for others
         for command in commands:
             match command:
                 case SendMessage():
@@ -311,8 +314,8 @@ class AgentProcess:
         frame = self._stamped(wire.Message, command)
         for k in command.edges:
             if self._out[k].send_frame(frame, TrafficClass.MESSAGE):
-                self._edges[k, 0] += np.uint64(1)
-                self._edges[k, 1] += np.uint64(frame_zmtp_bytes(len(frame)))
+                self._edges[k][0] += 1
+                self._edges[k][1] += frame_zmtp_bytes(len(frame))
 
     def _send_beacon(self, command: SendBeacon) -> None:
         frame = self._stamped(wire.Beacon, command)
@@ -356,8 +359,8 @@ class AgentProcess:
                 tick=self._core.tick,
                 policy_version=self._setup.parameters.version,
                 counters=traffic.as_array(),
-                latency=self._histogram,
-                edges=self._edges,
+                latency=np.array(self._histogram, dtype=np.uint64),
+                edges=np.array(self._edges, dtype=np.uint64),
             )
         )
 

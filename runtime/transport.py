@@ -116,6 +116,14 @@ class Channel:
             if packet is not None:
                 yield packet
 
+    def take(self, *accepted: type[Packet]) -> Packet | None:
+        """One packet, if there is one and it decodes: saves the failing look for a second."""
+        try:
+            frame = self.socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return _decode(frame, accepted, self._traffic)
+
     def close(self) -> None:
         self.socket.close()
 
