@@ -206,7 +206,6 @@ class Node:
         asyncio.get_running_loop().remove_reader(process.sentinel)
         process.join()
         code = process.exitcode
-        self._pss_mb.pop(agent, None)
         if self._processes.get(agent) is process:
             del self._processes[agent]
         logger.info("agent %d ended with %s", agent, code)
