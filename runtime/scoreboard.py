@@ -14,14 +14,15 @@ from runtime.traffic import REASONS
 from runtime.view import RunSnapshot
 
 RECENT_EPISODES = 100
+"""Training episodes that a mean is taken over."""
 
 
 class _Results:
     """Returns and wins of the most recent episodes of one kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, recent: int | None) -> None:
         self.count = 0
-        self._recent: deque[wire.EpisodeResult] = deque(maxlen=RECENT_EPISODES)
+        self._recent: deque[wire.EpisodeResult] = deque(maxlen=recent)
 
     def add(self, result: wire.EpisodeResult) -> None:
         self.count += 1
@@ -46,8 +47,9 @@ class Scoreboard:
         self._world: Mapping[str, float] = {}
         self._node: Mapping[str, float] = {}
         self._learner: Mapping[str, float] = {}
-        self._training = _Results()
-        self._evaluation = _Results()
+        self._training = _Results(RECENT_EPISODES)
+        # Of several evaluations the last one counts; a run that only evaluates is one evaluation.
+        self._evaluation = _Results(max(config.evaluation.episodes, 1) if trains else None)
         self._tick_when_last_rated = (0.0, 0.0)
         self._steps_per_s: float | None = None
         self._learner_device = ""
