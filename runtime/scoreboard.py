@@ -119,9 +119,9 @@ class Scoreboard:
     ) -> dict[str, Any]:
         """What summary.json holds. Byte counts are sums over all agents of the run.
 
-        `return_mean` and `win_rate` are of the last 100 evaluation episodes, or of training
-        episodes if there was no evaluation; `env_steps` counts training steps, `env_steps_per_s`
-        all steps.
+        `return_mean` and `win_rate` are of the last evaluation, or of the last 100 training
+        episodes if there was none; `env_steps` counts training steps; `env_steps_per_s` counts all,
+        over `playing_s`, the seconds since all agents were ready.
         """
         config, node, learner = self._config, self._node, self._learner
         count = {name: int(value) for name, value in node.items()}
