@@ -23,6 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import backbone
+from agents.events import (
+    Command,
+    Dropped,
+    Event,
+    Parameters,
+    PeersLate,
+    SendBeacon,
+    SendMessage,
+    ToLearner,
+    ToNode,
+    ToWorld,
+)
 from agents.gate import BoolArray, edge_features, logistic_noise
 from agents.inbox import Inbox
 from agents.network import Network
@@ -56,57 +68,6 @@ class AgentRules:
     ships: Literal["training", "all", "none"]
     """Episodes whose trajectories leave the agent."""
     record_q: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PeersLate:
-    """The deadline for packets under way has passed."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SendMessage:
-    """Message vectors for the out-neighbours at these offsets; they share one encoded packet."""
-
-    edges: tuple[int, ...]
-    tick: int
-    copies: NDArray[np.uint8]
-    rows: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SendBeacon:
-    """Beacon vectors for all in-neighbours."""
-
-    tick: int
-    copies: NDArray[np.uint8]
-    rows: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ToWorld:
-    packet: wire.Action | wire.Gates
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ToLearner:
-    packet: wire.Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class ToNode:
-    packet: wire.SnapshotRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A packet was refused; `reason` is one of runtime.traffic.REASONS."""
-
-    reason: str
-
-
-Parameters = wire.DenseParameters | wire.DeltaParameters
-Event = wire.Observation | wire.InMask | wire.Message | wire.Beacon | Parameters | PeersLate
-Command = SendMessage | SendBeacon | ToWorld | ToLearner | ToNode | Dropped
 
 
 _MOST_BITMAPS = 1024

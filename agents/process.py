@@ -21,12 +21,12 @@ import numpy as np
 import setproctitle
 import zmq
 
-from agents import backbone, core
-from agents.core import (
-    AgentCore,
-    AgentRules,
+from agents import backbone
+from agents.core import AgentCore, AgentRules
+from agents.events import (
     Command,
     Dropped,
+    PeersLate,
     SendBeacon,
     SendMessage,
     ToLearner,
@@ -251,7 +251,7 @@ class AgentProcess:
             self._take_control()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             logger.warning("tick %d: packets under way did not arrive", self._core.tick)
-            self._carry_out(self._core.handle(core.PeersLate()))
+            self._carry_out(self._core.handle(PeersLate()))
 
     def _wait(self, timeout_s: float | None, poller: zmq.Poller | None = None) -> set[object]:
         events = (poller or self._poller).poll(

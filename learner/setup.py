@@ -26,7 +26,7 @@ class LearnerSetup:
     """How many times this run has started a learner before."""
     launcher_endpoint: str
     bind_endpoint: str
-    """Where agents, world and nodes connect, such as ipc:///tmp/x/learner or tcp://127.0.0.1:*."""
+    """Where agents, world and nodes connect, such as ipc://FOLDER/learner or tcp://127.0.0.1:*."""
     checkpoint: Path
     resume: bool
     """Continue from `checkpoint`."""

@@ -1,12 +1,12 @@
 """What can go wrong at run time, as a tree.
 
 * RuntimeFault
-  + TransportError
-    - PeerTimeout
-    - WireFormatError
-  + ProcessDied
-  + StartupError
+  + WireFormatError
   + SetupError
+
+A mistake in the configuration is a ConfigError (configs/load.py), a bad policy file a
+PolicyFileError (agents/policy.py); a process that dies is no exception but an event of its
+supervisor.
 """
 
 
@@ -14,28 +14,12 @@ class RuntimeFault(Exception):
     """Base of everything the runtime reports about itself."""
 
 
-class TransportError(RuntimeFault):
-    """Moving bytes between processes failed."""
-
-
-class PeerTimeout(TransportError):
-    """A peer did not answer by its deadline."""
-
-
-class WireFormatError(TransportError):
+class WireFormatError(RuntimeFault):
     """A frame is not what its kind promises; `reason` is the label it is counted under."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-
-
-class ProcessDied(RuntimeFault):
-    """A process that the run cannot do without has ended."""
-
-
-class StartupError(RuntimeFault):
-    """Processes were missing when the start-up deadline passed."""
 
 
 class SetupError(RuntimeFault):

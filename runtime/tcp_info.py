@@ -16,7 +16,7 @@ _RTT_US = struct.Struct("=68xI")
 _TOTAL_RETRANS = struct.Struct("=100xI")
 _BYTES_ACKED_RECEIVED = struct.Struct("=120xQQ")
 _MIN_RTT_US = struct.Struct("=148xI")
-_BYTES_SENT = struct.Struct("=200xQ")
+_BYTES_SENT_RETRANSMITTED = struct.Struct("=200xQQ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,9 @@ class TcpConnection:
     """`host:port`, as in a tcp:// endpoint."""
     peer: str
     bytes_sent: int
-    """Retransmissions included."""
+    """Each byte of the stream once, however often the kernel had to send it."""
+    bytes_retransmitted: int
+    """What it had to send again; under load even loopback does."""
     bytes_received: int
     rtt_us: int
     """Smoothed round-trip time."""
@@ -66,10 +68,12 @@ def _inspect(descriptor: int) -> TcpConnection | None:
         except OSError:  # listening, or closed by the peer in this moment
             return None
     _, bytes_received = _BYTES_ACKED_RECEIVED.unpack_from(info)
+    all_sent, sent_again = _BYTES_SENT_RETRANSMITTED.unpack_from(info)
     return TcpConnection(
         local=local,
         peer=peer,
-        bytes_sent=_first(_BYTES_SENT, info),
+        bytes_sent=all_sent - sent_again,
+        bytes_retransmitted=sent_again,
         bytes_received=bytes_received,
         rtt_us=_first(_RTT_US, info),
         min_rtt_us=_first(_MIN_RTT_US, info),

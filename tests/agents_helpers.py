@@ -7,16 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import backbone
-from agents.core import (
-    AgentCore,
-    AgentRules,
-    Command,
-    Dropped,
-    SendBeacon,
-    SendMessage,
-    ToLearner,
-    ToWorld,
-)
+from agents.core import AgentCore, AgentRules
+from agents.events import Command, Dropped, SendBeacon, SendMessage, ToLearner, ToWorld
 from agents.gate import edge_features
 from agents.network import Network
 from agents.parameters import ParameterStore

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agents import backbone
-from agents.core import (
-    AgentCore,
-    AgentRules,
+from agents.core import AgentCore, AgentRules
+from agents.events import (
     Command,
     Dropped,
     PeersLate,

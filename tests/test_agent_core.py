@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents.core import AgentCore, Command, Event, PeersLate, ToNode
+from agents.core import AgentCore
+from agents.events import Command, Event, PeersLate, ToNode
 from runtime import wire
 from runtime.traffic import REASONS
 from tests.agents_helpers import (

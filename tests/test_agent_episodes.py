@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.core import AgentCore, AgentRules, Command
+from agents.core import AgentCore, AgentRules
+from agents.events import Command
 from agents.policy import FloatArray
 from agents.rounding import message_from_wire, message_to_wire
 from runtime import wire

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.core import AgentCore, AgentRules, Command
+from agents.core import AgentCore, AgentRules
+from agents.events import Command
 from agents.policy import FloatArray, views
 from tests.agents_helpers import (
     EVERYONE,

@@ -16,7 +16,7 @@ def make_supervisor(*, max_restarts: int = 20) -> Supervisor:
 
 
 def endpoint(agent: int) -> str:
-    return f"ipc:///tmp/agent-{agent}"
+    return f"ipc://sockets/agent-{agent}"
 
 
 def running(*, max_restarts: int = 20) -> Supervisor:

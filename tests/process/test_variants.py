@@ -10,8 +10,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 SMALL = ("--agents", "5", "--env-copies", "3", "--evaluation.episodes", "3")
 RELAY = (*SMALL, "--env", "relay", "--steps", "900", "--learner.learning-starts", "16")
-BATTLE = (*SMALL, "--env", "battle", "--steps", "360", "--env.max-cycles", "30")
-BATTLE = (*BATTLE, "--learner.learning-starts", "2", "--learner.window", "12")
+SHORT = ("--env.max-cycles", "30", "--learner.learning-starts", "2", "--learner.window", "12")
+BATTLE = (*SMALL, "--env", "battle", "--steps", "360", *SHORT)
 
 
 @pytest.mark.parametrize(

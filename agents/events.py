@@ -1,0 +1,64 @@
+"""What comes to an agent and what it wants done: the language between core and shell.
+
+Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/wire.py), PeersLate
+Command: SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import wire
+
+
+@dataclass(frozen=True, slots=True)
+class PeersLate:
+    """The deadline for packets under way has passed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendMessage:
+    """Message vectors for the out-neighbours at these offsets; they share one encoded packet."""
+
+    edges: tuple[int, ...]
+    tick: int
+    copies: NDArray[np.uint8]
+    rows: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendBeacon:
+    """Beacon vectors for all in-neighbours."""
+
+    tick: int
+    copies: NDArray[np.uint8]
+    rows: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToWorld:
+    packet: wire.Action | wire.Gates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToLearner:
+    packet: wire.Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class ToNode:
+    packet: wire.SnapshotRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A packet was refused; `reason` is one of runtime.traffic.REASONS."""
+
+    reason: str
+
+
+Parameters = wire.DenseParameters | wire.DeltaParameters
+Event = wire.Observation | wire.InMask | wire.Message | wire.Beacon | Parameters | PeersLate
+Command = SendMessage | SendBeacon | ToWorld | ToLearner | ToNode | Dropped
