@@ -125,6 +125,7 @@ class Run:
         self._begun_s = now_s
         self._ready_s: float | None = None
         self._playing_s = 0.0
+        self._shown_s = self._logged_s = 0.0
         self.recorder: Recorder | None = None
 
     def execute(self) -> Outcome:
@@ -334,9 +335,6 @@ class Run:
 
     # --- what a person sees
     # -------------------------------------------------------------------------
-
-    _shown_s = 0.0
-    _logged_s = 0.0
 
     def _show(self) -> None:
         elapsed_s = self._elapsed_s()
