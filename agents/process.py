@@ -4,7 +4,7 @@
     node    ⇄ Channel ─┤  poll → core → send ├─ Hub inbox            ⇄ in-neighbours
     learner ← Channel ─┘                    └─
 
-A blocking poll, not asyncio: a round trip costs a quarter of the time
+A blocking poll, not asyncio: a round trip costs under a third of the time
 (tests/benchmarks/event_loops.py). Messages go out before the action, so that a receiver finds them
 when the world lets it go on.
 """

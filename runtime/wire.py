@@ -198,7 +198,7 @@ class Trajectory(Packet):
     gates: Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, _STEPS)]
     """[L] bit k: the edge to out-neighbour k was used."""
     q_values: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 16 * MIB)]
-    """[L, A] if recorded, else [0, A]."""
+    """[L, A] if recorded, else empty."""
 
 
 @_packet(11, 256 * MIB)
@@ -348,7 +348,7 @@ class EpisodeResult(Packet):
 @_packet(28, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Instruction(Packet):
-    """Launch to a process: do this now (names in runtime/launch.py), with one number."""
+    """Launch to a process: do this now (names in runtime/conductor.py), with one number."""
 
     name: Label
     value: U64
