@@ -109,6 +109,7 @@ class Scoreboard:
             "comm/late_packets": self._node.get("late"),
             "comm/dropped_packets": self._dropped() if self._node else None,
             "agent/restarts": self._node.get("restarts"),
+            "agent/policy_version_min": self._node.get("policy_version_min"),
             "agent/pss_mb_mean": self._node.get("agent_pss_mb_mean"),
             **{f"learner/{name}": value for name, value in self._learner.items()},
         }

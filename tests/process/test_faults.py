@@ -56,8 +56,14 @@ def test_a_killed_learner_continues_from_its_checkpoint(tmp_path: Path) -> None:
         pid = run.processes["learner"]
         os.kill(pid, signal.SIGKILL)
         wait_for("a new learner", lambda: run.processes.get("learner", pid) != pid)
-        wait_for("a newer version", lambda: run.newest_metrics()["learner/version"] > version)
+        # Far enough above it that only the new learner can have published it.
+        wait_for("new versions", lambda: run.newest_metrics()["learner/version"] > version + 40)
         assert run.updates() > 10, "it must not begin anew"
+        wait_for(
+            "all agents to have a version of the new learner",
+            lambda: run.newest_metrics()["agent/policy_version_min"] > version + 30,
+            30.0,
+        )
         after = {title: pid for title, pid in run.processes.items() if title.startswith("agent")}
         assert after == agents, "agents keep acting, they are not restarted"
 
