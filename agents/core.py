@@ -1,6 +1,6 @@
 """An agent without its process: events in, commands out.
 
-    Observation, Message, Beacon, InMask, parameters, PeersLate
+    Observation, Message, Beacon, InMask, parameters, PeersLate, Renumbered
         -> AgentCore.handle ->
     SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 
@@ -9,7 +9,11 @@ One step, in the order of DESIGN.md, "The step, exactly":
     causal   observation, messages and beacons of t-1 -> c, m, q, gates -> messages, beacons, action
     paper    observation -> beacons of t -> gates -> messages m of t-1 -> c, m, q -> action
 
-No socket, clock or process here: agents/process.py feeds the events and carries out the commands.
+In lock-step the world says what is under way, and a step waits for it. In real time nobody says and
+nobody waits: a step uses what is here (agents/freshest.py), and what is not is a closed edge.
+
+No socket, clock or process here: agents/process.py and agents/realtime.py feed the events and carry
+out the commands.
 
 Dimension key: E = copies, K = offsets, D = observation features, H = hidden, M = message, Z =
 beacon.
@@ -22,21 +26,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import backbone
+from agents import backbone, ticks
 from agents.events import (
     Command,
     Dropped,
     Event,
     Parameters,
     PeersLate,
+    Renumbered,
     SendBeacon,
     SendMessage,
     ToLearner,
     ToNode,
     ToWorld,
 )
+from agents.freshest import Freshest
 from agents.gate import BoolArray, edge_features, logistic_noise
 from agents.inbox import Inbox
+from agents.link_loss import LinkLoss
 from agents.network import Network
 from agents.parameters import Outcome, ParameterStore
 from agents.policy import FloatArray, PolicySpec
@@ -68,6 +75,23 @@ class AgentRules:
     ships: Literal["training", "all", "none"]
     """Episodes whose trajectories leave the agent."""
     record_q: bool
+    drop_edges: float = 0.0
+    """Probability with which a message or beacon that has arrived is thrown away (link loss)."""
+    realtime: bool = False
+    """Never wait for neighbours (deployment)."""
+    max_message_age_steps: int = 1
+    """In real time, how many steps old a message or beacon may be that a step still uses."""
+
+    def __post_init__(self) -> None:
+        if self.realtime and self.gate_timing == "paper":
+            raise ValueError(
+                "gate.timing paper needs two exchanges in every step and somebody to wait for "
+                "both: in real time there is only causal"
+            )
+        if not 1 <= self.max_message_age_steps <= 100:
+            raise ValueError(
+                f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
+            )
 
 
 _MOST_BITMAPS = 1024
@@ -94,7 +118,11 @@ class Tally:
     """agent_steps × offsets: messages if every edge were always open."""
     edges_open: int = 0
     late: int = 0
-    """Packets that were under way and missed the deadline."""
+    """Packets that were under way and missed the deadline; in real time those that came after the
+    step that they were meant for."""
+    lost_messages: int = 0
+    """Message vectors that arrived and fell to link loss."""
+    lost_beacons: int = 0
     snapshots_requested: int = 0
 
 
@@ -119,13 +147,15 @@ class AgentCore:
             peer: k for k, peer in enumerate(backbone.in_neighbours(identity, rules.num_agents))
         }
         self._features_KF = edge_features(rules.num_agents)
+        self._oldest = rules.max_message_age_steps if rules.realtime else 1
+        """Ticks that a packet may be behind ours when it arrives."""
         self._speaks = rules.comm == "sops" and rules.gate_mode != "closed"
         # Only the scorer reads beacons, so without a learned gate none is sent.
         self._beacons = self._speaks and rules.gate_mode == "learned"
 
         copies, spec, offsets = rules.copies, rules.spec, len(self._out)
-        self._messages = Inbox(offsets, copies, spec.message)
-        self._peer_beacons = Inbox(offsets, copies, spec.beacon)
+        self._messages = self._new_inbox(spec.message)
+        self._peer_beacons = self._new_inbox(spec.beacon)
         self._hidden_EH: FloatArray = np.zeros((copies, spec.hidden), dtype=np.float32)
         self._beacon_EZ: FloatArray = np.zeros((copies, spec.beacon), dtype=np.float32)
         self._beacon_rows: NDArray[Any] = beacon_to_wire(self._beacon_EZ, spec.beacon_dtype)
@@ -141,6 +171,10 @@ class AgentCore:
         ]
         self._network = Network(spec, parameters.flat, self._features_KF)
         self._network_version: int = parameters.version
+
+        self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
+        self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
+        self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
 
         self._phase = _Phase.IDLE
         self._tick: int | None = None
@@ -181,11 +215,13 @@ class AgentCore:
                 return self._update(event)
             case PeersLate():
                 return self._go_on_without_late_peers()
+            case Renumbered():
+                return self._renumber()
 
     # --- events -----------------------------------------------------------------------------------
 
     def _observe(self, now: wire.Observation) -> list[Command]:
-        if self._tick is not None and now.tick <= self._tick:
+        if self._tick is not None and ticks.ahead(now.tick, self._tick) <= 0:
             return [Dropped("stale")]
         alive_E = (now.flags & wire.ALIVE) != 0
         if not self._fits(now, alive_E):
@@ -196,6 +232,8 @@ class AgentCore:
             self._network_version = self._parameters.version
 
         self._tick, self._now, self._alive_E = now.tick, now, alive_E
+        if self._loss is not None:
+            self._lost_messages_EK, self._lost_beacons_EK = self._loss.draw()
         relay = self._rules.dead == "relay"
         self._active_E = np.ones_like(alive_E) if relay else alive_E
         first_E = now.steps == 0
@@ -203,6 +241,9 @@ class AgentCore:
             self._hidden_EH[first_E] = 0.0
             self._own_EM[first_E] = 0.0
             self._sent_rows[first_E] = 0
+        for inbox in (self._messages, self._peer_beacons):
+            if isinstance(inbox, Freshest):
+                inbox.advance(now.tick, first_E)
         commands = self._turn_recorders(now)
 
         observation_ED = np.zeros((len(alive_E), self._rules.spec.observation_dim), np.float32)
@@ -216,7 +257,10 @@ class AgentCore:
                 commands += self._send_beacon()
 
         self._expected_beacons = self._any_copy(now.beacon_masks) if self._beacons else 0
-        if self._rules.gate_timing == "paper":
+        if self._rules.realtime:
+            self._expected_beacons = self._expected_messages = 0
+            self._phase = _Phase.MESSAGES
+        elif self._rules.gate_timing == "paper":
             self._expected_messages = 0  # not known before the world has heard all gates
             self._phase = _Phase.BEACONS
         else:
@@ -226,13 +270,22 @@ class AgentCore:
         return commands + self._proceed()
 
     def _receive(
-        self, packet: wire.Message | wire.Beacon, inbox: Inbox, offset_of: dict[int, int]
+        self,
+        packet: wire.Message | wire.Beacon,
+        inbox: Inbox | Freshest,
+        offset_of: dict[int, int],
     ) -> list[Command]:
         peer = offset_of.get(packet.sender)
         if peer is None:
             return [Dropped("unknown_sender")]
-        if self._tick is not None and not self._tick - 1 <= packet.tick <= self._tick + 1:
-            return [Dropped("stale")]
+        if self._tick is not None:
+            ahead = ticks.ahead(packet.tick, self._tick)
+            if ahead > 1:
+                return [Dropped("future")]
+            if ahead < 0 and self._rules.realtime:
+                self.tally.late += 1
+            if ahead < -self._oldest:
+                return [Dropped("stale")]
         listed = self._copies_of(packet.copies)
         if listed is None:
             return [Dropped("shape")]
@@ -278,6 +331,13 @@ class AgentCore:
             return [ToNode(wire.SnapshotRequest(self._parameters.version))]
         return []
 
+    def _renumber(self) -> list[Command]:
+        self._tick = None
+        for inbox in (self._messages, self._peer_beacons):
+            assert isinstance(inbox, Freshest), "only a body numbers anew"
+            inbox.renumber()
+        return []
+
     def _go_on_without_late_peers(self) -> list[Command]:
         if not self.waits_for_peers:
             return []
@@ -306,11 +366,13 @@ class AgentCore:
     def _act(self) -> list[Command]:
         now, spec = self._now, self._rules.spec
         paper = self._rules.gate_timing == "paper"
-        heard = now.tick if paper else now.tick - 1
+        heard = now.tick if paper else (now.tick - 1) % ticks.MODULUS
         tokens_ETM = self._own_EM[:, None]
         present_ET = np.ones((self._rules.copies, 1), dtype=np.bool_)
         if self._speaks:
-            arrived_EK = self._unpack(self._in_masks) & self._messages.present(heard).T
+            arrived_EK = self._under_way(self._in_masks) & self._messages.present(heard).T
+            self.tally.lost_messages += int((arrived_EK & self._lost_messages_EK).sum())
+            arrived_EK &= ~self._lost_messages_EK
             vectors_EKM = self._messages.vectors(heard).transpose(1, 0, 2)
             tokens_ETM = np.concatenate((tokens_ETM, vectors_EKM), axis=1)
             present_ET = np.concatenate((present_ET, arrived_EK), axis=1)
@@ -322,7 +384,7 @@ class AgentCore:
 
         commands: list[Command] = []
         if not paper:
-            commands += self._gate(now.tick - 1)
+            commands += self._gate(heard)
             if self._beacons:
                 commands += self._send_beacon()
         out_masks = self._out_masks()
@@ -355,7 +417,7 @@ class AgentCore:
         """[E, K] score > 0; in copies that explore with the noise of equations 3 and 4."""
         now = self._now
         first_E = now.steps == 0
-        peers_EK = self._unpack(now.beacon_masks)
+        peers_EK = self._under_way(now.beacon_masks)
         if not self._speaks:
             return np.zeros_like(self._open_EK)
         if self._rules.gate_timing == "paper":
@@ -368,6 +430,8 @@ class AgentCore:
         if not self._beacons:
             return allowed_EK
         heard_EK = peers_EK & self._peer_beacons.present(beacon_tick).T
+        self.tally.lost_beacons += int((heard_EK & self._lost_beacons_EK).sum())
+        heard_EK &= ~self._lost_beacons_EK
         if self._rules.gate_timing == "causal":
             heard_EK &= ~first_E[:, None]
             allowed_EK &= heard_EK | first_E[:, None]
@@ -443,6 +507,16 @@ class AgentCore:
     def _unpack(self, masks: MaskArray) -> BoolArray:
         """[E] bit masks -> [E, K]"""
         return (masks[:, None] & self._bits_K) != 0
+
+    def _under_way(self, masks: MaskArray) -> BoolArray:
+        """[E, K] which packets there are by the world's word; in real time that is not known."""
+        return np.ones_like(self._open_EK) if self._rules.realtime else self._unpack(masks)
+
+    def _new_inbox(self, vector: int) -> Inbox | Freshest:
+        rules, peers = self._rules, len(self._out)
+        if rules.realtime:
+            return Freshest(peers, rules.copies, vector, rules.max_message_age_steps)
+        return Inbox(peers, rules.copies, vector)
 
     def _out_masks(self) -> MaskArray:
         """[E, K] -> [E] bit masks"""

@@ -1,6 +1,7 @@
 """What comes to an agent and what it wants done: the language between core and shell.
 
-Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/wire.py), PeersLate
+Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/wire.py), PeersLate,
+Renumbered
 Command: SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 """
 
@@ -16,6 +17,11 @@ from runtime import wire
 @dataclass(frozen=True, slots=True)
 class PeersLate:
     """The deadline for packets under way has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """Real time only: the next observation may carry any number, for a new body counts anew."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,5 +66,13 @@ class Dropped:
 
 
 Parameters = wire.DenseParameters | wire.DeltaParameters
-Event = wire.Observation | wire.InMask | wire.Message | wire.Beacon | Parameters | PeersLate
+Event = (
+    wire.Observation
+    | wire.InMask
+    | wire.Message
+    | wire.Beacon
+    | Parameters
+    | PeersLate
+    | Renumbered
+)
 Command = SendMessage | SendBeacon | ToWorld | ToLearner | ToNode | Dropped

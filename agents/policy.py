@@ -7,6 +7,7 @@ an agent swaps between two steps. Nothing depends on N or K, so the same file ru
 population.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -177,10 +178,16 @@ def save_policy(path: Path, policy: PolicyFile) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` so that a crash leaves either the old or the new content, never half of it."""
     scratch = path.with_name(path.name + ".tmp")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # A full disk must not be kept full by half of what did not fit.
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
     scratch.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:

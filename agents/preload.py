@@ -7,6 +7,7 @@ collector's sight, so that its pages stay shared: a few megabytes per agent inst
 import gc
 import importlib
 
-importlib.import_module("agents.process")
+for shell in ("agents.process", "agents.realtime"):
+    importlib.import_module(shell)
 gc.collect()
 gc.freeze()

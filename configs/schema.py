@@ -23,6 +23,9 @@ Transport = Literal["ipc", "tcp"]
 MAX_AGENTS = 4096
 """Agent ids travel as 16 bits and edge masks as 16 bits: 4096 agents have 12 offsets."""
 
+MAX_COPIES = 1024
+"""Environment copies that one packet may speak of."""
+
 
 def _short(name: str) -> object:
     """A nested field whose flag keeps its short name: --env instead of --env.name."""
@@ -50,7 +53,8 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         _require(
-            1 <= self.copies <= 1024, f"env.copies must be between 1 and 1024, got {self.copies}"
+            1 <= self.copies <= MAX_COPIES,
+            f"env.copies must be between 1 and {MAX_COPIES}, got {self.copies}",
         )
         _require(
             1 <= self.max_cycles <= 60_000,
@@ -239,6 +243,10 @@ class LearnerConfig:
     checkpoint_period_s: float = 30.0
     """Seconds between checkpoints."""
 
+    journal_episodes: int = 256
+    """Newest episodes kept on disk, so that a killed learner gets them back; in Battle with 100
+    agents one takes 4 MB. 0 keeps none: what the learner has acknowledged is in its memory only."""
+
     def __post_init__(self) -> None:
         _require(0.0 < self.gamma <= 1.0, f"learner.gamma must be in (0, 1], got {self.gamma}")
         _require(
@@ -258,7 +266,7 @@ class LearnerConfig:
         ):
             value: int = getattr(self, name)
             _require(value >= 1, f"learner.{name} must be at least 1, got {value}")
-        for name in ("threads", "window", "burn_in"):
+        for name in ("threads", "window", "burn_in", "journal_episodes"):
             value = getattr(self, name)
             _require(value >= 0, f"learner.{name} must not be negative, got {value}")
         _require(
@@ -302,14 +310,36 @@ class RuntimeConfig:
     metrics_port: Annotated[int, _short("metrics-port")] = 9464
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
 
+    metrics_address: Annotated[str, _short("metrics-address")] = "127.0.0.1"
+    """Address of /metrics; loopback unless told otherwise."""
+
     metrics_per_edge: Annotated[bool, _short("metrics-per-edge")] = False
-    """Export series for every edge as well (agents × offsets of each family)."""
+    """Export series for every edge as well (agents × offsets of each family), up to 20 000 edges
+    a host."""
+
+    metrics_linger_s: float = 0.0
+    """Seconds that /metrics stays up after a run, for a last scrape."""
 
     start_timeout_s: float = 120.0
     """Seconds until every process must have reported ready."""
 
     step_timeout_s: float = 20.0
     """Seconds the world waits for an agent's action before it plays a no-op for it."""
+
+    silent_timeout_s: float = 60.0
+    """Seconds without a word after which a process counts as hung and is ended like a dead one."""
+
+    host_timeout_s: float = 5.0
+    """Seconds without a word after which another host's agents count as gone, until it is back."""
+
+    head_timeout_s: float = 30.0
+    """Seconds without a word from the head after which another host counts the run as over."""
+
+    hosts: Annotated[str, _short("hosts")] = ""
+    """Hosts file of a run across machines (docs/deploy.md); empty keeps everything on this one."""
+
+    bundles: Annotated[str, _short("bundles")] = "bundles"
+    """Folder of the hosts' keys; made on the first run with these hosts."""
 
     nice: int = 5
     """Niceness of agents and world beside a learner: among a hundred of them it would get one
@@ -330,9 +360,12 @@ class RuntimeConfig:
             self.start_timeout_s > 0.0,
             f"runtime.start_timeout_s must be positive, got {self.start_timeout_s}",
         )
+        for name in ("step_timeout_s", "silent_timeout_s", "host_timeout_s", "head_timeout_s"):
+            seconds: float = getattr(self, name)
+            _require(seconds > 0.0, f"runtime.{name} must be positive, got {seconds}")
         _require(
-            self.step_timeout_s > 0.0,
-            f"runtime.step_timeout_s must be positive, got {self.step_timeout_s}",
+            0.0 <= self.metrics_linger_s <= 600.0,
+            f"runtime.metrics_linger_s must be in [0, 600], got {self.metrics_linger_s}",
         )
         _require(0 <= self.nice <= 19, f"runtime.nice must be between 0 and 19, got {self.nice}")
         _require(

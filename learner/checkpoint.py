@@ -2,8 +2,8 @@
 
     policy, mixer, auxiliary, their targets, Adam's moments, counters, generators  <->  arrays, JSON
 
-The replay is not in it: it is large and soon full again. Given the same replay, a restored learner
-takes exactly the steps that the saved one would have taken.
+The replay is not in it: its newest episodes are in the journal (learner/journal.py). Given the same
+replay, a restored learner takes exactly the steps that the saved one would have taken.
 """
 
 from collections.abc import Mapping
@@ -50,6 +50,7 @@ def save_checkpoint(path: Path, learner: Learner, version: int, config: str) -> 
             "sampling": learner.rng.bit_generator.state,
             "device": learner.device.type,
             "skipped_steps": progress.skipped_steps,
+            "owed": learner.owed,
         },
         config,
     )
@@ -78,6 +79,7 @@ def load_checkpoint(path: Path, learner: Learner) -> CheckpointProgress:
     learner.progress.gradient_steps = progress.updates
     try:
         learner.progress.skipped_steps = int(content.notes["skipped_steps"])
+        learner.owed = float(content.notes.get("owed", 0.0))  # older checkpoints have none
         learner.rng.bit_generator.state = content.notes["sampling"]
         same_device = content.notes["device"] == learner.device.type
     except (KeyError, TypeError, ValueError) as error:

@@ -1,17 +1,20 @@
 """Whole episodes, put together from what the agents and the world send.
 
     Trajectory (one per agent), EpisodeRecord (the world's) -> EpisodeJoiner -> Episode
+    Episode -> parts_of -> the same packets again (learner/journal.py)
 
 Packets come in any order, late, twice or never. The joiner never raises: what does not fit is
-dropped and counted by reason, and its memory is bounded. numpy only, no torch.
+dropped and counted by reason, and its memory is bounded. Who waits for an acknowledgement that can
+only be "forget it" is told by `take_released`. numpy only, no torch.
 
 Dimension key: T = steps of the episode, L = steps an agent lived, N = agents, D = observation
 features, A = actions, S = state.
 """
 
+import heapq
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +79,14 @@ class Episode:
         return sum(array.nbytes for array in arrays) + self.lifetimes.nbytes + recorded
 
 
+class Part(NamedTuple):
+    """Who sent what: one agent's part of an episode, or the world's."""
+
+    episode: int
+    agent: int | None
+    """None: the world's."""
+
+
 @dataclass(slots=True)
 class _Pending:
     """An episode of which something is still missing."""
@@ -84,6 +95,8 @@ class _Pending:
     trajectories: dict[int, wire.Trajectory] = field(default_factory=dict[int, wire.Trajectory])
     overtaken: int = 0
     """Newer episodes that have been completed meanwhile."""
+    whole_since_s: float | None = None
+    """Clock reading at which its record was first seen here; see `EpisodeJoiner.expire`."""
 
 
 class EpisodeJoiner:
@@ -93,21 +106,42 @@ class EpisodeJoiner:
         dimensions: what every packet is held against.
         limit: newer episodes that may be completed before an older one is given up.
         most_pending: episodes in progress at most; the oldest leave first.
+        patience_s: seconds that an episode which is over may lack a trajectory; see `expire`.
     """
 
     REMEMBERED = 4096
-    """Closed episodes that are remembered, so that a late packet does not open them again."""
+    """Closed episodes that are remembered one by one, so that a late packet does not open them
+    again. Episodes are numbered in the order in which they began: what is older than all of these
+    and not in progress is closed as well."""
+    MOST_BYTES = 32 << 20
+    """Of one agent, in episodes in progress: twice what it keeps unacknowledged itself
+    (agents/delivery.py). Who sends more than that is broken, or means harm."""
 
-    def __init__(self, dimensions: Dimensions, *, limit: int = 64, most_pending: int = 2048):
+    def __init__(
+        self,
+        dimensions: Dimensions,
+        *,
+        limit: int = 64,
+        most_pending: int = 2048,
+        patience_s: float = 90.0,
+    ) -> None:
         self.dropped_episodes: Counter[str] = Counter()
-        """Episodes by reason: incomplete, missing, mismatch or full."""
+        """Episodes by reason: incomplete, missing, mismatch, full or unfinished."""
         self.dropped_packets: Counter[str] = Counter()
-        """Packets by reason: shape, range, duplicate or late."""
+        """Packets by reason: shape, range, duplicate, late or full."""
         self._dimensions = dimensions
         self._limit = limit
         self._most_pending = most_pending
+        self._patience_s = patience_s
         self._pending: OrderedDict[int, _Pending] = OrderedDict()
-        self._closed: OrderedDict[int, None] = OrderedDict()
+        self._closed: set[int] = set()
+        self._oldest_closed: list[int] = []
+        """The same numbers as a heap."""
+        self._forgotten = -1
+        """Newest of the closed episodes that are no longer remembered one by one."""
+        self._released: list[Part] = []
+        self._held_bytes: Counter[int] = Counter()
+        """By agent: what it has sent for episodes in progress."""
 
     def __len__(self) -> int:
         """Episodes in progress."""
@@ -117,30 +151,83 @@ class EpisodeJoiner:
         """Take one packet; returns the episode that it completes, if it does."""
         trajectory = packet if isinstance(packet, wire.Trajectory) else None
         record = packet if isinstance(packet, wire.EpisodeRecord) else None
+        part = Part(packet.episode, None if trajectory is None else trajectory.agent)
         fault = (trajectory and self._fault_of(trajectory)) or (
             record and _fault_of(record, self._dimensions)
         )
-        if fault:
-            self.dropped_packets[fault] += 1
+        if fault or self.is_closed(packet.episode):
+            self.dropped_packets[fault or "late"] += 1
+            self._released.append(part)
             return None
-        if packet.episode in self._closed:
-            self.dropped_packets["late"] += 1
+        size = 0 if trajectory is None else _size_bytes(trajectory)
+        if trajectory is not None and self._held_bytes[trajectory.agent] + size > self.MOST_BYTES:
+            self.dropped_packets["full"] += 1
+            self._released.append(part)
             return None
         pending = self._open(packet.episode)
         if record is not None:
             if pending.record is not None:
                 self.dropped_packets["duplicate"] += 1
                 return None
+            pending.record = record
             if not record.complete:
                 self._drop(packet.episode, "incomplete")
                 return None
-            pending.record = record
         if trajectory is not None:
             if trajectory.agent in pending.trajectories:
                 self.dropped_packets["duplicate"] += 1
                 return None
             pending.trajectories[trajectory.agent] = trajectory
+            self._held_bytes[trajectory.agent] += size
         return self._complete(packet.episode, pending)
+
+    def is_closed(self, episode: int) -> bool:
+        """Whether an episode has been joined or dropped, so that nothing more is made of it."""
+        if episode in self._closed:
+            return True
+        return episode <= self._forgotten and episode not in self._pending
+
+    def close(self, episode: int) -> None:
+        """Count an episode as joined: somebody has it already."""
+        pending = self._pending.pop(episode, None)
+        for agent, trajectory in pending.trajectories.items() if pending is not None else ():
+            self._held_bytes[agent] -= _size_bytes(trajectory)
+        if episode <= self._forgotten or episode in self._closed:
+            return
+        self._closed.add(episode)
+        heapq.heappush(self._oldest_closed, episode)
+        if len(self._closed) > self.REMEMBERED:
+            self._forgotten = heapq.heappop(self._oldest_closed)
+            self._closed.discard(self._forgotten)
+
+    def expire(self, now_s: float) -> None:
+        """Drop episodes that have been over for long and still lack a trajectory.
+
+        Its agent has died with it. Newer episodes overtake such a one sooner or later, but a world
+        that waits for the learner plays none. An episode whose record is missing is still being
+        played as far as anybody knows.
+        """
+        for number, pending in list(self._pending.items()):
+            if pending.record is None:
+                continue
+            if pending.whole_since_s is None:
+                pending.whole_since_s = now_s
+            elif now_s - pending.whole_since_s >= self._patience_s:
+                self._drop(number, "missing")
+
+    def abandon(self) -> None:
+        """Drop whatever is in progress: nothing more is played."""
+        for number in list(self._pending):
+            self._drop(number, "unfinished")
+
+    def take_released(self) -> list[Part]:
+        """Parts to acknowledge, since the last call: nothing is (or will be) made of them.
+
+        Their episode was dropped, or is closed already, or they do not fit the task. A part that
+        came twice for an episode in progress is not among them: its turn is yet to come.
+        """
+        released, self._released = self._released, []
+        return released
 
     def _fault_of(self, packet: wire.Trajectory) -> str | None:
         """Why a trajectory cannot be used; None if it can."""
@@ -165,14 +252,12 @@ class EpisodeJoiner:
             pending = self._pending[episode] = _Pending()
         return pending
 
-    def _close(self, episode: int) -> None:
-        self._pending.pop(episode, None)
-        self._closed[episode] = None
-        if len(self._closed) > self.REMEMBERED:
-            self._closed.popitem(last=False)
-
     def _drop(self, episode: int, reason: str) -> None:
-        self._close(episode)
+        pending = self._pending[episode]
+        self._released += [Part(episode, agent) for agent in pending.trajectories]
+        if pending.record is not None:
+            self._released.append(Part(episode, None))
+        self.close(episode)
         self.dropped_episodes[reason] += 1
 
     def _complete(self, number: int, pending: _Pending) -> Episode | None:
@@ -189,13 +274,18 @@ class EpisodeJoiner:
         ):
             self._drop(number, "mismatch")
             return None
-        self._close(number)
+        self.close(number)
         for other, waiting in list(self._pending.items()):
             if other < number:
                 waiting.overtaken += 1
                 if waiting.overtaken >= self._limit:
                     self._drop(other, "missing")
         return _join(record, pending.trajectories, lifetimes_N, self._dimensions)
+
+
+def _size_bytes(packet: wire.Trajectory) -> int:
+    arrays = (packet.observations, packet.actions, packet.gates, packet.q_values)
+    return sum(array.nbytes for array in arrays)
 
 
 def _fault_of(record: wire.EpisodeRecord, known: Dimensions) -> str | None:
@@ -255,3 +345,47 @@ def _join(
         first_version=min(first for first, _ in versions),
         last_version=max(last for _, last in versions),
     )
+
+
+def parts_of(episode: Episode) -> list[wire.Trajectory | wire.EpisodeRecord]:
+    """The packets that a joiner makes this very episode of.
+
+    Versions are the exception that proves it: all trajectories carry those of the whole episode.
+    """
+    parts: list[wire.Trajectory | wire.EpisodeRecord] = []
+    for agent, lifetime in enumerate(episode.lifetimes.tolist()):
+        steps = min(lifetime, episode.length)
+        if steps == 0:
+            continue
+        q_values = np.empty((0, 0), dtype=np.float32)
+        if episode.q_values is not None:
+            q_values = episode.q_values[:steps, agent]
+        parts.append(
+            wire.Trajectory(
+                agent=agent,
+                episode=episode.number,
+                first_version=episode.first_version,
+                last_version=episode.last_version,
+                observations=episode.observations[:steps, agent],
+                actions=episode.actions[:steps, agent],
+                gates=episode.gates[:steps, agent],
+                q_values=q_values,
+            )
+        )
+    record = wire.EpisodeRecord(
+        episode=episode.number,
+        env_steps=episode.env_steps,
+        states=episode.states,
+        rewards=episode.rewards,
+        alive=episode.alive.astype(np.uint8),
+        terminated=int(episode.terminated),
+        complete=1,
+        final_observations=episode.observations[episode.length],
+    )
+    return [*parts, record]
+
+
+def senders_of(episode: Episode) -> list[Part]:
+    """Everybody who has sent a part of it."""
+    agents = np.flatnonzero(episode.lifetimes).tolist()
+    return [*(Part(episode.number, agent) for agent in agents), Part(episode.number, None)]

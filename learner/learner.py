@@ -11,6 +11,7 @@ Dimension key: T = time, B = batch, N = agents, A = actions, K = offsets.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +90,9 @@ class Learner:
         self.device = torch.device(device)
         self.progress = Progress()
         self.replay = Replay(config.learner.replay_episodes)
+        self.owed = 0.0
+        """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
-        self._owed = 0.0
 
         # Two independent streams: what is drawn from the replay must not depend on the gates'
         # noise.
@@ -143,12 +145,12 @@ class Learner:
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
         if len(self.replay) >= self.config.learning_starts:
-            self._owed += self.config.updates_per_episode
+            self.owed += self.config.updates_per_episode
 
     @property
     def updates_owed(self) -> int:
-        """Gradient steps that the episodes so far ask for and that have not been taken."""
-        return int(self._owed)
+        """Whole gradient steps that can be taken now: none before the replay holds enough."""
+        return int(self.owed) if len(self.replay) >= self.config.learning_starts else 0
 
     @property
     def temperature(self) -> float:
@@ -173,8 +175,13 @@ class Learner:
         self.apply_gradient(metrics)
         return metrics
 
-    def compute_gradient(self) -> dict[str, float]:
-        """The slow half of an update. It may be interrupted: no parameter has changed yet."""
+    def compute_gradient(self, between_parts: Callable[[], None] | None = None) -> dict[str, float]:
+        """The slow half of an update. It may be interrupted: no parameter has changed yet.
+
+        Args:
+            between_parts: called before each part of the batch, so at least as often as
+                AGENT_STEPS_PER_PART agent-steps take.
+        """
         self.optimiser.zero_grad()
         batch = self.replay.sample(self.rng, self.config.batch_size, self.config.window)
         agent_steps = (len(batch.actions) + 1) * self.dimensions.num_agents
@@ -186,12 +193,14 @@ class Learner:
         living = torch.stack([part.agent_mask_TBN.sum() for part in parts]).sum().clamp(min=1)
         totals: dict[str, Tensor] = {}
         for part in parts:
+            if between_parts is not None:
+                between_parts()
             self._accumulate(part, count, living, totals)
         return _finish(totals)
 
     def apply_gradient(self, metrics: dict[str, float]) -> None:
         """The fast half: clip, step, and now and then a new target. Must not be interrupted."""
-        self._owed = max(self._owed - 1.0, 0.0)
+        self.owed = max(self.owed - 1.0, 0.0)
         norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.config.grad_clip)
         metrics["grad_norm"] = float(norm)
         metrics["temperature"] = self.temperature

@@ -1,11 +1,25 @@
 """The learner's process: the shell around `learner.learner`.
 
     agents, world ──▶ Hub ──▶ EpisodeJoiner ──▶ Learner ──▶ Publisher ──▶ Hub ──▶ nodes
-                     launcher ⇄ Channel: status, instructions
+          ▲                        ▼
+          └── TrajectoryAck ◀── Journal        launcher ⇄ Channel: status, instructions
 
 Between two updates it takes whatever has arrived. It writes a checkpoint at the very start, then
 every `learner.checkpoint_period_s`, and when it is told to stop or gets SIGTERM, even within an
-update.
+update. A disk that is full costs a checkpoint and not the run.
+
+Nothing acknowledged is lost. An acknowledgement says one of three things: the episode is in the
+journal; as many newer episodes have been joined as the journal holds, so that it would have left it
+by now; or nothing can be made of the part, which is counted. Whatever is not acknowledged is sent
+again (agents/delivery.py), and what comes twice is acknowledged twice and used once.
+
+A learner that continues fills its replay from the journal. Episodes that the checkpoint has counted
+have had their updates, or are among those that it says are owed; the others, joined since, are
+counted and owe theirs as if they had just arrived. So are the updates that were taken since the
+checkpoint and died with their learner.
+
+It reports before, after and within an update, before each part of the batch
+(learner.AGENT_STEPS_PER_PART): a learner that says nothing for a minute hangs.
 """
 
 import ctypes
@@ -30,14 +44,27 @@ from agents.policy import PolicyFile, PolicySpec, save_policy
 from configs.load import dump_run_config
 from configs.schema import LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
-from learner.episode import EpisodeJoiner
+from learner.episode import Episode, EpisodeJoiner, Part, senders_of
+from learner.journal import FOLDER, Journal
 from learner.learner import Learner
 from learner.publish import Publisher
 from learner.setup import LearnerSetup
 from runtime import wire
 from runtime.logs import setup_logging
+from runtime.security import Gatekeeper
 from runtime.traffic import Traffic
-from runtime.transport import CONTROL, TRAJECTORIES, Channel, Hub
+from runtime.transport import (
+    CONTROL,
+    LAUNCHER,
+    LEARNER,
+    TRAJECTORIES,
+    WORLD,
+    Channel,
+    Hub,
+    agent_of,
+    agent_routing_id,
+    host_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +74,14 @@ POLICY_FILE = "policy.safetensors"
 _STATUS_PERIOD_S = 0.25
 _LAGS_REMEMBERED = 256
 """Trajectories over which the mean policy lag is taken."""
+_LATECOMERS_S = 5.0
+"""Seconds that a learner which was started again waits for what its predecessor had not
+acknowledged, before it says that it has finished."""
+_JOURNAL_RETRY_S = 5.0
+"""Seconds between attempts to write episodes to a journal that has refused one."""
+_MOST_SKIPPED = 1_000_000
+"""Versions that nodes may say they have heard beyond ours: no earlier life has come so far,
+and a node that lies must not use up the numbers."""
 _PARENT_GONE_GRACE_S = 10.0
 """Seconds to save what there is once the launcher is gone."""
 
@@ -103,7 +138,7 @@ def main(setup: LearnerSetup) -> None:
             process.serve()
         except _Stopped as stop:
             logger.info("stopping: %s", stop)
-            process.save()
+            process.leave()
         finally:
             process.close()
         context.term()
@@ -170,18 +205,41 @@ class LearnerProcess:
         )
         device = resolve_device(config.learner)
         self._learner = Learner(config, self._spec, dimensions, setup.initial, device)
+        self._joiner = EpisodeJoiner(dimensions)
+        kept = min(config.learner.journal_episodes, config.learner.replay_episodes)
+        self._journal = Journal(setup.run_dir / FOLDER, kept)
+        self._unsaved: dict[int, tuple[int, Episode]] = {}
+        """Ordinal and episode by number: joined, and not in the journal as they should be."""
         version = setup.initial_version
         if setup.resume:
-            version = max(version, load_checkpoint(setup.checkpoint, self._learner).version)
-            logger.info("resumed from %s at version %d", setup.checkpoint, version)
+            version = max(version, self._resume())
+        else:
+            self._journal.clear()
         flat = self._learner.parameters_flat()
         self._publisher = Publisher(flat, config.learner.publish, version + 1)
-        self._joiner = EpisodeJoiner(dimensions)
 
         self._traffic = Traffic()
-        self._hub = Hub(context, setup.bind_endpoint, self._traffic, TRAJECTORIES)
+        keyring = setup.keyring
+        self._gatekeeper: Gatekeeper | None = None
+        if keyring is not None:
+            self._gatekeeper = Gatekeeper(context)
+            others = {name: key for name, key in keyring.public.items() if name != LEARNER}
+            self._gatekeeper.admit(LEARNER, others)
+        self._hub = Hub(
+            context,
+            setup.bind_endpoint,
+            self._traffic,
+            TRAJECTORIES,
+            curve=None if keyring is None else keyring.server(LEARNER),
+        )
         self._launcher = Channel(
-            context, setup.launcher_endpoint, b"learner", self._traffic, CONTROL, linger_ms=500
+            context,
+            setup.launcher_endpoint,
+            LEARNER.encode(),
+            self._traffic,
+            CONTROL,
+            linger_ms=500,
+            curve=None if keyring is None else keyring.client_of(LAUNCHER),
         )
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
@@ -191,15 +249,49 @@ class LearnerProcess:
         self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
         self._metrics: dict[str, float] = {}
         self._versions_published = 0
+        self._versions_skipped = 0
         self._published_step = self._learner.progress.gradient_steps
         self._finishing = False
+        self._begun_s = time.monotonic()
         self._status_at = 0.0
         self._checkpoint_at = 0.0
+        self._checkpoint_failures = 0
+        self._journal_failures = 0
+        self._journal_at = 0.0
+        """Clock reading from which the journal may be tried again."""
         logger.info("%d parameters on %s, listening on %s", self._spec.size, device, self.endpoint)
 
     @property
     def endpoint(self) -> str:
         return self._hub.endpoint
+
+    def _resume(self) -> int:
+        """Go on from checkpoint and journal; returns the version that was published last.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+        """
+        setup, learner = self._setup, self._learner
+        version = 0
+        if setup.incarnation == 0 or setup.checkpoint.exists():
+            version = load_checkpoint(setup.checkpoint, learner).version
+            logger.info("resumed from %s at version %d", setup.checkpoint, version)
+        else:  # our predecessor could not write a single one
+            logger.error("there is no checkpoint %s: beginning anew", setup.checkpoint)
+        counted = learner.progress.episodes
+        for ordinal, episode in self._journal.load(setup.dimensions):
+            self._joiner.close(episode.number)
+            if ordinal <= counted:
+                learner.replay.add(episode)
+            else:
+                learner.add(episode)
+                learner.progress.episodes = ordinal
+        logger.info(
+            "%d episodes came back from the journal, %d updates are owed",
+            len(learner.replay),
+            learner.updates_owed,
+        )
+        return version
 
     def serve(self) -> None:
         """Learn from whatever comes until told to stop.
@@ -226,14 +318,22 @@ class LearnerProcess:
             self._take_packets()
         if self._learner.updates_owed > 0:
             self._update()
-        elif self._finishing and self._hub.socket not in ready:
+        elif self._finishing and self._hub.socket not in ready and self._has_heard_everybody:
             # Nothing owed and nothing on its way for a while: this is what training has come to.
             self._finish()
         now_s = time.monotonic()
         if now_s >= self._status_at:
+            self._joiner.expire(now_s)
+            self._acknowledge_released()
+            self._write_journal(now_s)
             self._send_status(now_s)
         if now_s >= self._checkpoint_at:
             self.save()
+
+    @property
+    def _has_heard_everybody(self) -> bool:
+        """Whether whoever was connected to an earlier learner has found this one."""
+        return self._setup.incarnation == 0 or time.monotonic() > self._begun_s + _LATECOMERS_S
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -253,16 +353,65 @@ class LearnerProcess:
             match packet:
                 case wire.SnapshotRequest():
                     self._subscribe(peer, packet.have)
-                case wire.Trajectory() | wire.EpisodeRecord():
-                    if isinstance(packet, wire.Trajectory):
+                case wire.Trajectory() if agent_of(peer) == packet.agent:
+                    if not self._joiner.is_closed(packet.episode):
                         self._lags.append(max(self._publisher.version - packet.first_version, 0))
-                    episode = self._joiner.add(packet)
-                    if episode is not None:
-                        self._learner.add(episode)
+                    self._take_part(packet)
+                case wire.EpisodeRecord() if peer == WORLD.encode():
+                    self._take_part(packet)
+                case wire.Trajectory() | wire.EpisodeRecord():
+                    self._traffic.dropped("unknown_sender")
                 case _:
                     self._traffic.dropped("kind")
 
+    def _take_part(self, packet: wire.Trajectory | wire.EpisodeRecord) -> None:
+        episode = self._joiner.add(packet)
+        if episode is not None:
+            self._learner.add(episode)
+            self._unsaved[episode.number] = self._learner.progress.episodes, episode
+            self._write_journal(time.monotonic())
+        self._acknowledge_released()
+
+    def _write_journal(self, now_s: float) -> None:
+        """Make episodes safe in the order in which they were joined, and say so."""
+        # Whatever as many newer ones have overtaken as the journal holds would have left it by now.
+        while len(self._unsaved) > self._journal.capacity:
+            _, episode = self._unsaved.pop(next(iter(self._unsaved)))
+            self._acknowledge(senders_of(episode))
+        while self._unsaved and now_s >= self._journal_at:
+            number, (ordinal, episode) = next(iter(self._unsaved.items()))
+            try:
+                self._journal.append(ordinal, episode)
+            except OSError as error:
+                self._journal_failures += 1
+                self._journal_at = now_s + _JOURNAL_RETRY_S
+                logger.warning(
+                    "%d episodes are not in the journal and not acknowledged: %s",
+                    len(self._unsaved),
+                    error,
+                )
+                return
+            del self._unsaved[number]
+            self._acknowledge(senders_of(episode))
+
+    def _acknowledge_released(self) -> None:
+        released = self._joiner.take_released()
+        self._acknowledge([part for part in released if part.episode not in self._unsaved])
+
+    def _acknowledge(self, parts: list[Part]) -> None:
+        for part in parts:
+            peer = WORLD.encode() if part.agent is None else agent_routing_id(part.agent)
+            self._hub.send(peer, wire.TrajectoryAck(part.episode))
+
     def _subscribe(self, peer: bytes, have: int) -> None:
+        if host_of(peer) is None:  # agents ask their node
+            self._traffic.dropped("unknown_sender")
+            return
+        ahead = max(have - self._publisher.version, 0)
+        if self._versions_skipped + ahead > _MOST_SKIPPED:
+            self._traffic.dropped("future")
+            return
+        self._versions_skipped += ahead
         self._nodes.add(peer)
         if have >= self._publisher.version:
             # It heard that version from an earlier life of ours, which had come further.
@@ -275,7 +424,9 @@ class LearnerProcess:
     def _update(self) -> None:
         began_s = time.monotonic()
         with self._termination.allowed():
-            metrics = self._learner.compute_gradient()
+            metrics = self._learner.compute_gradient(
+                between_parts=lambda: self._send_status(time.monotonic())
+            )
         self._learner.apply_gradient(metrics)
         self._metrics = {**metrics, "update_s": time.monotonic() - began_s}
         steps = self._learner.progress.gradient_steps
@@ -300,6 +451,8 @@ class LearnerProcess:
     def _finish(self) -> None:
         if self._published_step < self._learner.progress.gradient_steps:
             self._publish()
+        self._joiner.abandon()  # episodes that were cut off when training ended
+        self._acknowledge_released()
         self.save()
         self._launcher.send(wire.Status("learner_finished", self._values()))
         self._finishing = False
@@ -326,6 +479,10 @@ class LearnerProcess:
             "policy_versions": self._versions_published,
             "episodes_dropped": self._joiner.dropped_episodes.total(),
             "episodes_pending": len(self._joiner),
+            "episodes_unsaved": len(self._unsaved),
+            "journal_episodes": len(self._journal),
+            "journal_failures": self._journal_failures,
+            "checkpoint_failures": self._checkpoint_failures,
             "dropped_packets": self._joiner.dropped_packets.total(),
             "dropped_frames": traffic.dropped_total,
             **self._metrics,
@@ -337,14 +494,35 @@ class LearnerProcess:
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write checkpoint and policy file, each whole or not at all."""
+    def save(self) -> bool:
+        """Write checkpoint and policy file, each whole or not at all; whether both were written.
+
+        What cannot be written now is tried again when the next checkpoint is due.
+        """
         self._checkpoint_at = time.monotonic() + self._config.checkpoint_period_s
         newest = self._publisher.snapshot()
-        save_checkpoint(self._setup.checkpoint, self._learner, newest.version, self._config_text)
-        # The policy that agents have, not one that is a few unpublished steps ahead of it.
-        policy = PolicyFile(self._spec, newest.values, newest.version, self._trained())
-        save_policy(self._setup.run_dir / POLICY_FILE, policy)
+        checkpoint = self._setup.checkpoint
+        try:
+            save_checkpoint(checkpoint, self._learner, newest.version, self._config_text)
+            # The policy that agents have, not one that is a few unpublished steps ahead of it.
+            policy = PolicyFile(self._spec, newest.values, newest.version, self._trained())
+            save_policy(self._setup.run_dir / POLICY_FILE, policy)
+        except OSError as error:
+            self._checkpoint_failures += 1
+            logger.warning("no checkpoint could be written, the last one stays: %s", error)
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Save for the last time, and say how that went."""
+        if not self.save():
+            logger.error(
+                "the run ends without its last checkpoint: %s and %s are older than %d updates",
+                self._setup.checkpoint.name,
+                POLICY_FILE,
+                self._learner.progress.gradient_steps,
+            )
+        self._send_status(time.monotonic())
 
     def _trained(self) -> dict[str, str]:
         config = self._setup.config
@@ -365,3 +543,5 @@ class LearnerProcess:
             logger.warning("%d episodes were dropped: %s", count, reason)
         self._hub.close()
         self._launcher.close()
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.policy import FloatArray
 from configs.schema import RunConfig
 from learner.episode import Dimensions
+from runtime.security import Keyring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -27,6 +28,8 @@ class LearnerSetup:
     launcher_endpoint: str
     bind_endpoint: str
     """Where agents, world and nodes connect, such as ipc://FOLDER/learner or tcp://127.0.0.1:*."""
+    keyring: Keyring | None = None
+    """Keys of a run across hosts; None if everything is on this machine."""
     checkpoint: Path
     resume: bool
     """Continue from `checkpoint`."""

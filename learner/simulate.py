@@ -3,7 +3,9 @@
     Copies -> observations -> unroll (one step, carry) -> greedy actions -> Copies
 
 What the agents' processes would do, gates and rounding included; the parity test holds the two
-against each other.
+against each other. Planned failures (runtime/failures.py) are part of it: victims fall out at the
+same step, and losses are drawn by the generators that the agents would have, so the same packets
+are lost.
 
 Dimension key: E = copies, N = agents, A = actions, K = offsets.
 """
@@ -13,8 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.link_loss import LinkLoss
 from agents.policy import PolicyFile
 from configs.schema import RunConfig
 from envs.base import Snapshot
@@ -22,6 +26,7 @@ from envs.copies import Copies
 from learner.gates import GateRule
 from learner.network import PolicyNetwork
 from learner.unroll import Carry, UnrollInput, unroll
+from runtime.failures import NO_FAILURES, Failures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +35,8 @@ class SimulatedEpisode:
 
     episode_return: float
     """Undiscounted sum over steps of the mean individual reward of all N agents."""
+    spared_return: float
+    """The same of those agents that are not among a kill's victims."""
     won: bool
     length: int
     """Environment steps."""
@@ -51,6 +58,7 @@ class _Tally:
     """A copy's episode in progress."""
 
     episode_return: float = 0.0
+    spared_return: float = 0.0
     length: int = 0
     agent_steps: int = 0
     edges_open: int = 0
@@ -62,6 +70,7 @@ def simulate(
     copies: Copies,
     episodes: int,
     progress: Callable[[int], None] | None = None,
+    failures: Failures = NO_FAILURES,
 ) -> list[SimulatedEpisode]:
     """Play greedy episodes with deterministic gates.
 
@@ -74,7 +83,14 @@ def simulate(
         copies: environments, reset by this call.
         episodes: number of episodes to return.
         progress: called with the number of finished episodes.
+        failures: what is made to fail. A kill counts steps from the beginning of the call: give
+            every episode a copy of its own.
+
+    Raises:
+        ValueError: link loss with the paper's timing, in which a gate acts within its own step.
     """
+    if failures.drop_edges and config.gate.timing == "paper":
+        raise ValueError("losses are simulated with gate.timing causal only, got paper")
     snapshots = copies.reset()
     num_copies = len(snapshots)
     quotas = [(episodes + copy) // num_copies for copy in range(num_copies)]
@@ -83,20 +99,41 @@ def simulate(
     rule = GateRule.of(config.comm, config.gate.timing, config.gate.mode)
     bytes_per_edge = policy.spec.message * np.dtype(policy.spec.message_dtype).itemsize
     carry = Carry.begin(network, num_copies)
+    num_agents = copies.spec.num_agents
+    victims = list(failures.victims(num_agents, config.seed))
+    spared_N = np.ones(num_agents, dtype=np.bool_)
+    spared_N[victims] = False
+    up_N = np.ones(num_agents, dtype=np.bool_)
+    losses = _Losses(failures.drop_edges, rule, config.seed, carry) if failures.drop_edges else None
+    step = 0
     tallies = [_Tally() for _ in snapshots]
     finished: list[SimulatedEpisode] = []
     while any(quotas):
-        alive_EN = np.array([snapshot.alive_N for snapshot in snapshots])
+        if victims and step == failures.kill_at:
+            up_N = spared_N
+            # What they said last is not heard any more: see runtime/world.py.
+            carry.edges_BNK[:, victims] = 0.0
+            carry.alive_BN[:, victims] = False
+        step += 1
+        alive_EN = np.array([snapshot.alive_N for snapshot in snapshots]) & up_N
+        if losses is not None:
+            losses.draw()
+            carry.edges_BNK = losses.after_messages(carry.edges_BNK)
         with torch.no_grad():
-            window = _window(snapshots, relay=config.agents.dead == "relay")
+            window = _window(snapshots, up_N, relay=config.agents.dead == "relay")
             output = unroll(network, window, rule, carry)
+        gates_BNK = output.gates_TBNK[0]
+        if losses is not None:
+            gates_BNK = losses.after_beacons(gates_BNK, carry.first_B)
+            output.carry.edges_BNK = gates_BNK
         actions_EN = output.q_TBNA[0].argmax(-1).numpy()
-        open_E = (output.gates_TBNK[0].sum(-1).numpy() * alive_EN).sum(-1)
+        open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
         steps = copies.step(np.where(alive_EN, actions_EN, copies.spec.noop_action))
         ended_E = np.zeros(num_copies, dtype=np.bool_)
         for copy, (transition, _) in enumerate(steps):
             tally = tallies[copy]
             tally.episode_return += float(transition.rewards_N.mean(dtype=np.float64))
+            tally.spared_return += float(transition.rewards_N[spared_N].mean(dtype=np.float64))
             tally.length += 1
             tally.agent_steps += int(alive_EN[copy].sum())
             tally.edges_open += int(open_E[copy])
@@ -109,6 +146,7 @@ def simulate(
                 finished.append(
                     SimulatedEpisode(
                         episode_return=tally.episode_return,
+                        spared_return=tally.spared_return,
                         won=transition.won,
                         length=tally.length,
                         agent_steps=tally.agent_steps,
@@ -123,9 +161,51 @@ def simulate(
     return finished
 
 
-def _window(snapshots: tuple[Snapshot, ...], *, relay: bool) -> UnrollInput:
+class _Losses:
+    """What the receivers throw away, each by the draws that its process would make."""
+
+    def __init__(self, probability: float, rule: GateRule, seed: int, carry: Carry) -> None:
+        num_copies, num_agents, num_offsets = carry.edges_BNK.shape
+        self._loses_beacons = rule.mode == "learned"  # only the scorer reads them
+        self._losses = [
+            LinkLoss(
+                probability,
+                num_copies,
+                num_offsets,
+                # As in agents/shell.py, first incarnation.
+                np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, agent, 0]))),
+            )
+            for agent in range(num_agents)
+        ]
+        self._heard_ENK = self._peers_heard_ENK = np.ones(carry.edges_BNK.shape, dtype=np.bool_)
+
+    def draw(self) -> None:
+        """Draw the losses of the next step."""
+        draws = [loss.draw() for loss in self._losses]
+        self._heard_ENK = np.stack([~messages_EK for messages_EK, _ in draws], axis=1)
+        self._peers_heard_ENK = np.stack([~beacons_EK for _, beacons_EK in draws], axis=1)
+
+    def after_messages(self, edges_BNK: Tensor) -> Tensor:
+        """The out-edges whose message is under way and will be heard."""
+        # A receiver draws for its in-edges: out-edge (i, k) ends at i + 2^k.
+        heard_KEN = [
+            np.roll(self._heard_ENK[:, :, k], -(1 << k), axis=1) for k in range(edges_BNK.shape[-1])
+        ]
+        return edges_BNK * torch.tensor(np.stack(heard_KEN, axis=-1))
+
+    def after_beacons(self, gates_BNK: Tensor, first_B: Tensor) -> Tensor:
+        """The gates, closed where the peer's beacon was lost; at a first step nobody needs one."""
+        if not self._loses_beacons:
+            return gates_BNK
+        return gates_BNK * (torch.tensor(self._peers_heard_ENK) | first_B[:, None, None])
+
+
+def _window(
+    snapshots: tuple[Snapshot, ...], up_N: NDArray[np.bool_], *, relay: bool
+) -> UnrollInput:
     """One step of E copies as the agents see it: observations travel as float16."""
     observations = np.array([snapshot.observations_ND for snapshot in snapshots])
-    alive = torch.tensor(np.array([snapshot.alive_N for snapshot in snapshots]))
+    up = torch.tensor(up_N)
+    alive = torch.tensor(np.array([snapshot.alive_N for snapshot in snapshots])) & up
     seen: Tensor = torch.tensor(observations.astype(np.float16)).float()
-    return UnrollInput(seen.unsqueeze(0), (torch.ones_like(alive) if relay else alive).unsqueeze(0))
+    return UnrollInput(seen.unsqueeze(0), (up.expand_as(alive) if relay else alive).unsqueeze(0))

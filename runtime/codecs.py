@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from runtime.errors import WireFormatError
 
-_DTYPE_NAMES = ("float32", "float16", "int8", "uint8", "uint16", "uint32", "uint64", "float64")
+_DTYPE_NAMES = (
+    *("float32", "float16", "int8", "uint8", "uint16", "uint32", "uint64", "float64"),
+    "int64",
+)
 _DTYPES: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(name).newbyteorder("<") for name in _DTYPE_NAMES
 )
@@ -95,7 +98,7 @@ class Texts:
 class Scalars:
     """Named finite numbers."""
 
-    most: int = 128
+    most: int = 256
 
     def pack(self, value: Mapping[str, float]) -> list[list[Any]]:
         return [list(value.keys()), [float(number) for number in value.values()]]

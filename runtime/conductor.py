@@ -9,6 +9,7 @@ version SETTLING    until every agent has that version
 EVALUATING  the last evaluation, with the version that the policy file holds
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
@@ -121,6 +122,10 @@ class Conductor:
     def agent_state(self, state: wire.AgentState) -> list[Command]:
         return [Tell("world", state)]
 
+    def kill(self, agent: int) -> list[Command]:
+        """The world has reached the step at which this agent is to die."""
+        return [Tell("node", wire.Instruction("kill", agent))]
+
     def status(self, status: wire.Status, now_s: float) -> list[Command]:
         """A process reports; some reports move the run on."""
         values = status.values
@@ -152,13 +157,14 @@ class Conductor:
         """A process says that it cannot go on."""
         return self._end(reason, 1)
 
-    def died(self, role: Role, exit_code: int | None) -> list[Command]:
-        """A process has ended without having been told to."""
+    def died(self, role: Role, exit_code: int | None, *, is_hung: bool = False) -> list[Command]:
+        """A process has ended without having been told to, or (is_hung) for its silence."""
         if self.stage is Stage.ENDED:
             return []
         ended_by_signal = exit_code is not None and exit_code < 0
         how = f"signal {-(exit_code or 0)}" if ended_by_signal else f"exit code {exit_code}"
-        reason = f"the {role} process died ({how}), see logs/{role}-0.log"
+        what = "hung and was killed" if is_hung else f"died ({how})"
+        reason = f"the {role} process {what}, see logs/{role}-0.log"
         if role != "learner" or not self._node_started:
             return self._end(reason, 1)
         if self.learner_restarts >= self._max_learner_restarts:
@@ -170,10 +176,11 @@ class Conductor:
     def interrupted(self) -> list[Command]:
         return self._end("interrupted", 130)
 
-    def due(self, now_s: float) -> list[Command]:
-        """What time has brought."""
+    def due(self, now_s: float, missing_hosts: Sequence[str] = ()) -> list[Command]:
+        """What time has brought; `missing_hosts` names those that have not joined."""
         if self.stage is Stage.STARTING and now_s >= self._start_deadline_s:
-            missing = sorted(self._awaited) or ["node"]
+            hosts = [f"host {name}" for name in missing_hosts]
+            missing = sorted(self._awaited) or hosts or ["node"]
             return self._end(f"not ready in time: {', '.join(missing)}", 1)
         if self.stage is Stage.SETTLING and now_s >= self._settled_by_s:
             return self._evaluate()

@@ -3,6 +3,7 @@
 * RuntimeFault
   + WireFormatError
   + SetupError
+  + BodyError
 
 A mistake in the configuration is a ConfigError (configs/load.py), a bad policy file a
 PolicyFileError (agents/policy.py); a process that dies is no exception but an event of its
@@ -24,3 +25,7 @@ class WireFormatError(RuntimeFault):
 
 class SetupError(RuntimeFault):
     """The run cannot start as asked; nothing was started (exit code 2)."""
+
+
+class BodyError(RuntimeFault):
+    """An agent does not answer its body, or is not the one that was meant (runtime/body.py)."""

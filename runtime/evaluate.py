@@ -4,6 +4,9 @@
 
 Greedy actions, deterministic gates, no learner. `--simulate` plays the same episodes in one process
 through the torch unroll that the learner trains with.
+
+`--kill-fraction 0.1 --kill-at 50` kills a tenth of the agent processes for good when every episode
+has played 50 steps, `--drop-edges 0.2` loses every fifth packet on the edges (runtime/failures.py).
 """
 
 import dataclasses
@@ -30,11 +33,14 @@ from agents.policy import (
     require_spec,
 )
 from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
-from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
+from configs.schema import MAX_COPIES, EnvName, GateMode, GateTiming, RunConfig, Transport
 from envs import registry
 from runtime import preflight
+from runtime.bundle import Bundle
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
+from runtime.failures import NO_FAILURES, Failures, standard_error
+from runtime.head import invitations, open_bundles
 from runtime.logs import setup_logging
 from runtime.run import Outcome, Plan, Run
 from runtime.view import RunSnapshot, View, make_view
@@ -76,8 +82,24 @@ class EvaluateOptions:
     transport: Transport = "ipc"
     """ipc or tcp over loopback."""
 
+    hosts: str = ""
+    """Hosts file of an evaluation across machines (docs/deploy.md)."""
+
+    bundles: str = "bundles"
+    """Folder of the hosts' keys; made the first time."""
+
     metrics_port: int = 0
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
+
+    kill_fraction: float = 0.0
+    """Share of the agent processes that are killed for good, drawn from the seed and rounded up;
+    all episodes are then played at once, each in a copy of its own."""
+
+    kill_at: int = 0
+    """Steps that every episode has played when they are killed."""
+
+    drop_edges: float = 0.0
+    """Probability with which a message or beacon is lost, drawn for each edge and step."""
 
     simulate: bool = False
     """One process and the torch unroll instead of real processes."""
@@ -94,8 +116,39 @@ class EvaluateOptions:
             raise ValueError(f"episodes must be at least 1, got {self.episodes}")
         if self.env_copies < 0:
             raise ValueError(f"env-copies must not be negative, got {self.env_copies}")
+        if self.simulate and self.hosts:
+            raise ValueError("hosts need real processes: leave out simulate")
+        if self.hosts and self.drop_edges:
+            # Agents elsewhere follow the run's configuration, which knows nothing of losses.
+            raise ValueError("drop-edges needs all agents on this machine: leave out hosts")
         if self.simulate and self.record:
             raise ValueError("record needs real processes: leave out simulate")
+        failures = self.failures  # checks them
+        if not failures.kill_fraction:
+            if failures.kill_at:
+                raise ValueError("kill-at says when, but not how many: give kill-fraction as well")
+            return
+        if self.env_copies not in (0, self.episodes):
+            raise ValueError(
+                "a kill wants all episodes played at once: leave out env-copies or make it "
+                f"{self.episodes}, got {self.env_copies}"
+            )
+        if self.episodes > MAX_COPIES:
+            raise ValueError(
+                f"a kill wants all episodes played at once: episodes must be at most {MAX_COPIES}, "
+                f"got {self.episodes}"
+            )
+        if self.record:
+            raise ValueError(
+                "record keeps whole episodes, and the killed take their part along: leave out "
+                "record or kill-fraction"
+            )
+
+    @property
+    def failures(self) -> Failures:
+        return Failures(
+            kill_fraction=self.kill_fraction, kill_at=self.kill_at, drop_edges=self.drop_edges
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,15 +157,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_command_line(EvaluateOptions, argv, prog="python -m runtime.evaluate")
         config, policy = resolve(options)
+        head = _open_head(options)
     except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
         exit_with_error(error)
     if options.simulate:
         figures = _simulate(options, config, policy)
         code = 0
     else:
-        outcome = _play(options, config, policy)
+        outcome, run = _play(options, config, policy, head)
         code = outcome.exit_code
-        figures = _figures(outcome.summary)
+        figures = _figures(outcome.summary) | _figures_of_episodes(run)
+        if options.failures != NO_FAILURES:
+            figures |= _figures_of_failures(options, config, run)
         if code:
             print(f"error: {outcome.reason}", file=sys.stderr)
     _print(figures, as_json=options.json)
@@ -129,7 +185,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     env = dataclasses.replace(
         preset.env,
         opponent=options.opponent or preset.env.opponent,
-        copies=options.env_copies or min(options.episodes, 16),
+        copies=options.env_copies
+        or (options.episodes if options.kill_fraction else min(options.episodes, 16)),
     )
     spec = registry.spec_of(env, options.agents)
     if options.policy == UNTRAINED:
@@ -161,10 +218,16 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         ),
         network=_network_of(preset, policy.spec),
         runtime=dataclasses.replace(
-            preset.runtime, transport=options.transport, metrics_port=options.metrics_port
+            preset.runtime,
+            transport="tcp" if options.hosts else options.transport,
+            metrics_port=options.metrics_port,
         ),
     )
     registry.check(config.env, config.num_agents)
+    if options.simulate and options.drop_edges and config.gate.timing == "paper":
+        raise ValueError(
+            "simulate loses packets with gate.timing causal only: leave out simulate or drop-edges"
+        )
     if not options.simulate:
         preflight.require_open_files(config.num_agents)
         if config.runtime.metrics_port:
@@ -177,17 +240,35 @@ def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
     return dataclasses.replace(preset.network, **{name: getattr(spec, name) for name in names})
 
 
-def _play(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -> Outcome:
+def _open_head(options: EvaluateOptions) -> Bundle | None:
+    """This machine's part of an evaluation across hosts; says what to do on the others."""
+    if not options.hosts:
+        return None
+    head = open_bundles(Path(options.hosts), Path(options.bundles), options.agents)
+    print("\n".join(invitations(head)), file=sys.stderr, flush=True)
+    return head
+
+
+def _play(
+    options: EvaluateOptions, config: RunConfig, policy: PolicyFile, head: Bundle | None
+) -> tuple[Outcome, Run]:
     """Real processes, in a folder that lasts as long as the evaluation."""
     with tempfile.TemporaryDirectory(prefix="murmuration-evaluate-") as folder:
         directory = Path(folder)
         setup_logging("launcher", 0, directory / "logs")
         outcome, run = play(
-            config, policy, options.episodes, directory, _view(options), record=bool(options.record)
+            config,
+            policy,
+            options.episodes,
+            directory,
+            _view(options),
+            record=bool(options.record),
+            head=head,
+            failures=options.failures,
         )
         if run.recorder is not None:
             _save_episodes(Path(options.record), run)
-    return outcome
+    return outcome, run
 
 
 def play(
@@ -198,8 +279,17 @@ def play(
     view: View,
     *,
     record: bool = False,
+    head: Bundle | None = None,
+    failures: Failures = NO_FAILURES,
 ) -> tuple[Outcome, Run]:
-    """Evaluate with real processes; with `record` the run's recorder holds every episode."""
+    """Evaluate with real processes.
+
+    Args:
+        record: the run's recorder then holds every episode.
+        head: keys and addresses of an evaluation across hosts, whose nodes join.
+        failures: what is made to fail; a kill wants as many copies as episodes.
+    """
+    assert not failures.kill_fraction or config.env.copies == episodes
     plan = Plan(
         config=config,
         env=registry.spec_of(config.env, config.num_agents),
@@ -210,33 +300,40 @@ def play(
         trains=False,
         evaluation_episodes=episodes,
         record=record,
+        head=head,
+        failures=failures,
     )
     run = Run(plan, view, None)
     return run.execute(), run
 
 
-def _simulate(
-    options: EvaluateOptions, config: RunConfig, policy: PolicyFile
-) -> dict[str, float | int | str | None]:
+def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -> dict[str, Any]:
     from learner.simulate import simulate  # torch is only needed here
 
     begun_s = time.monotonic()
+    failures = options.failures
     copies = registry.make_copies(config.env, config.num_agents, config.seed)
     try:
-        results = simulate(config, policy, copies, options.episodes)
+        results = simulate(config, policy, copies, options.episodes, failures=failures)
     finally:
         copies.close()
     count = len(results)
-    return {
+    figures: dict[str, Any] = {
         "env": config.env.name,
         "agents": config.num_agents,
         "evaluation_episodes": count,
         "win_rate": sum(r.won for r in results) / count,
-        "return_mean": sum(r.episode_return for r in results) / count,
-        "out_degree_mean": sum(r.out_degree for r in results) / count,
+        **_mean_and_error("return", [r.episode_return for r in results]),
+        "out_degree_mean": sum(r.edges_open for r in results)
+        / max(sum(r.agent_steps for r in results), 1),
         "wall_s": round(time.monotonic() - begun_s, 3),
         "exit_reason": "finished",
     }
+    if failures.kill_fraction:
+        reached = sum(r.length > failures.kill_at for r in results)
+        figures |= _figures_of_kill(options, config, reached)
+        figures |= _mean_and_error("spared_return", [r.spared_return for r in results])
+    return figures
 
 
 def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +342,59 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in summary.items()
         if not name.startswith(training) and name not in ("env_steps", "run_id")
+    }
+
+
+def _figures_of_episodes(run: Run) -> dict[str, Any]:
+    """What the episodes themselves say; copies that keep the others company do not count."""
+    world = run.board.world
+    agent_steps = world.get("evaluated_agent_steps", 0.0)
+    return {
+        **_mean_and_error("return", [result.episode_return for result in run.board.evaluated]),
+        "out_degree_mean": world["evaluated_edges_open"] / agent_steps if agent_steps else None,
+    }
+
+
+def _figures_of_failures(options: EvaluateOptions, config: RunConfig, run: Run) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "drop_edges": options.drop_edges,
+        "lost_messages": int(run.board.node.get("lost_messages", 0.0)),
+        "lost_beacons": int(run.board.node.get("lost_beacons", 0.0)),
+    }
+    world = run.board.world
+    if options.kill_fraction:
+        reached = sum(result.length > options.kill_at for result in run.board.evaluated)
+        figures |= _figures_of_kill(options, config, reached)
+        steps_after = world.get("agent_steps_after_kill", 0.0)
+        total, count = world.get("spared_return_sum", 0.0), len(run.board.evaluated)
+        squares = world.get("spared_return_squares", 0.0)
+        figures |= {
+            "out_degree_after_kill": (
+                world["edges_open_after_kill"] / steps_after if steps_after else None
+            ),
+            "spared_return_mean": total / count if count else None,
+            "spared_return_error": standard_error(total, squares, count),
+        }
+    return figures
+
+
+def _figures_of_kill(options: EvaluateOptions, config: RunConfig, reached: int) -> dict[str, Any]:
+    """Who died, if any episode lasted that long: without one nobody is killed."""
+    victims = options.failures.victims(config.num_agents, config.seed)
+    return {
+        "kill_fraction": options.kill_fraction,
+        "kill_at": options.kill_at,
+        "killed_agents": list(victims) if reached else [],
+        "episodes_reached_kill": reached,
+    }
+
+
+def _mean_and_error(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and its standard error over episodes; None where there are too few."""
+    total, squares = sum(values), sum(value**2 for value in values)
+    return {
+        f"{name}_mean": total / len(values) if values else None,
+        f"{name}_error": standard_error(total, squares, len(values)),
     }
 
 

@@ -1,10 +1,11 @@
-"""One command, a hundred agents: start a run on this machine and see it through.
+"""One command, a hundred agents: start a run, here or across hosts, and see it through.
 
 python -m runtime.launch --agents 100 --env battle
 
 configuration -> checks -> run folder -> world, learner, node (which starts the agents) -> summary
 """
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -24,8 +25,10 @@ from envs.base import EnvSpec
 from learner import setup as learner_setup
 from learner.checkpoint_file import CheckpointError, read_progress
 from learner.episode import Dimensions
+from learner.journal import FOLDER, newest_number
 from runtime import preflight
 from runtime.errors import SetupError
+from runtime.head import invitations, open_bundles
 from runtime.logs import setup_logging
 from runtime.processes import spawn
 from runtime.run import LearnerPlace, Plan, Progress, Run
@@ -48,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup_logging("launcher", 0, plan.directory / "logs")
     log = RunLog(plan.directory)
     logger.info("run %s begins", plan.directory)
+    if plan.head is not None:
+        print("\n".join(invitations(plan.head)), flush=True)
     try:
         outcome = Run(plan, make_view(config.steps), log).execute()
     finally:
@@ -85,6 +90,13 @@ def make_plan(config: RunConfig) -> Plan:
         directory = new_run_directory(
             Path(config.runtime.runs_dir), config.env.name, datetime.now()
         )
+    head = None
+    if config.runtime.hosts:
+        where = Path(config.runtime.hosts), Path(config.runtime.bundles)
+        head = open_bundles(*where, config.num_agents)
+        config = dataclasses.replace(
+            config, runtime=dataclasses.replace(config.runtime, transport="tcp")
+        )
     parameters = _initial_policy(config, spec).flat
     (directory / RESOLVED).write_text(dump_run_config(config))
 
@@ -99,6 +111,7 @@ def make_plan(config: RunConfig) -> Plan:
             bind_endpoint=place.bind_endpoint,
             checkpoint=directory / CHECKPOINT,
             resume=place.resume,
+            keyring=place.keyring,
             run_dir=directory,
             logs=directory / "logs",
         )
@@ -115,15 +128,18 @@ def make_plan(config: RunConfig) -> Plan:
         evaluation_episodes=config.evaluation.episodes,
         start_learner=start_learner,
         progress=progress,
+        head=head,
     )
 
 
 def _episodes_begun(directory: Path, copies: int) -> int:
-    """A number above all episodes of a run: those that its log knows, and one in each copy."""
+    """A number above all episodes of a run: those that its log or its journal knows, and one in
+    each copy. A log on a full disk has gaps."""
     log = directory / EPISODES
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     finished = [int(json.loads(line)["episode"]) for line in lines]
-    return max(finished, default=-1) + 1 + copies
+    journaled = newest_number(directory / FOLDER)
+    return max(*finished, journaled, -1) + 1 + copies
 
 
 def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:

@@ -3,7 +3,8 @@
     logger.info -> runs/<id>/logs/<role>-<identity>.log
     logger.warning -> the same, and stderr (agents: the file only, a hundred of them would shout)
 
-A file comes into being with its first line. Numbers are metrics, not log lines: runtime/run_log.py.
+A file comes into being with its first line. A full disk costs the lines that it does not take.
+Numbers are metrics, not log lines: runtime/run_log.py.
 """
 
 import logging
@@ -20,10 +21,18 @@ class _ConsoleHandler(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
+class _FileHandler(logging.FileHandler):
+    """Does without the lines that cannot be written; the standard one shouts for each of them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
 def setup_logging(role: str, identity: int, directory: Path) -> None:
     """Send this process's log lines where they belong; once per process, at its very start."""
     directory.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(directory / f"{role}-{identity}.log", encoding="utf-8", delay=True)
+    file = _FileHandler(directory / f"{role}-{identity}.log", encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     root.setLevel(logging.INFO)

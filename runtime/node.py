@@ -1,7 +1,10 @@
 """The node: one per host. Forks and watches the agents, relays parameters, serves /metrics.
 
     agents ⇄ Hub        launcher ⇄ Channel        learner ⇄ Channel (parameters come once to each
-    host)
+    host)               nodes of other hosts ⇄ HostClocks
+
+On the launcher's machine it is a child process; elsewhere `python -m runtime.node` runs it
+(runtime/join.py). A deployed node has neither launcher nor learner: its agents serve their bodies.
 
 Many things are waited for at once (sockets, a sentinel per agent, timers), hence an event loop:
 uvloop.
@@ -14,31 +17,44 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import setproctitle
 import uvloop
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 import agents.process
-from agents.core import AgentRules
-from agents.parameters import Outcome, ParameterStore
-from agents.process import LEAVE_S, AgentSetup
+import agents.realtime
+from agents.parameters import Outcome
+from agents.process import AgentSetup
+from agents.realtime import DeployedAgentSetup
+from agents.shell import LEAVE_S
 from runtime import supervisor as watch
 from runtime import wire
 from runtime.errors import SetupError
 from runtime.exporter import Exporter
+from runtime.host_clocks import HostClocks
 from runtime.host_table import HostTable
+from runtime.hosts import Hosts
 from runtime.logs import setup_logging
+from runtime.node_setup import LOCAL_HOST, Deployment, NodeSetup
 from runtime.process_memory import pss_mb
 from runtime.processes import start_process
 from runtime.supervisor import Supervisor
 from runtime.traffic import Traffic, TrafficClass
-from runtime.transport import CONTROL, Channel, Hub, agent_of, agent_routing_id
+from runtime.transport import (
+    CONTROL,
+    LAUNCHER,
+    LEARNER,
+    Channel,
+    Hub,
+    agent_of,
+    agent_routing_id,
+    node_routing_id,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,35 +63,12 @@ TURN_S = 0.05
 STATUS_PERIOD_S = 0.5
 STOP_S = 0.8
 """Seconds for agents to leave by themselves, then the same again after SIGTERM."""
+OTHER_HOSTS_S = 0.5
+"""Seconds that edges stay open for the last reports of agents on other hosts."""
+_ASLEEP_S = 2.0
+"""A turn that takes longer says that this process was kept from listening."""
 _PSS_PER_STATUS = 4
 """Processes whose memory is read at a time: the kernel walks all their pages for it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeSetup:
-    """All that a node is told."""
-
-    agents: tuple[int, ...]
-    """Identities of this host's share."""
-    rules: AgentRules
-    parameters: ParameterStore
-    seed: int
-    launcher_endpoint: str
-    world_endpoint: str
-    learner_endpoint: str
-    """Where trajectories go and parameters come from; empty if there is nobody."""
-    learns: bool
-    """Whether parameters come from there."""
-    ipc_dir: str
-    """Folder of ipc endpoints; empty for tcp over loopback."""
-    metrics_port: int
-    metrics_per_edge: bool
-    peer_timeout_s: float
-    start_timeout_s: float
-    max_restarts: int
-    nice: int
-    """Niceness of the agents."""
-    logs: Path
 
 
 def main(setup: NodeSetup) -> None:
@@ -96,31 +89,49 @@ class Node:
     def __init__(self, setup: NodeSetup) -> None:
         self._setup = setup
         self._traffic = Traffic()
-        self._table = HostTable(setup.rules.num_agents)
+        place = setup.place
+        self._name = node_routing_id(LOCAL_HOST if place is None else place.host)
+        self._keyring = None if place is None else place.keyrings[self._name.decode()]
+        self._table = (
+            HostTable(setup.rules.num_agents)
+            if place is None
+            else HostTable(
+                setup.rules.num_agents,
+                place.hosts.names,
+                place.index,
+                place.hosts.host_of_agents(),
+            )
+        )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._hub = Hub(
             self._context, self._endpoint("node"), self._traffic, CONTROL, linger_ms=200
         )
-        self._launcher = Channel(
-            self._context, setup.launcher_endpoint, b"node", self._traffic, CONTROL, linger_ms=500
-        )
-        self._learner = (
-            Channel(self._context, setup.learner_endpoint, b"node", self._traffic, CONTROL)
-            if setup.learns
-            else None
-        )
+        self._launcher = self._channel(LAUNCHER, setup.launcher_endpoint, linger_ms=500)
+        learner_endpoint = setup.learner_endpoint if setup.learns else ""
+        self._learner = self._channel(LEARNER, learner_endpoint)
+        self._clocks: HostClocks | None = None
+        if place is not None and len(place.hosts.hosts) > 1:
+            assert self._keyring is not None
+            self._clocks = HostClocks(self._context, place.hosts, place.host, self._keyring)
         self._parameters = setup.parameters
         self._versions_relayed = 0
         self._subscribed = False
+        self._learner_monitor: zmq.Socket[bytes] | None = None
+        if self._learner is not None:
+            monitor = self._learner.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._learner_monitor = monitor
         self._supervisor = Supervisor(
             setup.agents,
             setup.rules.num_agents,
             max_restarts=setup.max_restarts,
             start_deadline_s=time.monotonic() + setup.start_timeout_s,
+            endpoints=None if place is None else _agent_endpoints(place.hosts),
+            first_incarnation=0 if place is None else place.first_incarnation,
         )
         self._processes: dict[int, BaseProcess] = {}
         self._spawned_with: dict[int, int] = {}
         """Policy version that each agent's process was started with."""
+        self._spawned_s: dict[int, float] = {}
         self._finished: set[int] = set()
         self._pss_mb: dict[int, float] = {}
         self._forkserver = multiprocessing.get_context("forkserver")
@@ -128,6 +139,35 @@ class Node:
         self._exporter: Exporter | None = None
         self._done = asyncio.Event()
         self._reason = ""
+        self.failed = False
+        """Whether the node has given up, rather than been told to stop."""
+        self.interrupted = False
+        """Whether it was Ctrl-C here, not at the head."""
+        self._heard_s = self._turned_s = time.monotonic()
+        """When the launcher spoke last, and when we last looked for it."""
+
+    @property
+    def reason(self) -> str:
+        """Why the node has ended."""
+        return self._reason
+
+    def status(self) -> dict[str, float]:
+        """The host's figures, as the launcher gets them."""
+        return self._values()
+
+    def _channel(self, server: str, endpoint: str, *, linger_ms: int = 0) -> Channel | None:
+        if not endpoint:
+            return None
+        curve = None if self._keyring is None else self._keyring.client_of(server)
+        return Channel(
+            self._context,
+            endpoint,
+            self._name,
+            self._traffic,
+            CONTROL,
+            linger_ms=linger_ms,
+            curve=curve,
+        )
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,14 +175,20 @@ class Node:
         if parent is not None:
             loop.add_reader(parent.sentinel, self._finish, "the launcher is gone")
         loop.add_signal_handler(signal.SIGTERM, self._finish, "SIGTERM")
+        if parent is None:  # started by hand
+            loop.add_signal_handler(signal.SIGINT, self._interrupt)
         self._watch(self._hub.socket, self._take_agents)
-        self._watch(self._launcher.socket, self._take_launcher)
         if self._learner is not None:
             self._watch(self._learner.socket, self._take_parameters)
-        hello = wire.Hello("node", 0, 0, os.getpid(), self._hub.endpoint)
-        while not self._launcher.is_writable:
-            await asyncio.sleep(0.02)
-        self._launcher.send(hello)
+        if self._clocks is not None:
+            for socket in self._clocks.sockets:
+                self._watch(socket, self._clocks.take)
+        if self._launcher is not None:
+            self._watch(self._launcher.socket, self._take_launcher)
+            hello = wire.Hello("node", 0, 0, os.getpid(), self._hub.endpoint)
+            while not self._launcher.is_writable:
+                await asyncio.sleep(0.02)
+            self._launcher.send(hello)
         try:
             self._start()
             turns = asyncio.create_task(self._turn_regularly())
@@ -150,6 +196,7 @@ class Node:
             turns.cancel()
         finally:
             await self._stop_agents()
+            await self._linger()
             self._close()
 
     # --- start and stop
@@ -162,6 +209,7 @@ class Node:
                 self._exporter = Exporter(
                     self._table,
                     setup.metrics_port,
+                    address=setup.metrics_address,
                     facts={"transport": "ipc" if setup.ipc_dir else "tcp"},
                     per_edge=setup.metrics_per_edge,
                 )
@@ -176,31 +224,54 @@ class Node:
         return "tcp://127.0.0.1:*"
 
     def _spawn(self, command: watch.Spawn) -> None:
-        setup, agent = self._setup, command.agent
-        process = start_process(
-            self._forkserver,
-            agents.process.main,
-            AgentSetup(
-                identity=agent,
-                incarnation=command.incarnation,
-                seed=setup.seed,
-                rules=setup.rules,
-                parameters=self._parameters,
-                node_endpoint=self._hub.endpoint,
-                world_endpoint=setup.world_endpoint,
-                learner_endpoint=setup.learner_endpoint if setup.rules.ships != "none" else "",
-                inbox_endpoint=command.endpoint or self._endpoint(f"a{agent}"),
-                peer_timeout_s=setup.peer_timeout_s,
-                is_tcp=not setup.ipc_dir,
-                nice=setup.nice,
-                logs=setup.logs,
-            ),
-            name=f"agent {agent}",
-        )
+        agent = command.agent
+        if self._setup.deployment is None:
+            target, setup = agents.process.main, self._agent_setup(command)
+        else:
+            target = agents.realtime.main
+            setup = self._deployed_setup(command, self._setup.deployment)
+        process = start_process(self._forkserver, target, setup, name=f"agent {agent}")
         self._processes[agent] = process
         self._spawned_with[agent] = self._parameters.version
+        self._spawned_s[agent] = time.monotonic()
         loop = asyncio.get_running_loop()
         loop.add_reader(process.sentinel, self._take_exit, agent, process)
+
+    def _agent_setup(self, command: watch.Spawn) -> AgentSetup:
+        setup = self._setup
+        return AgentSetup(
+            **self._shell_setup(command),
+            world_endpoint=setup.world_endpoint,
+            learner_endpoint=setup.learner_endpoint if setup.rules.ships != "none" else "",
+            peer_timeout_s=setup.peer_timeout_s,
+        )
+
+    def _deployed_setup(self, command: watch.Spawn, deployment: Deployment) -> DeployedAgentSetup:
+        return DeployedAgentSetup(
+            **self._shell_setup(command),
+            body_endpoint=deployment.bodies[command.agent],
+            rate_hz=deployment.rate_hz,
+        )
+
+    def _shell_setup(self, command: watch.Spawn) -> dict[str, Any]:
+        """The fields of ShellSetup, which both kinds of agents have."""
+        setup, place = self._setup, self._setup.place
+        name = agent_routing_id(command.agent).decode()
+        return {
+            "identity": command.agent,
+            "incarnation": command.incarnation,
+            "seed": setup.seed,
+            "rules": setup.rules,
+            "parameters": self._parameters,
+            "node_endpoint": self._hub.endpoint,
+            "inbox_endpoint": command.endpoint or self._endpoint(f"a{command.agent}"),
+            "is_tcp": place is not None or not setup.ipc_dir,
+            "nice": setup.nice,
+            "logs": setup.logs,
+            "keyring": None if place is None else place.keyrings[name],
+            "num_hosts": 1 if place is None else len(place.hosts.hosts),
+            "host_of": () if place is None else place.hosts.host_of_agents(),
+        }
 
     def _take_exit(self, agent: int, process: BaseProcess) -> None:
         asyncio.get_running_loop().remove_reader(process.sentinel)
@@ -211,13 +282,18 @@ class Node:
         logger.info("agent %d ended with %s", agent, code)
         self._carry_out(self._supervisor.exited(agent, code, time.monotonic()))
 
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self._finish("interrupted")
+
     def _finish(self, reason: str) -> None:
         self._reason = self._reason or reason
         self._done.set()
 
     def _give_up(self, reason: str) -> None:
         logger.error("%s", reason)
-        self._launcher.send(wire.Instruction(f"failed: {reason}"[:256], 0))
+        self.failed = True
+        self._tell_launcher(wire.Instruction(f"failed: {reason}"[:256], 0))
         self._finish(reason)
 
     async def _stop_agents(self) -> None:
@@ -231,6 +307,10 @@ class Node:
         while self._processes.keys() - self._finished and time.monotonic() < deadline:
             self._take_agents()
             await asyncio.sleep(0.01)
+        if self._clocks is not None:
+            # Agents of other hosts are told at the same time, and want to read the counters of
+            # their connections to ours once more.
+            await asyncio.sleep(OTHER_HOSTS_S)
         for agent in self._processes:  # everybody's last report is here: now close the edges
             self._hub.send(agent_routing_id(agent), stop)
         await self._wait_for_exits(STOP_S)
@@ -247,11 +327,25 @@ class Node:
             await asyncio.sleep(0.01)
         self._take_agents()
 
+    async def _linger(self) -> None:
+        """Keep /metrics up for a last scrape, but not for longer than the launcher."""
+        self._send_status()
+        parent = parent_process()
+        until_s = time.monotonic() + self._setup.metrics_linger_s
+        while self._exporter is not None and time.monotonic() < until_s:
+            if parent is not None and not parent.is_alive():
+                return
+            await asyncio.sleep(TURN_S)
+
     def _close(self) -> None:
         self._send_status()
+        self._tell_launcher(wire.Ready("finished", 0, 0))
         if self._exporter is not None:
             self._exporter.close()
-        for end in (self._hub, self._launcher, self._learner):
+        if self._learner is not None and self._learner_monitor is not None:
+            self._learner.socket.disable_monitor()
+            self._learner_monitor.close(0)
+        for end in (self._hub, self._launcher, self._learner, self._clocks):
             if end is not None:
                 end.close()
         self._context.term()
@@ -272,11 +366,23 @@ class Node:
         while True:
             now_s = time.monotonic()
             self._take_agents()
-            self._take_launcher()
+            if self._launcher is not None:
+                self._take_launcher()
             if self._learner is not None:
                 self._subscribe()
                 self._take_parameters()
+            if self._clocks is not None:
+                self._compare_clocks(self._clocks)
             self._carry_out(self._supervisor.due(now_s))
+            if now_s - self._turned_s > _ASLEEP_S:
+                # Who has not looked has heard nobody, and it was nobody's fault.
+                logger.info("the node could not look for %.1f s", now_s - self._turned_s)
+                self._heard_s = now_s
+                self._spawned_s = dict.fromkeys(self._spawned_s, now_s)
+            self._turned_s = now_s
+            self._end_silent_agents(now_s)
+            if parent_process() is None and self._launcher is not None:
+                self._mind_the_launcher(now_s)
             if now_s >= status_at:
                 status_at = now_s + STATUS_PERIOD_S
                 self._send_status()
@@ -317,18 +423,59 @@ class Node:
             self._traffic.dropped("shape")
 
     def _take_launcher(self) -> None:
-        for packet in self._launcher.drain(wire.Stop, wire.Instruction):
+        assert self._launcher is not None
+        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Status):
+            self._heard_s = time.monotonic()
             match packet:
+                case wire.Status():  # it lives
+                    pass
+                case wire.Instruction(name="announce"):  # it had lost sight of us
+                    self._carry_out(self._supervisor.announce_all())
                 case wire.Stop():
                     self._finish(packet.reason)
                 case wire.Instruction(name="resubscribe"):  # the learner has been started again
                     self._subscribed = False
+                case wire.Instruction(name="kill"):
+                    self._carry_out(self._supervisor.kill(packet.value))
                 case _:
                     self._traffic.dropped("kind")
 
+    def _mind_the_launcher(self, now_s: float) -> None:
+        """Without a parent's sentinel, silence is what tells that a run is over."""
+        limit_s = self._setup.head_timeout_s
+        if now_s - self._heard_s > limit_s:
+            self.failed = True
+            self._finish(f"the head has been silent for {limit_s:.0f} s")
+
+    def _end_silent_agents(self, now_s: float) -> None:
+        """An agent that hangs is a dead agent, only slower to be noticed."""
+        limit_s = self._setup.silent_timeout_s
+        reported_s = {record.agent: record.reported_s for record in self._table.records()}
+        for agent, process in self._processes.items():
+            heard_s = max(reported_s.get(agent, 0.0), self._spawned_s[agent])
+            if now_s - heard_s > limit_s and self._supervisor.has_started:
+                logger.warning("agent %d has not reported for %.0f s: killed", agent, limit_s)
+                self._spawned_s[agent] = now_s
+                process.kill()
+
+    def _compare_clocks(self, clocks: HostClocks) -> None:
+        """Probe the other hosts; agents learn of offsets that have changed."""
+        clocks.turn()
+        offsets = clocks.take_offsets()
+        if offsets is not None:
+            for agent in self._supervisor.ready:
+                self._hub.send(agent_routing_id(agent), offsets)
+        self._table.set_clocks(clocks.peers(self._table))
+
     def _subscribe(self) -> None:
-        """Make ourselves known to the learner, again after it has been restarted."""
+        """Make ourselves known to the learner, again whenever it may have lost sight of us: it
+        has been restarted, or the connection has died, and with it versions that were under way.
+        """
         assert self._learner is not None
+        assert self._learner_monitor is not None
+        while self._learner_monitor.poll(0):
+            recv_monitor_message(self._learner_monitor)
+            self._subscribed = False
         if not self._subscribed:
             self._subscribed = self._learner.send(wire.SnapshotRequest(self._parameters.version))
 
@@ -362,16 +509,31 @@ class Node:
                         agent_routing_id(command.agent), wire.AddressBook(command.endpoints)
                     )
                 case watch.Announce():
-                    self._launcher.send(
+                    self._tell_launcher(
                         wire.AgentState(command.agent, command.incarnation, int(command.up))
                     )
+                    if command.up and self._clocks is not None:
+                        self._hub.send(agent_routing_id(command.agent), self._clocks.offsets())
                 case watch.AllReady():
-                    self._launcher.send(wire.Ready("node", 0, 0))
+                    self._tell_launcher(wire.Ready("node", 0, 0))
+                case watch.Kill():
+                    logger.info("agent %d is killed, as planned", command.agent)
+                    self._processes[command.agent].kill()
                 case watch.GiveUp():
                     self._give_up(command.reason)
 
+    def _tell_launcher(self, packet: wire.Packet) -> None:
+        if self._launcher is not None:
+            self._launcher.send(packet)
+
     def _send_status(self) -> None:
         self._read_memory()
+        self._tell_launcher(wire.Status("node", self._values()))
+
+    def _values(self) -> dict[str, float]:
+        if self._clocks is not None:
+            self._traffic.set("refused", self._clocks.refused)
+        self._table.set_node(self._traffic.as_array(), self._parameters.version)
         values = self._table.status(time.monotonic())
         values |= {
             "agents_ready": float(len(self._supervisor.ready)),
@@ -382,7 +544,7 @@ class Node:
         }
         if self._pss_mb:
             values["agent_pss_mb_mean"] = sum(self._pss_mb.values()) / len(self._pss_mb)
-        self._launcher.send(wire.Status("node", values))
+        return values
 
     def _read_memory(self) -> None:
         """Look at a few processes at a time; those never read come first."""
@@ -395,3 +557,17 @@ class Node:
             size_mb = pss_mb(process.pid) if process is not None and process.pid else None
             if size_mb is not None:
                 known[agent] = size_mb
+
+
+def _agent_endpoints(hosts: Hosts) -> dict[int, str]:
+    return {
+        agent: hosts.endpoint(agent_routing_id(agent).decode()) for agent in range(hosts.num_agents)
+    }
+
+
+if __name__ == "__main__":
+    import sys
+
+    from runtime.join import main as join
+
+    sys.exit(join())

@@ -7,6 +7,7 @@ Population, engine and opponent belong to the environments: `envs.registry.check
 
 import os
 import resource
+import socket
 import tempfile
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
         SetupError: names the obstacle, the value, and what to do about it.
     """
     require_open_files(config.num_agents)
-    require_free_port(config.runtime.metrics_port)
+    require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
     require_writable(Path(config.runtime.runs_dir))
     if config.policy:
         require_policy(Path(config.policy), spec)
@@ -80,6 +81,22 @@ def require_writable(folder: Path) -> None:
             f"runs folder {folder} cannot be written ({error.strerror}): choose another with "
             "--runtime.runs-dir"
         ) from error
+
+
+def require_local_address(address: str, what: str) -> None:
+    """Check that this machine has an address on which it is to listen.
+
+    Raises:
+        SetupError: it has not; begins with `what`, which wants it.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise SetupError(
+                f"{what} with address {address}, which this machine does not have"
+            ) from error
 
 
 def require_policy(path: Path, spec: PolicySpec) -> None:

@@ -2,7 +2,8 @@
 
     agents, world  ->  Hub  ->  EpisodeJoiner  ->  episodes
 
-It stands where a learner would, so agents and world ship to it what they would ship there.
+It stands where a learner would, so agents and world ship to it what they would ship there, and
+want to hear that it has arrived.
 """
 
 import zmq
@@ -10,17 +11,22 @@ import zmq
 from envs.base import EnvSpec
 from learner.episode import Dimensions, Episode, EpisodeJoiner
 from runtime import wire
+from runtime.security import CurveServer
 from runtime.traffic import Traffic
-from runtime.transport import TRAJECTORIES, Hub
+from runtime.transport import TRAJECTORIES, WORLD, Hub, agent_routing_id
 
 
 class Recorder:
     """Binds the trajectory endpoint and joins what arrives."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, spec: EnvSpec
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        spec: EnvSpec,
+        curve: CurveServer | None = None,
     ) -> None:
-        self._hub = Hub(context, endpoint, Traffic(), TRAJECTORIES)
+        self._hub = Hub(context, endpoint, Traffic(), TRAJECTORIES, curve=curve)
         self._joiner = EpisodeJoiner(
             Dimensions(
                 num_agents=spec.num_agents,
@@ -40,9 +46,15 @@ class Recorder:
         return self._hub.socket
 
     def drain(self) -> None:
-        for _, packet in self._hub.drain(wire.Trajectory, wire.EpisodeRecord):
+        for peer, packet in self._hub.drain(wire.Trajectory, wire.EpisodeRecord):
             assert isinstance(packet, (wire.Trajectory, wire.EpisodeRecord))
+            is_record = isinstance(packet, wire.EpisodeRecord)
+            if peer != (WORLD.encode() if is_record else agent_routing_id(packet.agent)):
+                continue
+            # What it keeps is in its memory, as safe as the run that it belongs to.
+            self._hub.send(peer, wire.TrajectoryAck(packet.episode))
             episode = self._joiner.add(packet)
+            self._joiner.take_released()
             if episode is not None:
                 self.episodes.append(episode)
 

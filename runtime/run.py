@@ -1,11 +1,12 @@
-"""A run on one machine: the launcher's loop around Conductor and Scoreboard.
+"""A run: the launcher's loop around Conductor, Attendance and Scoreboard.
 
-    world ┐                            ┌ Conductor  (what follows what)
-    node  ┼→ Hub → packets and deaths →┤
-    learner┘                           └ Scoreboard (view, JSONL, TensorBoard, summary.json)
+    world  ┐                            ┌ Conductor  (what follows what)
+    nodes  ┼→ Hub → packets and deaths →┼ Attendance (which hosts are here)
+    learner┘                            └ Scoreboard (view, JSONL, TensorBoard, summary.json)
 
-The launcher owns the processes: whatever happens, they are told to stop, then ended, then killed,
-each with its own deadline, and the folder of sockets is removed.
+World, learner and one node are the launcher's children; the nodes of other hosts join
+(runtime/join.py). The launcher owns its processes: whatever happens, they are told to stop, then
+ended, then killed, each with its own deadline, and the folder of sockets is removed.
 """
 
 import logging
@@ -18,25 +19,31 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import numpy as np
 import zmq
 
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import FloatArray, PolicySpec
+from configs.load import dump_run_config
 from configs.schema import RunConfig
 from envs.base import EnvSpec
+from runtime import attendance, node, wire, world_host
 from runtime import conductor as course
-from runtime import node, wire, world_host
+from runtime.attendance import Attendance
+from runtime.bundle import Bundle
 from runtime.conductor import Conductor, Stage
+from runtime.failures import NO_FAILURES, Failures
+from runtime.node_setup import LOCAL_HOST, place_of, training_setup
 from runtime.preflight import require_short_ipc_dir
 from runtime.processes import ONE_THREAD, spawn
 from runtime.recorder import Recorder
 from runtime.run_log import RunLog
 from runtime.scoreboard import Scoreboard
+from runtime.security import Gatekeeper, Keyring
 from runtime.traffic import Traffic
-from runtime.transport import CONTROL, Hub
+from runtime.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Hub, host_of, node_routing_id
 from runtime.view import View
 
 logger = logging.getLogger(__name__)
@@ -47,6 +54,10 @@ KILL_S = 0.5
 MAX_LEARNER_RESTARTS = 5
 _VIEW_PERIOD_S = 0.5
 _LOG_PERIOD_S = 1.0
+_ASLEEP_S = 2.0
+"""A turn that takes longer says that this process was kept from listening."""
+_GREETING_PERIOD_S = 1.0
+"""Seconds between two signs of life to the other hosts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +86,11 @@ class Plan:
     progress: Progress = Progress()
     record: bool = False
     """Keep every evaluation episode (see `Run.recorder`)."""
+    failures: Failures = NO_FAILURES
+    """What is made to fail. A kill wants every episode in a copy of its own, so that all see it at
+    the same step (env.copies = `evaluation_episodes`)."""
+    head: Bundle | None = None
+    """Keys and addresses of a run across hosts; None if everything is on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +101,7 @@ class LearnerPlace:
     bind_endpoint: str
     incarnation: int
     resume: bool
+    keyring: Keyring | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,12 +128,28 @@ class Run:
             max_learner_restarts=MAX_LEARNER_RESTARTS,
             start_deadline_s=now_s + config.runtime.start_timeout_s,
         )
+        self._host = LOCAL_HOST if plan.head is None else plan.head.host.name
+        self._attendance = Attendance(
+            {self._host: range(config.num_agents)}
+            if plan.head is None
+            else {host.name: host.agents for host in plan.head.book.hosts.hosts},
+            local=self._host,
+            host_timeout_s=config.runtime.host_timeout_s,
+        )
         self._is_ipc = config.runtime.transport == "ipc"
         # mkdtemp makes it 0700: nobody else can reach the sockets.
         self._sockets = tempfile.mkdtemp(prefix="murmuration-")
         self._children: dict[course.Role, BaseProcess] = {}
+        self._heard_s: dict[course.Role, float] = {}
+        """When each child spoke last; none before its first word."""
+        self._hung: set[course.Role] = set()
+        """Children that were killed for their silence."""
+        self._turned_s = now_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gatekeeper: Gatekeeper | None = None
         self._traffic = Traffic()
+        self._finished_hosts: set[str] = set()
+        self._greeted_s = 0.0
         self._up: set[int] = set()
         self._learner_endpoint = ""
         self._device = ""
@@ -127,6 +160,11 @@ class Run:
         self._playing_s = 0.0
         self._shown_s = self._logged_s = 0.0
         self.recorder: Recorder | None = None
+
+    @property
+    def board(self) -> Scoreboard:
+        """The run's figures; complete after `execute`."""
+        return self._board
 
     def execute(self) -> Outcome:
         """Run to the end and clean up; raises nothing that a run can cause."""
@@ -159,23 +197,50 @@ class Run:
 
     def _open(self) -> None:
         plan = self._plan
-        if self._is_ipc:
+        if self._is_ipc or plan.head is not None:
             require_short_ipc_dir(Path(self._sockets))
+        if plan.head is not None:
+            self._gatekeeper = Gatekeeper(self._context)
+            public = plan.head.book.public
+            nodes = [node_routing_id(name).decode() for name in plan.head.book.hosts.names]
+            guests = {name: public[name] for name in (WORLD, LEARNER, *nodes)}
+            self._gatekeeper.admit(LAUNCHER, guests)
+        keyring = self._keyring(LAUNCHER)
         self._hub = Hub(
-            self._context, self._endpoint("launcher"), self._traffic, CONTROL, linger_ms=500
+            self._context,
+            self._endpoint(LAUNCHER),
+            self._traffic,
+            CONTROL,
+            linger_ms=500,
+            curve=None if keyring is None else keyring.server(LAUNCHER),
         )
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
         if plan.record:
-            self.recorder = Recorder(self._context, self._endpoint("recorder"), plan.env)
+            self.recorder = self._make_recorder()
             self._poller.register(self.recorder.socket, zmq.POLLIN)
         if plan.start_learner is not None:
-            self._learner_endpoint = self._endpoint("learner")
+            self._learner_endpoint = self._endpoint(LEARNER)
             self._start_learner(resume=plan.progress.env_steps > 0)
         else:
             self._start_world("" if self.recorder is None else self.recorder.endpoint)
 
+    def _make_recorder(self) -> Recorder:
+        """Across hosts it has the learner's address and keys, as it has its part."""
+        keyring, name = self._keyring(LEARNER), "recorder"
+        if keyring is None or self._gatekeeper is None:
+            return Recorder(self._context, self._endpoint(name), self._plan.env)
+        others = {name: key for name, key in keyring.public.items() if name != LEARNER}
+        self._gatekeeper.admit(LEARNER, others)
+        curve = keyring.server(LEARNER)
+        return Recorder(self._context, self._endpoint(LEARNER), self._plan.env, curve)
+
+    def _keyring(self, name: str) -> Keyring | None:
+        return None if self._plan.head is None else self._plan.head.keyring(name)
+
     def _endpoint(self, name: str) -> str:
+        if self._plan.head is not None and name in (LAUNCHER, WORLD, LEARNER):
+            return self._plan.head.book.hosts.endpoint(name)
         return f"ipc://{self._sockets}/{name}" if self._is_ipc else "tcp://127.0.0.1:*"
 
     def _start_learner(self, *, resume: bool) -> None:
@@ -186,6 +251,7 @@ class Run:
                 bind_endpoint=self._learner_endpoint,
                 incarnation=self._conductor.learner_restarts,
                 resume=resume,
+                keyring=self._keyring(LEARNER),
             )
         )
         self._adopt("learner", process)
@@ -200,7 +266,9 @@ class Run:
             episodes=plan.progress.episodes,
             launcher_endpoint=self._hub.endpoint,
             learner_endpoint=learner_endpoint,
-            bind_endpoint=self._endpoint("world"),
+            bind_endpoint=self._endpoint(WORLD),
+            keyring=self._keyring(WORLD),
+            failures=plan.failures,
             logs=self._logs(),
         )
         self._adopt("world", spawn(world_host.main, setup, "murmuration world", ONE_THREAD))
@@ -208,40 +276,52 @@ class Run:
     def _start_node(self, command: course.StartNode) -> None:
         plan, config = self._plan, self._plan.config
         recorder = "" if self.recorder is None else self.recorder.endpoint
-        setup = node.NodeSetup(
-            agents=tuple(range(config.num_agents)),
-            rules=AgentRules(
-                num_agents=config.num_agents,
-                copies=config.env.copies,
-                spec=plan.spec,
-                comm=config.comm,
-                gate_timing=config.gate.timing,
-                gate_mode=config.gate.mode,
-                dead=config.agents.dead,
-                ships=self._ships(),
-                record_q=config.agents.record_q,
-            ),
-            parameters=ParameterStore(plan.parameters, plan.version),
-            seed=config.seed,
+        setup = training_setup(
+            config,
+            plan.spec,
+            ParameterStore(plan.parameters, plan.version),
+            ships=self._ships(),
+            learns=plan.start_learner is not None,
+            place=None if plan.head is None else place_of(plan.head),
             launcher_endpoint=self._hub.endpoint,
             world_endpoint=command.world_endpoint,
             learner_endpoint=command.learner_endpoint or recorder,
-            learns=plan.start_learner is not None,
-            ipc_dir=self._sockets if self._is_ipc else "",
-            metrics_port=config.runtime.metrics_port,
-            metrics_per_edge=config.runtime.metrics_per_edge,
-            peer_timeout_s=config.agents.peer_timeout_s,
-            start_timeout_s=config.runtime.start_timeout_s,
-            max_restarts=config.runtime.max_restarts,
-            nice=config.runtime.nice if plan.trains else 0,
+            ipc_dir=self._sockets if self._is_ipc or plan.head is not None else "",
             logs=self._logs(),
+            drop_edges=plan.failures.drop_edges,
         )
         self._adopt("node", spawn(node.main, setup, "murmuration node", ONE_THREAD))
+        self._attend(self._attendance.open(time.monotonic()))
+
+    def _assign(self, command: attendance.Assign) -> None:
+        """Tell a host that has joined what is run, and with which policy it begins."""
+        plan = self._plan
+        logger.info("host %s has joined", command.host)
+        self._board.host_begins_anew(command.host)
+        peer = node_routing_id(command.host)
+        text = dump_run_config(plan.config).encode()
+        assignment = wire.Assignment(
+            run_id=plan.directory.name,
+            config=np.frombuffer(text, dtype=np.uint8),
+            observation_dim=plan.spec.observation_dim,
+            num_actions=plan.spec.num_actions,
+            ships=self._ships(),
+            learns=int(plan.start_learner is not None),
+            incarnation=command.first_incarnation,
+        )
+        self._hub.send(peer, assignment)
+        self._hub.send(peer, ParameterStore(plan.parameters, plan.version).snapshot())
 
     def _ships(self) -> Literal["training", "all", "none"]:
         if self._plan.record:
             return "all"
         return "training" if self._plan.trains else "none"
+
+    def _peers_of(self, role: course.Role) -> list[bytes]:
+        """Everybody in that role: there is a node on every host."""
+        if role != "node":
+            return [role.encode()]
+        return [node_routing_id(host) for host in (self._host, *self._attendance.remote)]
 
     def _adopt(self, role: course.Role, process: BaseProcess) -> None:
         self._children[role] = process
@@ -269,10 +349,51 @@ class Run:
         for role, process in list(self._children.items()):
             if process.sentinel in ready or not process.is_alive():
                 self._bury(role, process)
-        self._carry_out(self._conductor.due(time.monotonic()))
+        now_s = time.monotonic()
+        if now_s - self._turned_s > _ASLEEP_S:
+            # Ctrl-Z, or no cpu: who has not looked has heard nobody, and it was nobody's fault.
+            logger.info("the launcher could not look for %.1f s", now_s - self._turned_s)
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
+            self._attendance.forgive(now_s)
+        self._turned_s = now_s
+        self._end_silent_children(now_s)
+        self._attend(self._attendance.due(now_s))
+        if now_s - self._greeted_s >= _GREETING_PERIOD_S:
+            self._greeted_s = now_s
+            for host in self._attendance.remote:
+                self._hub.send(node_routing_id(host), wire.Status("launcher", {}))
+        missing = self._attendance.unjoined or self._attendance.missing
+        self._carry_out(self._conductor.due(now_s, missing))
         self._show()
 
+    def _end_silent_children(self, now_s: float) -> None:
+        """A child that hangs is treated like one that has died, once it is dead."""
+        limit_s = self._plan.config.runtime.silent_timeout_s
+        for role, process in self._children.items():
+            if now_s - self._heard_s.get(role, now_s) > limit_s:
+                logger.error("the %s process has been silent for %.0f s: killed", role, limit_s)
+                self._heard_s[role] = now_s
+                self._hung.add(role)
+                process.kill()
+
     def _take(self, peer: bytes, packet: wire.Packet) -> None:
+        if not _speaks_for_itself(peer, packet):
+            self._traffic.dropped("unknown_sender")
+            return
+        now_s = time.monotonic()
+        host = host_of(peer)
+        if host == self._host:
+            self._heard_s["node"] = now_s
+        elif host is None:
+            self._heard_s[cast("course.Role", peer.decode(errors="replace"))] = now_s
+        match packet:
+            case wire.Hello(role="join") if host is not None:
+                self._take_in(host, packet.endpoint)
+                return
+            case _ if host is not None and host != self._host:
+                self._attend(self._attendance.heard(host, now_s))
+            case _:
+                pass
         match packet:
             case wire.Hello():
                 logger.info("%s is process %d at %s", packet.role, packet.pid, packet.endpoint)
@@ -282,27 +403,75 @@ class Run:
                     if first:
                         self._start_world(packet.endpoint)
                 self._carry_out(self._conductor.hello(packet.role, packet.endpoint))
-            case wire.Ready():
-                logger.info("all agents are ready after %.1f s", self._elapsed_s())
-                self._ready_s = time.monotonic()
-                self._carry_out(self._conductor.node_ready())
-            case wire.AgentState():
-                (self._up.add if packet.up else self._up.discard)(packet.agent)
-                self._board.agents_up = len(self._up)
-                self._carry_out(self._conductor.agent_state(packet))
+            case wire.Ready(role="finished") if host is not None and host != self._host:
+                logger.warning("host %s has left the run", host)
+                self._attend(self._attendance.left(host))
+            case wire.Ready() if host is not None:
+                self._attend(self._attendance.ready(host))
+            case wire.AgentState() if host is not None:
+                self._attend(self._attendance.agent_state(host, packet))
+            case wire.Status(role="node") if host is not None:
+                self._board.take_status(packet, host)
+                ready = int(packet.values.get("agents_ready", 0.0))
+                self._attend(self._attendance.counted(host, ready))
+                together = wire.Status("node", self._board.node)
+                self._carry_out(self._conductor.status(together, now_s))
             case wire.Status():
                 self._board.take_status(packet)
                 if packet.role == "learner":
                     self._device = "cuda" if packet.values.get("is_cuda") else "cpu"
-                self._carry_out(self._conductor.status(packet, time.monotonic()))
+                self._carry_out(self._conductor.status(packet, now_s))
             case wire.EpisodeResult():
                 self._board.take_result(packet)
                 if self._log is not None:
                     self._log.episode(packet)
+            case wire.Instruction(name="kill") if peer == WORLD.encode():
+                self._carry_out(self._conductor.kill(packet.value))
             case wire.Instruction():
-                self._carry_out(self._conductor.failed(packet.name.removeprefix("failed: ")))
+                self._take_failure(host, packet.name.removeprefix("failed: "))
             case _:
                 self._traffic.dropped("kind")
+
+    def _take_failure(self, host: str | None, reason: str) -> None:
+        """A process gives up, and so do we, unless it is a host that has not found back in."""
+        if host is not None and host != self._host:
+            reason = f"host {host}: {reason}"
+            if self._ready_s is not None and not self._attendance.is_ready(host):
+                logger.warning("%s", reason)
+                return
+        self._carry_out(self._conductor.failed(reason))
+
+    def _take_in(self, host: str, deployment: str) -> None:
+        """A host asks to join, and says which bundle it has."""
+        head = self._plan.head
+        if head is None or deployment != head.book.deployment:
+            reason = f"the bundle of host {host} is not of the head's deployment: copy the newest"
+            self._hub.send(node_routing_id(host), wire.Stop(reason))
+        else:
+            self._attend(self._attendance.join(host, time.monotonic()))
+
+    def _attend(self, commands: list[attendance.Command]) -> None:
+        for command in commands:
+            match command:
+                case attendance.Assign():
+                    self._assign(command)
+                case attendance.ToHost():
+                    self._hub.send(node_routing_id(command.host), command.packet)
+                case attendance.ToWorld():
+                    state = command.packet
+                    (self._up.add if state.up else self._up.discard)(state.agent)
+                    self._board.agents_up = len(self._up)
+                    self._carry_out(self._conductor.agent_state(state))
+                case attendance.AllReady():
+                    logger.info("all agents are ready after %.1f s", self._elapsed_s())
+                    self._ready_s = time.monotonic()
+                    self._carry_out(self._conductor.node_ready())
+                case attendance.HostLost():
+                    logger.warning(
+                        "host %s has been silent for %.1f s: its agents count as gone",
+                        command.host,
+                        command.silent_s,
+                    )
 
     def _learner_is_known(self) -> bool:
         return "world" in self._children
@@ -311,11 +480,14 @@ class Run:
         self._poller.unregister(process.sentinel)
         process.join()
         del self._children[role]
+        self._heard_s.pop(role, None)
         # Its last words may still be in the socket, and they say more than its exit code.
         for peer, packet in self._hub.drain(wire.Instruction):
             self._take(peer, packet)
         logger.warning("the %s process ended with %s", role, process.exitcode)
-        self._carry_out(self._conductor.died(role, process.exitcode))
+        is_hung = role in self._hung
+        self._hung.discard(role)
+        self._carry_out(self._conductor.died(role, process.exitcode, is_hung=is_hung))
 
     def _carry_out(self, commands: list[course.Command]) -> None:
         for command in commands:
@@ -325,7 +497,8 @@ class Run:
                 case course.RestartLearner():
                     self._start_learner(resume=True)
                 case course.Tell():
-                    self._hub.send(command.role.encode(), command.packet)
+                    for peer in self._peers_of(command.role):
+                        self._hub.send(peer, command.packet)
                 case course.End():
                     self._end = self._end or command
 
@@ -371,10 +544,13 @@ class Run:
             self._end = course.End("stopped by an error in the launcher", 1)
         if hasattr(self, "_hub"):
             for role, process in self._children.items():
-                self._hub.send(role.encode(), wire.Stop(self._end.reason))
+                if role != "node":
+                    self._hub.send(role.encode(), wire.Stop(self._end.reason))
                 if role == "learner":
                     process.terminate()  # it may be deep in an update: the signal reaches it there
-            self._wait_for_children(STOP_S)
+            for peer in self._peers_of("node"):
+                self._hub.send(peer, wire.Stop(self._end.reason))
+            self._wait_for_children(STOP_S + self._plan.config.runtime.metrics_linger_s)
             for process in self._children.values():
                 process.terminate()
             self._wait_for_children(KILL_S)
@@ -384,13 +560,17 @@ class Run:
             self._hub.close()
         if self.recorder is not None:
             self.recorder.close()
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()
         self._context.term()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _wait_for_children(self, timeout_s: float) -> None:
         """Wait, and keep listening: the last statuses hold the final figures."""
         deadline = time.monotonic() + timeout_s
-        while self._children and time.monotonic() < deadline:
+        while time.monotonic() < deadline and (
+            self._children or not self._finished_hosts.issuperset(self._attendance.remote)
+        ):
             self._poller.poll(20)
             self._take_last_words()
             for role, process in list(self._children.items()):
@@ -401,10 +581,32 @@ class Run:
         self._take_last_words()
 
     def _take_last_words(self) -> None:
-        for _, packet in self._hub.drain(wire.Status, wire.EpisodeResult):
-            if isinstance(packet, wire.Status):
-                self._board.take_status(packet)
+        for peer, packet in self._hub.drain(wire.Status, wire.EpisodeResult, wire.Ready):
+            host = host_of(peer)
+            if not _speaks_for_itself(peer, packet):
+                self._traffic.dropped("unknown_sender")
+            elif isinstance(packet, wire.Status):
+                self._board.take_status(packet, host or "")
+            elif isinstance(packet, wire.Ready) and host is not None:
+                self._finished_hosts.add(host)
             elif isinstance(packet, wire.EpisodeResult):
                 self._board.take_result(packet)
         if self.recorder is not None:
             self.recorder.drain()
+
+
+def _speaks_for_itself(peer: bytes, packet: wire.Packet) -> bool:
+    """Whether what a packet says is its sender's to say: nodes speak of themselves, and of nobody
+    else's episodes, progress or addresses.
+    """
+    match packet:
+        case wire.Ready() | wire.AgentState() | wire.Hello(role="node" | "join"):
+            return host_of(peer) is not None
+        case wire.Status(role="node"):
+            return host_of(peer) is not None
+        case wire.Hello() | wire.Status():
+            return packet.role.removesuffix("_finished").encode() == peer
+        case wire.EpisodeResult() | wire.Instruction(name="kill"):
+            return peer == WORLD.encode()
+        case _:
+            return True

@@ -5,18 +5,21 @@
     summary(values)  -> summary.json                   whole or not at all
 
 Every line carries `t_s`, seconds since the log was opened. JSON has no NaN: what is not finite
-becomes null.
+becomes null. What a full disk does not take is left out, whole lines of it, and counted
+(`log_lines_lost` in the summary); the run goes on.
 """
 
 import dataclasses
 import json
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from agents.policy import write_atomically
 from runtime.wire import EpisodeResult
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 EPISODES = "episodes.jsonl"
 """Name of the log of finished episodes within a run's folder."""
+
+_WARNING_PERIOD_S = 30.0
 
 
 def new_run_directory(runs_dir: Path, env_name: str, now: datetime) -> Path:
@@ -49,10 +54,12 @@ class RunLog:
         self._directory = directory
         self._clock = clock
         self._opened_s = clock()
-        # Line-buffered: a crash costs the line being written and no other.
-        self._metrics = (directory / "metrics.jsonl").open("a", buffering=1, encoding="utf-8")
-        self._episodes = (directory / EPISODES).open("a", buffering=1, encoding="utf-8")
+        self._metrics = _Records(directory / "metrics.jsonl")
+        self._episodes = _Records(directory / EPISODES)
         self._scalars = _open_scalars(directory / "tensorboard")
+        self._warn_at = -math.inf
+        """Clock reading from which lost lines are worth another warning."""
+        self._warned_of = 0
 
     def metrics(self, env_steps: int, values: Mapping[str, float | None]) -> None:
         """Append one line; None is a number that nobody knows yet."""
@@ -62,6 +69,13 @@ class RunLog:
             self._scalars.add(
                 env_steps, {name: value for name, value in finite.items() if value is not None}
             )
+        self._warn()
+
+    @property
+    def lines_lost(self) -> int:
+        """Lines and TensorBoard records that could not be written."""
+        scalars = 0 if self._scalars is None else self._scalars.lost
+        return self._metrics.lost + self._episodes.lost + scalars
 
     def episode(self, result: EpisodeResult) -> None:
         fields = dataclasses.asdict(result)
@@ -69,9 +83,16 @@ class RunLog:
         self._append(self._episodes, {**_finite({**fields, **flags})})
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Replace summary.json; values are whatever JSON can say."""
+        """Replace summary.json; values are whatever JSON can say.
+
+        They are joined by `log_lines_lost`. A summary that cannot be written goes to the log.
+        """
+        values = {**values, "log_lines_lost": self.lines_lost}
         text = json.dumps(_finite(values), indent=2, allow_nan=False)
-        write_atomically(self._directory / "summary.json", text.encode() + b"\n")
+        try:
+            write_atomically(self._directory / "summary.json", text.encode() + b"\n")
+        except OSError as error:
+            logger.error("summary.json could not be written: %s\n%s", error, text)
 
     def close(self) -> None:
         self._metrics.close()
@@ -79,9 +100,16 @@ class RunLog:
         if self._scalars is not None:
             self._scalars.close()
 
-    def _append(self, file: TextIO, fields: Mapping[str, Any]) -> None:
+    def _append(self, file: "_Records", fields: Mapping[str, Any]) -> None:
         t_s = round(self._clock() - self._opened_s, 3)
-        file.write(json.dumps({"t_s": t_s, **fields}, allow_nan=False) + "\n")
+        line = json.dumps({"t_s": t_s, **fields}, allow_nan=False)
+        file.write(line.encode() + b"\n")
+
+    def _warn(self) -> None:
+        if self.lines_lost > self._warned_of and self._clock() >= self._warn_at:
+            self._warn_at = self._clock() + _WARNING_PERIOD_S
+            self._warned_of = self.lines_lost
+            logger.warning("%d lines of the run's log could not be written", self.lines_lost)
 
 
 def _finite(value: Any) -> Any:
@@ -92,31 +120,70 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _Records:
+    """A file that grows by whole records: one that does not fit leaves no trace but its count."""
+
+    def __init__(self, path: Path) -> None:
+        self.lost = 0
+        # Unbuffered, one write a record: a crash costs the record being written and no other, and
+        # nothing is left in a buffer to come out later in the middle of another.
+        self._file = path.open("ab", buffering=0)
+        self._end = self._file.seek(0, os.SEEK_END)
+
+    def write(self, record: bytes) -> None:
+        try:
+            written = self._file.write(record)
+        except OSError:
+            written = 0
+        if written == len(record):
+            self._end += written
+            return
+        self.lost += 1
+        self._file.truncate(self._end)  # a disk that is almost full takes half of it
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Scalars:
-    """A TensorBoard event file, written without torch or tensorflow."""
+    """A TensorBoard event file, written without torch or tensorflow.
+
+    Not with TensorBoard's own writer: its thread dies of a full disk.
+    """
 
     def __init__(self, directory: Path, writer: Any, event: Any, summary: Any) -> None:
-        self._writer = writer(str(directory))
+        directory.mkdir(exist_ok=True)
+        # TensorBoard reads every file of a folder whose name begins like this, by time.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._records = _Records(directory / name)
+        self._writer = writer(self._records)
         self._event = event
         self._summary = summary
+        self._write(event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    @property
+    def lost(self) -> int:
+        return self._records.lost
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         entries = [self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
-        self._writer.add_event(
-            self._event(wall_time=time.time(), step=step, summary=self._summary(value=entries))
-        )
+        summary = self._summary(value=entries)
+        self._write(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        self._writer.write(event.SerializeToString())
 
     def close(self) -> None:
-        self._writer.close()
+        self._records.close()
 
 
 def _open_scalars(directory: Path) -> _Scalars | None:
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
         logger.info("tensorboard is not installed: metrics go to metrics.jsonl only")
         return None
     # The generated modules define their classes when they are imported; no checker sees them.
     event, summary = cast("Any", event_pb2).Event, cast("Any", summary_pb2).Summary
-    return _Scalars(directory, EventFileWriter, event, summary)
+    return _Scalars(directory, RecordWriter, event, summary)

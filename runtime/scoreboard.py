@@ -28,6 +28,10 @@ class _Results:
         self.count += 1
         self._recent.append(result)
 
+    @property
+    def recent(self) -> tuple[wire.EpisodeResult, ...]:
+        return tuple(self._recent)
+
     def return_mean(self) -> float | None:
         if not self._recent:
             return None
@@ -46,6 +50,10 @@ class Scoreboard:
         self._trains = trains
         self._world: Mapping[str, float] = {}
         self._node: Mapping[str, float] = {}
+        """Sums over the hosts, except where `_LEAST` and `_GREATEST` say otherwise."""
+        self._hosts: dict[str, Mapping[str, float]] = {}
+        self._earlier: dict[str, Mapping[str, float]] = {}
+        """Last figures of a host's former lives."""
         self._learner: Mapping[str, float] = {}
         self._training = _Results(RECENT_EPISODES)
         # Of several evaluations the last one counts; a run that only evaluates is one evaluation.
@@ -55,16 +63,39 @@ class Scoreboard:
         self._learner_device = ""
         self.agents_up = 0
 
-    def take_status(self, status: wire.Status) -> None:
+    @property
+    def evaluated(self) -> tuple[wire.EpisodeResult, ...]:
+        """Episodes of the last evaluation, in the order in which they ended."""
+        return self._evaluation.recent
+
+    @property
+    def world(self) -> Mapping[str, float]:
+        """The world's figures."""
+        return self._world
+
+    @property
+    def node(self) -> Mapping[str, float]:
+        """Figures of all hosts together."""
+        return self._node
+
+    def take_status(self, status: wire.Status, host: str = "") -> None:
+        """A process reports; `host` says which node it is."""
         match status.role:
+            case "node":
+                self._hosts[host] = status.values
+                self._node = _together([*self._hosts.values()], [*self._earlier.values()])
             case "world":
                 self._world = status.values
-            case "node":
-                self._node = status.values
             case "learner":
                 self._learner = status.values
             case _:
                 pass
+
+    def host_begins_anew(self, host: str) -> None:
+        """A host has joined again: its counters start at zero, the run's sums do not."""
+        last = self._hosts.pop(host, None)
+        if last is not None:
+            self._earlier[host] = _together([last], [self._earlier.get(host, {})])
 
     def take_result(self, result: wire.EpisodeResult) -> None:
         (self._evaluation if result.evaluation else self._training).add(result)
@@ -96,6 +127,8 @@ class Scoreboard:
         row: dict[str, float | None] = {
             "env/steps": self._world.get("env_steps"),
             "env/steps_per_s": self._steps_per_s,
+            "env/missed_deadlines": self._world.get("missed_deadlines"),
+            "env/records_given_up": self._world.get("records_given_up"),
             "train/return_mean": self._training.return_mean(),
             "train/win_rate": self._training.win_rate(),
             "eval/return_mean": self._evaluation.return_mean(),
@@ -108,6 +141,8 @@ class Scoreboard:
             "comm/message_latency_p99_ms": self._node.get("message_latency_p99_ms"),
             "comm/late_packets": self._node.get("late"),
             "comm/dropped_packets": self._dropped() if self._node else None,
+            "comm/full_packets": self._node.get("dropped_full"),
+            "agent/up": float(self.agents_up) if self._node else None,
             "agent/restarts": self._node.get("restarts"),
             "agent/policy_version_min": self._node.get("policy_version_min"),
             "agent/pss_mb_mean": self._node.get("agent_pss_mb_mean"),
@@ -171,6 +206,9 @@ class Scoreboard:
             "control_bytes": count.get("sent_payload_control", 0),
             "learner_updates": int(learner.get("updates", 0)),
             "learner_device": device,
+            "checkpoint_failures": int(learner.get("checkpoint_failures", 0)),
+            "journal_failures": int(learner.get("journal_failures", 0)),
+            "episodes_dropped": int(learner.get("episodes_dropped", 0)),
             "agent_processes": config.num_agents,
             "agent_restarts": count.get("restarts", 0),
             "agent_pss_mb_mean": node.get("agent_pss_mb_mean"),
@@ -209,3 +247,29 @@ class Scoreboard:
         if elapsed_s - last_s >= 1.0:
             self._steps_per_s = (played - last_played) / (elapsed_s - last_s)
             self._tick_when_last_rated = (elapsed_s, played)
+
+
+_LEAST = ("policy_version_min",)
+_GREATEST = ("policy_version", "policy_version_max", "tick", "message_latency_p50_ms",
+             "message_latency_p99_ms")  # fmt: skip
+"""Latency quantiles of several hosts: those of the slowest, an upper bound for all."""
+
+
+def _together(
+    hosts: list[Mapping[str, float]], earlier: list[Mapping[str, float]]
+) -> dict[str, float]:
+    names = dict.fromkeys(name for values in (*hosts, *earlier) for name in values)
+    return {name: _combine(name, hosts, earlier) for name in names}
+
+
+def _combine(
+    name: str, hosts: list[Mapping[str, float]], earlier: list[Mapping[str, float]]
+) -> float:
+    now = [values[name] for values in hosts if name in values]
+    if name in _LEAST:
+        return min(now, default=0.0)
+    if name in _GREATEST:
+        return max(now, default=0.0)
+    if name == "agent_pss_mb_mean":
+        return sum(now) / len(now) if now else 0.0
+    return sum(now) + sum(values.get(name, 0.0) for values in earlier)

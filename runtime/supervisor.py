@@ -1,13 +1,14 @@
 """The watch over one host's agents, without its processes.
 
-    hello, ready, exited, time  ->  Supervisor  ->  Spawn, SendBook, Announce, AllReady, GiveUp
+    hello, ready, exited, kill, time  ->  Supervisor  ->  Spawn, SendBook, Announce, AllReady, Kill,
+    GiveUp
 
 An agent that dies is started again under the same identity as a new incarnation, later each time
 (back-off). A death before everybody was ready ends the run: something is wrong that a restart will
 not mend.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -50,11 +51,18 @@ class AllReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """End an agent's process at once (SIGKILL)."""
+
+    agent: int
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     reason: str
 
 
-Command = Spawn | SendBook | Announce | AllReady | GiveUp
+Command = Spawn | SendBook | Announce | AllReady | Kill | GiveUp
 
 
 class _State(Enum):
@@ -62,6 +70,8 @@ class _State(Enum):
     CONNECTING = auto()
     READY = auto()
     AWAITING_RESTART = auto()
+    GONE = auto()
+    """Killed on purpose, for good."""
 
 
 @dataclass(slots=True)
@@ -74,16 +84,33 @@ class _Life:
     """Deaths in a row, forgotten after a quiet minute; the back-off grows with it."""
     last_death_s: float = float("-inf")
     restart_at_s: float = float("inf")
+    is_doomed: bool = False
+    """Killed on purpose: its death is no accident, and nobody takes its place."""
 
 
 class Supervisor:
     """States of all agents of one host."""
 
     def __init__(
-        self, agents: Sequence[int], num_agents: int, *, max_restarts: int, start_deadline_s: float
+        self,
+        agents: Sequence[int],
+        num_agents: int,
+        *,
+        max_restarts: int,
+        start_deadline_s: float,
+        endpoints: Mapping[int, str] | None = None,
+        first_incarnation: int = 0,
     ) -> None:
-        """Watch `agents`; `start_deadline_s` is the clock reading by which all must be ready."""
-        self._lives = {agent: _Life() for agent in agents}
+        """Watch `agents`.
+
+        Args:
+            start_deadline_s: clock reading by which all must be ready.
+            endpoints: where the agents of all hosts listen, if that is settled beforehand; else
+                there is one host, and every agent chooses for itself.
+            first_incarnation: above those of this host's earlier lives.
+        """
+        self._endpoints = dict(endpoints or {})
+        self._lives = {agent: _Life(incarnation=first_incarnation) for agent in agents}
         self._num_agents = num_agents
         self._max_restarts = max_restarts
         self._start_deadline_s = start_deadline_s
@@ -95,14 +122,29 @@ class Supervisor:
         return sum(life.restarts for life in self._lives.values())
 
     @property
+    def has_started(self) -> bool:
+        """Whether everybody has been ready at once."""
+        return self._started
+
+    @property
     def ready(self) -> list[int]:
         return [agent for agent, life in self._lives.items() if life.state is _State.READY]
+
+    def announce_all(self) -> list[Command]:
+        """Say again who is up and who is not, for a launcher that had lost sight of this host."""
+        return [
+            Announce(agent, life.incarnation, up=life.state is _State.READY)
+            for agent, life in self._lives.items()
+        ]
 
     def restarts_of(self, agent: int) -> int:
         return self._lives[agent].restarts
 
     def start(self) -> list[Command]:
-        return [Spawn(agent, 0, "") for agent in self._lives]
+        return [
+            Spawn(agent, life.incarnation, self._endpoints.get(agent, ""))
+            for agent, life in self._lives.items()
+        ]
 
     def stop(self) -> None:
         """From now on deaths are expected."""
@@ -114,6 +156,7 @@ class Supervisor:
         if life is None or life.incarnation != incarnation or life.state is not _State.STARTING:
             return []
         life.endpoint, life.state = endpoint, _State.CONNECTING
+        self._endpoints[agent] = endpoint
         if self._started:
             return [self._book(agent)]
         if all(life.endpoint for life in self._lives.values()):
@@ -141,6 +184,9 @@ class Supervisor:
         if not self._started:
             return [GiveUp(f"{cause} before the run began, see its log")]
         was_up = life.state is _State.READY
+        if life.is_doomed:
+            life.state = _State.GONE
+            return [Announce(agent, life.incarnation, up=False)] if was_up else []
         if now_s - life.last_death_s > _FORGIVEN_AFTER_S:
             life.recent = 0
         backoff_s = min(
@@ -152,6 +198,17 @@ class Supervisor:
             return [GiveUp(f"{cause} after {life.restarts} restarts (runtime.max_restarts)")]
         life.state, life.restart_at_s = _State.AWAITING_RESTART, now_s + backoff_s
         return [Announce(agent, life.incarnation, up=False)] if was_up else []
+
+    def kill(self, agent: int) -> list[Command]:
+        """End an agent for good: it is not started again, and its death is no fault."""
+        life = self._lives.get(agent)
+        if life is None or life.is_doomed:
+            return []
+        life.is_doomed = True
+        if life.state is _State.AWAITING_RESTART:
+            life.state = _State.GONE
+            return []
+        return [Kill(agent)]
 
     def due(self, now_s: float) -> list[Command]:
         """What time has brought: restarts, or the end of the patience at start."""
@@ -172,7 +229,7 @@ class Supervisor:
 
     def _book(self, agent: int) -> SendBook:
         outs = backbone.out_neighbours(agent, self._num_agents)
-        return SendBook(agent, tuple(self._lives[peer].endpoint for peer in outs))
+        return SendBook(agent, tuple(self._endpoints[peer] for peer in outs))
 
 
 def _describe(exit_code: int | None) -> str:

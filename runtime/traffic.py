@@ -37,9 +37,12 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.Gates: TrafficClass.ACTION,
     wire.Trajectory: TrafficClass.TRAJECTORY,
     wire.EpisodeRecord: TrafficClass.TRAJECTORY,
+    wire.TrajectoryAck: TrafficClass.TRAJECTORY,
     wire.DenseParameters: TrafficClass.PARAMETERS,
     wire.DeltaParameters: TrafficClass.PARAMETERS,
     wire.SnapshotRequest: TrafficClass.PARAMETERS,
+    wire.BodyObservation: TrafficClass.OBSERVATION,
+    wire.BodyAction: TrafficClass.ACTION,
     wire.AgentReport: TrafficClass.HEARTBEAT,
     wire.Status: TrafficClass.HEARTBEAT,
 }
@@ -55,7 +58,9 @@ REASONS = (
     "range",
     "nonfinite",
     "stale",
+    "future",
     "unknown_sender",
+    "duplicate",
     "unreachable",
     "full",
 )
@@ -66,6 +71,8 @@ COUNTERS: tuple[str, ...] = (
       for what in ("packets", "payload", "zmtp") for c in TrafficClass),
     *(f"dropped_{reason}" for reason in REASONS),
     "late",
+    "lost_messages",
+    "lost_beacons",
     "agent_steps",
     "edge_slots",
     "edges_open",
@@ -74,14 +81,19 @@ COUNTERS: tuple[str, ...] = (
     "edge_tcp_received",
     "trajectories_sent",
     "snapshots_requested",
+    "ticks_missed",
+    "refused",
 )  # fmt: skip
 """Names of all counters in wire order.
 
-`late`: packets that were under way and missed the deadline. `edge_slots`: alive copies × offsets
-seen; `edges_open`: those that were used (their ratio is the open share). `edge_handshake_zmtp`:
-bytes that this agent sent to open its edges at both ends: greeting, READY, EdgeHello and
-EdgeWelcome; these two packets are counted here and in no class, so that message + beacon +
-handshake is all an edge carried.
+`late`: packets that were under way and missed the deadline. `lost_messages`, `lost_beacons`:
+vectors that arrived and were thrown away because link loss was asked for. `edge_slots`: alive
+copies × offsets seen; `edges_open`: those that were used (their ratio is the open share).
+`edge_handshake_zmtp`: bytes that this agent sent to open its edges at both ends: greeting, READY,
+EdgeHello and EdgeWelcome; these two packets are counted here and in no class, so that message +
+beacon + handshake is all an edge carried. `ticks_missed`: ticks of a deployed agent's clock that
+came and found no new observation. `refused`: connections that the process's gatekeeper has turned
+away (runtime/security.py).
 """
 
 _CLASSES = len(TrafficClass)
@@ -92,9 +104,20 @@ _READY_BODY_BYTES = 41
 """Name of the command, Socket-Type (DEALER or ROUTER, six letters each) and an empty Identity."""
 
 
-def frame_zmtp_bytes(payload_bytes: int) -> int:
-    """One single-frame message on a NULL connection: flags and size take 2 or 9 octets."""
-    return payload_bytes + (2 if payload_bytes <= 255 else 9)
+_CURVE_MESSAGE_BYTES = 33
+"""Command name, nonce, authenticator and flags of a CURVE MESSAGE (ZeroMQ RFC 26)."""
+_CURVE_HELLO_BYTES = 200
+_CURVE_WELCOME_BYTES = 168
+_CURVE_INITIATE_BYTES = 257
+_CURVE_READY_BYTES = 30
+_CURVE_METADATA_BYTES = 35
+"""Socket-Type (DEALER or ROUTER) and an empty Identity, inside of INITIATE and READY."""
+
+
+def frame_zmtp_bytes(payload_bytes: int, *, curve: bool = False) -> int:
+    """One single-frame message: flags and size take 2 or 9 octets, CURVE 33 more inside."""
+    body_bytes = payload_bytes + (_CURVE_MESSAGE_BYTES if curve else 0)
+    return body_bytes + (2 if body_bytes <= 255 else 9)
 
 
 def handshake_zmtp_bytes(routing_id_bytes: int) -> int:
@@ -106,23 +129,39 @@ def handshake_zmtp_bytes(routing_id_bytes: int) -> int:
     return GREETING_BYTES + frame_zmtp_bytes(_READY_BODY_BYTES + routing_id_bytes)
 
 
+def curve_handshake_bytes(*, is_server: bool) -> int:
+    """What one end of a CURVE DEALER-ROUTER connection sends to open it, identities empty.
+
+    Greeting, HELLO and INITIATE of the client: 567 octets; greeting, WELCOME and READY of the
+    server: 301 (ZeroMQ RFC 26).
+    """
+    if is_server:
+        ready_bytes = _CURVE_READY_BYTES + _CURVE_METADATA_BYTES
+        commands = (_CURVE_WELCOME_BYTES, ready_bytes)
+    else:
+        commands = (_CURVE_HELLO_BYTES, _CURVE_INITIATE_BYTES + _CURVE_METADATA_BYTES)
+    return GREETING_BYTES + sum(frame_zmtp_bytes(command) for command in commands)
+
+
 class Traffic:
     """The counters of one process."""
 
     def __init__(self) -> None:
         self._values = [0] * len(COUNTERS)
 
-    def sent(self, traffic_class: TrafficClass, payload_bytes: int) -> None:
+    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
         values = self._values
         values[traffic_class] += 1
         values[_CLASSES + traffic_class] += payload_bytes
-        values[2 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes)
+        values[2 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
 
-    def received(self, traffic_class: TrafficClass, payload_bytes: int) -> None:
+    def received(
+        self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
+    ) -> None:
         values = self._values
         values[3 * _CLASSES + traffic_class] += 1
         values[4 * _CLASSES + traffic_class] += payload_bytes
-        values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes)
+        values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
 
     def dropped(self, reason: str) -> None:
         self._values[_INDEX[f"dropped_{reason}"]] += 1

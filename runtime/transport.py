@@ -1,12 +1,17 @@
 """Packets over ZeroMQ: one end that connects, one end that binds.
 
-    Channel (DEALER, connects)  ⇄  Hub (ROUTER, binds, knows its peers by routing id)
+    Channel (DEALER, connects)  ⇄  Hub (ROUTER, binds, knows its peers by name)
 
 Both count what crosses, by class and layer, and count and drop what does not decode. Neither
 blocks: a packet that cannot leave is dropped and counted, because in lock-step a late packet is
 worth nothing.
+
+A peer's name is its routing id, as it claims, on sockets that only this machine can reach; with
+CURVE it is the name of its key (runtime/security.py), whatever it claims, and the first thing that
+a Channel sends on every new connection is an empty frame, so that the Hub knows whom it has there.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -14,9 +19,20 @@ from typing import cast
 import zmq
 
 from runtime import wire
+from runtime.doorbook import Doorbook
 from runtime.errors import SetupError, WireFormatError
-from runtime.traffic import CLASS_OF, Traffic, TrafficClass
+from runtime.security import CurveClient, CurveServer, require_secure
+from runtime.traffic import (
+    CLASS_OF,
+    Traffic,
+    TrafficClass,
+    curve_handshake_bytes,
+    frame_zmtp_bytes,
+    handshake_zmtp_bytes,
+)
 from runtime.wire import Packet
+
+logger = logging.getLogger(__name__)
 
 _DRAIN_BUDGET = 1024
 """Packets taken from a socket in one go, so that a flood cannot starve the others."""
@@ -39,16 +55,36 @@ is behind (learner.max_backlog) is what bounds them."""
 CONTROL = Limits(send=256, receive=1000, largest_bytes=64 * wire.MIB)
 
 
+_AGENT = b"agent-"
+_NODE = b"node-"
+LAUNCHER, WORLD, LEARNER = "launcher", "world", "learner"
+"""Names of the processes that a run has one of."""
+
+
 def agent_routing_id(agent: int) -> bytes:
-    """Three bytes that name an agent to a ROUTER (a leading zero byte is reserved by ZeroMQ)."""
-    return b"a" + agent.to_bytes(2, "little")
+    """The name of an agent: b"agent-17"."""
+    return b"%s%d" % (_AGENT, agent)
 
 
 def agent_of(routing_id: bytes) -> int | None:
     """The agent that a routing id names, if it names one."""
-    if len(routing_id) == 3 and routing_id[:1] == b"a":
-        return int.from_bytes(routing_id[1:], "little")
-    return None
+    digits = routing_id.removeprefix(_AGENT)
+    if digits is routing_id or not digits.isdigit() or len(digits) > 5:
+        return None
+    agent = int(digits)
+    return agent if agent < 1 << 16 and agent_routing_id(agent) == routing_id else None
+
+
+def node_routing_id(host: str) -> bytes:
+    """The name of a host's node: b"node-b"."""
+    return _NODE + host.encode()
+
+
+def host_of(routing_id: bytes) -> str | None:
+    """The host whose node a routing id names, if it names one."""
+    if not routing_id.startswith(_NODE):
+        return None
+    return routing_id.removeprefix(_NODE).decode(errors="replace")
 
 
 def last_endpoint(socket: zmq.Socket[bytes]) -> str:
@@ -58,6 +94,23 @@ def last_endpoint(socket: zmq.Socket[bytes]) -> str:
 
 def _traffic_class(packet: Packet) -> TrafficClass:
     return CLASS_OF.get(type(packet), TrafficClass.CONTROL)
+
+
+def _watch_connection(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Have the kernel notice within seconds that the other host is gone.
+
+    ZeroMQ's own heartbeats would do as well, but nobody counts their bytes; those of TCP carry no
+    payload. A peer that is alive and does not read is no matter of the connection.
+    """
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    if "://[" in endpoint:
+        socket.setsockopt(zmq.IPV6, 1)
+    if endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 2)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+        socket.setsockopt(zmq.TCP_MAXRT, 5000)
 
 
 class Channel:
@@ -72,10 +125,25 @@ class Channel:
         limits: Limits,
         *,
         linger_ms: int = 0,
+        curve: CurveClient | None = None,
     ) -> None:
+        """Connect; with `curve` the routing id stays here, the Hub knows us by our key.
+
+        Raises:
+            SetupError: others could reach the endpoint, and there are no keys.
+        """
+        require_secure(endpoint, curve)
         self._traffic = traffic
+        self._curve = curve is not None
+        self._name = routing_id
         self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
+        if curve is None:
+            self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
+        else:
+            curve.apply(self.socket)
+            self.socket.setsockopt(zmq.PROBE_ROUTER, 1)
+        _watch_connection(self.socket, endpoint)
+        self.socket.setsockopt(zmq.CONNECT_TIMEOUT, 2000)
         self.socket.setsockopt(zmq.SNDHWM, limits.send)
         self.socket.setsockopt(zmq.RCVHWM, limits.receive)
         self.socket.setsockopt(zmq.MAXMSGSIZE, limits.largest_bytes)
@@ -85,6 +153,17 @@ class Channel:
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         self.socket.connect(endpoint)
+
+    @property
+    def handshake_bytes(self) -> int:
+        """ZMTP bytes that this end sends to open its connection."""
+        if self._curve:
+            return curve_handshake_bytes(is_server=False) + self.framed(0)
+        return handshake_zmtp_bytes(len(self._name))
+
+    def framed(self, payload_bytes: int) -> int:
+        """ZMTP bytes of a packet of that size on this connection."""
+        return frame_zmtp_bytes(payload_bytes, curve=self._curve)
 
     @property
     def is_writable(self) -> bool:
@@ -102,7 +181,7 @@ class Channel:
             self._traffic.dropped("full")
             return False
         if traffic_class is not None:
-            self._traffic.sent(traffic_class, len(frame))
+            self._traffic.sent(traffic_class, len(frame), curve=self._curve)
         return True
 
     def drain(self, *accepted: type[Packet]) -> Iterator[Packet]:
@@ -112,7 +191,7 @@ class Channel:
                 frame = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            packet = _decode(frame, accepted, self._traffic)
+            packet = _decode(frame, accepted, self._traffic, curve=self._curve)
             if packet is not None:
                 yield packet
 
@@ -122,7 +201,7 @@ class Channel:
             frame = self.socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
-        return _decode(frame, accepted, self._traffic)
+        return _decode(frame, accepted, self._traffic, curve=self._curve)
 
     def close(self) -> None:
         self.socket.close()
@@ -139,21 +218,32 @@ class Hub:
         limits: Limits,
         *,
         linger_ms: int = 0,
+        curve: CurveServer | None = None,
     ) -> None:
         """Bind; a tcp endpoint may end in ":*" for any free port.
 
+        With `curve` the context needs a Gatekeeper, made before.
+
         Raises:
-            SetupError: the endpoint cannot be bound.
+            SetupError: the endpoint cannot be bound, or others could reach it and there are no
+                keys.
         """
+        require_secure(endpoint, curve)
         self._traffic = traffic
+        self._doorbook = Doorbook() if curve is not None else None
+        self._arrivals: set[bytes] = set()
         self.socket = context.socket(zmq.ROUTER)
+        _watch_connection(self.socket, endpoint)
         self.socket.setsockopt(zmq.SNDHWM, limits.send)
         self.socket.setsockopt(zmq.RCVHWM, limits.receive)
         self.socket.setsockopt(zmq.MAXMSGSIZE, limits.largest_bytes)
         self.socket.setsockopt(zmq.LINGER, linger_ms)
         self.socket.setsockopt(zmq.BACKLOG, 4096)  # a thousand agents connect at once
-        # Without it a restarted process with the same id would be ignored in silence.
-        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        if curve is None:
+            # Without it a restarted process with the same id would be ignored in silence.
+            self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        else:
+            curve.apply(self.socket)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # lost packets are counted, not swallowed
         try:
             self.socket.bind(endpoint)
@@ -162,48 +252,123 @@ class Hub:
             raise SetupError(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.endpoint: str = last_endpoint(self.socket)
 
+    @property
+    def handshake_bytes(self) -> int:
+        """ZMTP bytes that this end sends to open one connection."""
+        if self._doorbook is not None:
+            return curve_handshake_bytes(is_server=True)
+        return handshake_zmtp_bytes(0)
+
+    def framed(self, payload_bytes: int) -> int:
+        """ZMTP bytes of a packet of that size on a connection of this socket."""
+        return frame_zmtp_bytes(payload_bytes, curve=self._doorbook is not None)
+
     def send(self, peer: bytes, packet: Packet) -> bool:
         return self.send_frame(peer, wire.encode(packet), _traffic_class(packet))
 
     def send_frame(self, peer: bytes, frame: bytes, traffic_class: TrafficClass | None) -> bool:
+        curve = self._doorbook is not None
         try:
-            self.socket.send_multipart((peer, frame), zmq.NOBLOCK)
+            if not self._put(peer, frame):
+                self._traffic.dropped("unreachable")
+                return False
         except zmq.Again:
             self._traffic.dropped("full")
             return False
+        if traffic_class is not None:
+            self._traffic.sent(traffic_class, len(frame), curve=curve)
+        return True
+
+    def _put(self, peer: bytes, frame: bytes) -> bool:
+        """Whether there is a connection to the peer, which has taken the frame.
+
+        Raises:
+            zmq.Again: there is one, and it is full.
+        """
+        if self._doorbook is None:
+            return self._write(peer, frame)
+        while (connection := self._doorbook.connection_of(peer)) is not None:
+            if self._write(connection, frame):
+                return True
+            self._doorbook.forget(connection)
+        return False
+
+    def _write(self, connection: bytes, frame: bytes) -> bool:
+        try:
+            self.socket.send_multipart((connection, frame), zmq.NOBLOCK)
+        except zmq.Again:
+            raise
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._traffic.dropped("unreachable")
             return False
-        if traffic_class is not None:
-            self._traffic.sent(traffic_class, len(frame))
         return True
 
     def drain(self, *accepted: type[Packet]) -> Iterator[tuple[bytes, Packet]]:
-        """Everything that has arrived, with the routing id of its sender."""
+        """Everything that has arrived, with the name of its sender."""
         for _ in range(_DRAIN_BUDGET):
             try:
-                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+                peer = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if len(parts) != 2:  # ours are single frames behind the routing id
-                self._traffic.dropped("decode")
+            if self._doorbook is None:
+                parts = self.socket.recv_multipart()
+            else:
+                peer, parts = self._receive_from(peer, self._doorbook)
+                if parts == [b""]:
+                    continue  # a new connection has made itself known
+            if peer is None or len(parts) != 1:  # ours are single frames
+                self._traffic.dropped("decode" if peer else "duplicate")
                 continue
-            packet = _decode(parts[1], accepted, self._traffic)
+            curve = self._doorbook is not None
+            packet = _decode(parts[0], accepted, self._traffic, curve=curve)
             if packet is not None:
-                yield parts[0], packet
+                yield peer, packet
+
+    def _receive_from(
+        self, connection: bytes, doorbook: "Doorbook"
+    ) -> tuple[bytes | None, list[bytes]]:
+        """The name behind a connection (None: another one speaks for it) and what it says."""
+        # Asked again for every packet, which costs nothing that can be measured: a client may claim
+        # the routing id of a connection that has gone, and would pass for whoever had that.
+        first = self.socket.recv(copy=False)
+        name = cast("str", first.get("User-Id")).encode()
+        parts = [first.bytes]
+        if first.more:
+            parts += self.socket.recv_multipart()
+        if doorbook.enter(connection, name):
+            self._arrivals.add(name)
+        while (newer := doorbook.newer_than(connection)) is not None:
+            try:
+                # An empty frame tells whether the newer connection still stands; nobody minds it.
+                if self._write(newer, b""):
+                    return None, parts
+            except zmq.Again:
+                return None, parts
+            doorbook.forget(newer)
+        return name, parts
+
+    def take_arrivals(self) -> set[bytes]:
+        """Names that have opened a connection since the last call, by what `drain` has seen; what
+        was sent to them before may have died with an earlier one. Always empty without `curve`.
+        """
+        arrivals, self._arrivals = self._arrivals, set()
+        return arrivals
 
     def close(self) -> None:
         self.socket.close()
 
 
-def _decode(frame: bytes, accepted: tuple[type[Packet], ...], traffic: Traffic) -> Packet | None:
+def _decode(
+    frame: bytes, accepted: tuple[type[Packet], ...], traffic: Traffic, *, curve: bool
+) -> Packet | None:
+    if curve and not frame:
+        return None  # a Hub asks whether we are still there
     try:
         packet = wire.decode(frame, *accepted)
     except WireFormatError as error:
         traffic.dropped(error.reason)
         return None
     if not isinstance(packet, (wire.EdgeHello, wire.EdgeWelcome)):
-        traffic.received(_traffic_class(packet), len(frame))
+        traffic.received(_traffic_class(packet), len(frame), curve=curve)
     return packet

@@ -53,6 +53,7 @@ PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, _COPIES)]
 PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, _COPIES)]
 Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8"), 2, 4 * MIB)]
 Counts = Annotated[NDArray[np.uint64], Tensor(("uint64",), 1, 4096)]
+CountsByHost = Annotated[NDArray[np.uint64], Tensor(("uint64",), 2, 64 * KIB)]
 
 
 class Packet:
@@ -223,6 +224,14 @@ class EpisodeRecord(Packet):
     """[N, D] what would be seen at step T, to bootstrap from after a truncation."""
 
 
+@_packet(15, KIB)
+@dataclass(frozen=True, slots=True)
+class TrajectoryAck(Packet):
+    """Learner to everybody who has sent a part of this episode: it is safe, forget it."""
+
+    episode: U32
+
+
 # --- parameters -----------------------------------------------------------------------------------
 
 
@@ -269,6 +278,7 @@ class Hello(Packet):
     incarnation: U32
     pid: U32
     endpoint: Label
+    """A node that joins says instead of which deployment its bundle is."""
 
 
 @_packet(21, 4 * MIB)
@@ -316,8 +326,11 @@ class AgentReport(Packet):
     policy_version: U32
     """Newest version it has; it takes effect with the next observation."""
     counters: Counts
-    latency: Counts
-    """Histogram of message latency, bins of runtime/latency.py."""
+    latency: CountsByHost
+    """[hosts, BINS] histograms of message latency by the sender's host, bins of
+    runtime/latency.py; a run on one machine has one host."""
+    action_latency: Counts
+    """[BINS] observation in to action out; only a deployed agent counts it."""
     edges: Annotated[NDArray[np.uint64], Tensor(("uint64",), 2, 4096)]
     """[K, 4] per out-edge messages, bytes; per in-edge messages, summed latency in ns."""
 
@@ -354,8 +367,114 @@ class Instruction(Packet):
     value: U64
 
 
+# --- across hosts ---------------------------------------------------------------------------------
+
+
+@_packet(30, 4 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment(Packet):
+    """Launcher to a node that has joined: what is run. The policy follows as DenseParameters."""
+
+    run_id: Label
+    config: Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MIB)]
+    """UTF-8 text of the resolved configuration (configs.load.dump_run_config)."""
+    observation_dim: U32
+    num_actions: U32
+    ships: Label
+    """Episodes whose trajectories leave the agents: training, all or none."""
+    learns: U8
+    """Whether a learner publishes parameters."""
+    incarnation: U32
+    """How often this host has joined before: its agents' incarnations begin above that."""
+
+
+@_packet(31, KIB)
+@dataclass(frozen=True, slots=True)
+class ClockProbe(Packet):
+    """Node to node, the first of four timestamps (RFC 5905, section 8)."""
+
+    sequence: U32
+    sent_ns: U64
+    """Sender's monotonic clock."""
+
+
+@_packet(32, KIB)
+@dataclass(frozen=True, slots=True)
+class ClockReply(Packet):
+    """The answer: the probe's own stamp, and two of the answering host's monotonic clock."""
+
+    sequence: U32
+    sent_ns: U64
+    received_ns: U64
+    replied_ns: U64
+
+
+@_packet(33, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class ClockOffsets(Packet):
+    """Node to its agents: what to add to another host's monotonic clock to read it as ours."""
+
+    offsets_ns: Annotated[NDArray[np.int64], Tensor(("int64",), 1, _AGENTS)]
+    """[hosts] UNKNOWN_OFFSET for a host that has not been heard yet."""
+
+
+UNKNOWN_OFFSET = -(2**63)
+
+
+# --- bodies (docs/body.md) ------------------------------------------------------------------------
+
+
+@_packet(40, KIB)
+@dataclass(frozen=True, slots=True)
+class BodyHello(Packet):
+    """Body to agent: first packet on a connection."""
+
+    agent: U16
+    """The agent that this body is meant for; another one refuses it."""
+
+
+@_packet(41, KIB)
+@dataclass(frozen=True, slots=True)
+class BodyWelcome(Packet):
+    """Agent to body: what it takes and gives."""
+
+    agent: U16
+    observation_dim: U32
+    num_actions: U32
+    rate_hz: F64
+    """Ticks a second; 0.0 if every observation is one."""
+
+
+@_packet(42, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class BodyObservation(Packet):
+    """Body to agent: what is sensed now."""
+
+    step: U32
+    """Counts up; all bodies of a deployment number the same moment alike."""
+    flags: U8
+    """ALIVE and FIRST bits."""
+    sent_ns: U64
+    """Body's monotonic clock (it is the agent's own: one host), 0 if it has none."""
+    observation: Annotated[NDArray[Any], Tensor(("float32", "float16"), 1, 16 * KIB)]
+    """[D]"""
+
+
+@_packet(43, KIB)
+@dataclass(frozen=True, slots=True)
+class BodyAction(Packet):
+    """Agent to body: what to do."""
+
+    step: U32
+    """Of the observation that it answers."""
+    action: U8
+    policy_version: U32
+
+
 ALIVE = 1
 EXPLORE = 2
+FIRST = 4
+"""Of BodyObservation: the first of an episode; the agent forgets what went before."""
 
 
 @cache

@@ -1,7 +1,7 @@
 """A world without its process: it keeps agents and environment copies in lock-step.
 
     Action (Gates), AgentState, deadline  ->  World  ->  Observation (InMask), EpisodeRecord,
-    EpisodeResult
+    EpisodeResult, Kill
 
 The world is where it is known which edges were used: every action carries the mask of edges that
 its agent has just used, and the next observation hands each agent its in-mask. So an agent waits
@@ -28,6 +28,7 @@ from configs.schema import GateTiming
 from envs.base import Snapshot
 from envs.copies import Copies, CopyStep
 from runtime import wire
+from runtime.failures import Aftermath
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,10 @@ class WorldRules:
     updates_per_episode: float
     max_backlog: int
     """Updates the learner may owe before the world waits for it."""
+    victims: tuple[int, ...] = ()
+    """Agents to be killed for good in an evaluation."""
+    kill_at: int = 0
+    """Steps that all copies of that evaluation have played when the kill comes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +71,14 @@ class ToLauncher:
     packet: wire.EpisodeResult
 
 
-Command = ToAgent | ToLearner | ToLauncher
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Have the node end this agent's process for good; nothing moves until its death is known."""
+
+    agent: int
+
+
+Command = ToAgent | ToLearner | ToLauncher | Kill
 
 
 class Phase(Enum):
@@ -155,6 +167,13 @@ class World:
         self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._hung_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
+        self.killed: tuple[int, ...] = ()
+        """Who has been killed by now."""
+        self.aftermath = Aftermath(spec.num_agents, rules.victims)
+        self._dying: set[int] = set()
+        """Killed, and their deaths not announced yet."""
+        self._evaluated_steps = 0
+        """Steps since the evaluation began."""
         self._exchange = _Exchange.NOTHING
         self._waiting: set[int] = set()
         self._gated: set[int] = set()
@@ -200,8 +219,10 @@ class World:
 
     @property
     def may_tick(self) -> bool:
-        """Whether a tick may begin now: the learner keeps up and there is something to play."""
-        if self._exchange is not _Exchange.NOTHING or not self._up_N.any():
+        """Whether a tick may begin now: the learner keeps up, nobody is being killed and there is
+        something to play.
+        """
+        if self._exchange is not _Exchange.NOTHING or self._dying or not self._up_N.any():
             return False
         if self.phase is Phase.TRAINING:
             return self.backlog <= self._rules.max_backlog
@@ -213,6 +234,7 @@ class World:
         """The node says that an agent has gone or is ready."""
         self._up_N[agent] = up
         self._hung_N[agent] = False
+        self._dying.discard(agent)
         self._gated.discard(agent)
         if up:
             return []  # it joins with the next tick
@@ -223,10 +245,19 @@ class World:
         return self._proceed()
 
     def learner_progress(self, *, updates_owed: float, episodes_taken: int) -> None:
-        """The learner says what it owes, and how many episodes it has taken in or given up."""
+        """The learner says what it owes, and how many episodes it has taken in or given up.
+
+        A count that falls is another learner's. One that grows by more than was shipped is of a
+        learner that has got again what its predecessor had not acknowledged. Either way the count
+        begins anew: the world must neither run away from a learner nor wait for one that is idle.
+        """
+        another = episodes_taken < self._num_taken
         self._updates_owed, self._num_taken = updates_owed, episodes_taken
-        if self._baseline is None:
-            self._baseline = self._num_shipped, episodes_taken
+        if self._baseline is not None and not another:
+            shipped, taken = self._baseline
+            if episodes_taken - taken <= self._num_shipped - shipped:
+                return
+        self._baseline = self._num_shipped, episodes_taken
 
     def learner_gone(self) -> None:
         """Go on without a learner: nobody owes anything until the next one speaks."""
@@ -236,11 +267,14 @@ class World:
         """Leave training behind and play this many evaluation episodes."""
         self.phase = Phase.EVALUATING
         self._evaluations_to_begin = self.evaluations_left = episodes
+        self._evaluated_steps = 0
         self._begin_all()
 
     def begin_tick(self) -> list[Command]:
-        """Hand every agent its observation."""
+        """Hand every agent its observation; or, where the kill is due, have it done first."""
         assert self.may_tick
+        if self._kill_is_due:
+            return self._kill()
         self.tick += 1
         self._acted_N[:] = False
         self._actions_EN[:] = self._noop
@@ -323,6 +357,12 @@ class World:
         for episode, alive_N in zip(self._episodes, alive_EN, strict=True):
             if (alive_N & ~self._acted_N).any():
                 episode.complete = False
+        if self.phase is Phase.EVALUATING:
+            self._evaluated_steps += 1
+            counts_E = np.array([e.mode is _Mode.EVALUATE for e in self._episodes])
+            acting_EN = (alive_EN & self._acted_N)[counts_E]
+            is_after = bool(self.killed)
+            self.aftermath.count_step(acting_EN, self._masks_EN[counts_E], is_after=is_after)
         present_EN = self._acted_N & (alive_EN | (self._rules.dead == "relay"))
         self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
         self._peer_masks_EN = self._turn_to_senders(present_EN)
@@ -342,6 +382,28 @@ class World:
         self._turn_phase()
         return commands
 
+    @property
+    def _kill_is_due(self) -> bool:
+        return (
+            bool(self._rules.victims)
+            and not self.killed
+            and self.phase is Phase.EVALUATING
+            and self._evaluated_steps == self._rules.kill_at
+        )
+
+    def _kill(self) -> list[Command]:
+        """Have the victims killed before the step that would begin now."""
+        self.killed = self._rules.victims
+        self._dying = {agent for agent in self.killed if self._up_N[agent]}
+        # What they said last may die in their sockets: nobody is told to wait for it, so that the
+        # kill is the same in every run.
+        spared_EN = np.ones(self._in_masks_EN.shape, dtype=np.bool_)
+        spared_EN[:, list(self.killed)] = False
+        every_edge = np.uint16((1 << len(self._offsets)) - 1)
+        self._in_masks_EN &= self._turn_to_receivers(np.where(spared_EN, every_edge, np.uint16(0)))
+        self._peer_masks_EN &= self._turn_to_senders(spared_EN)
+        return [Kill(agent) for agent in self.killed]
+
     def _finish(self, copy: int, last: CopyStep) -> list[Command]:
         """Report a copy's episode and begin the next."""
         episode = self._episodes[copy]
@@ -360,6 +422,8 @@ class World:
                 won=int(last.transition.won),
             )
             commands.append(ToLauncher(result))
+            if evaluation and self.phase is Phase.EVALUATING:
+                self.aftermath.count_episode(np.array(episode.rewards))
         if self._ships(episode.mode):
             self._num_shipped += 1
             commands.append(ToLearner(episode.record(self.env_steps, last)))

@@ -1,6 +1,6 @@
 """The world's process: sockets in front of World.
 
-    agents ⇄ Hub        launcher ⇄ Channel        learner ← Channel
+    agents ⇄ Hub        launcher ⇄ Channel        learner ⇄ Delivery
 
 Environments, opponents and lock-step live in one process, so that no agent can see more than it is
 handed.
@@ -18,14 +18,28 @@ from typing import Literal
 import setproctitle
 import zmq
 
+from agents.delivery import WORLD_MOST_BYTES, Delivery
 from configs.schema import RunConfig
 from envs.registry import make_copies
 from runtime import wire
+from runtime.failures import NO_FAILURES, Failures
 from runtime.logs import setup_logging
 from runtime.schedule import linear
+from runtime.security import Gatekeeper, Keyring
 from runtime.traffic import Traffic, TrafficClass
-from runtime.transport import CONTROL, STEP, TRAJECTORIES, Channel, Hub, agent_of, agent_routing_id
-from runtime.world import Command, Phase, ToAgent, ToLauncher, ToLearner, World, WorldRules
+from runtime.transport import (
+    CONTROL,
+    LAUNCHER,
+    LEARNER,
+    STEP,
+    TRAJECTORIES,
+    WORLD,
+    Channel,
+    Hub,
+    agent_of,
+    agent_routing_id,
+)
+from runtime.world import Command, Kill, Phase, ToAgent, ToLauncher, ToLearner, World, WorldRules
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +63,10 @@ class WorldSetup:
     learner_endpoint: str
     """Empty if trajectories go nowhere."""
     bind_endpoint: str
+    keyring: Keyring | None = None
+    """Keys of a run across hosts; None if everything is on this machine."""
+    failures: Failures = NO_FAILURES
+    """What is made to fail in an evaluation."""
     logs: Path
 
 
@@ -103,6 +121,8 @@ def _rules(setup: WorldSetup) -> WorldRules:
         epsilon=linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps),
         updates_per_episode=config.learner.updates_per_episode,
         max_backlog=config.learner.max_backlog,
+        victims=setup.failures.victims(config.num_agents, config.seed),
+        kill_at=setup.failures.kill_at,
     )
 
 
@@ -115,15 +135,40 @@ class WorldHost:
         self._setup = setup
         self._world = world
         self._traffic = Traffic()
-        self._hub = Hub(context, setup.bind_endpoint, self._traffic, STEP)
+        keyring = setup.keyring
+        self._gatekeeper: Gatekeeper | None = None
+        if keyring is not None:
+            names = [agent_routing_id(i).decode() for i in range(setup.config.num_agents)]
+            self._gatekeeper = Gatekeeper(context)
+            self._gatekeeper.admit(WORLD, {name: keyring.public[name] for name in names})
+        self._hub = Hub(
+            context,
+            setup.bind_endpoint,
+            self._traffic,
+            STEP,
+            curve=None if keyring is None else keyring.server(WORLD),
+        )
         self._launcher = Channel(
-            context, setup.launcher_endpoint, b"world", self._traffic, CONTROL, linger_ms=500
+            context,
+            setup.launcher_endpoint,
+            WORLD.encode(),
+            self._traffic,
+            CONTROL,
+            linger_ms=500,
+            curve=None if keyring is None else keyring.client_of(LAUNCHER),
         )
-        self._learner = (
-            Channel(context, setup.learner_endpoint, b"world", self._traffic, TRAJECTORIES)
-            if setup.learner_endpoint
-            else None
-        )
+        self._delivery: Delivery | None = None
+        """Where episode records go, and stay until they are acknowledged."""
+        if setup.learner_endpoint:
+            learner = Channel(
+                context,
+                setup.learner_endpoint,
+                WORLD.encode(),
+                self._traffic,
+                TRAJECTORIES,
+                curve=None if keyring is None else keyring.client_of(LEARNER),
+            )
+            self._delivery = Delivery(context, learner, WORLD_MOST_BYTES)
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
         self._poller.register(self._launcher.socket, zmq.POLLIN)
@@ -131,6 +176,8 @@ class WorldHost:
         self._parent_fd = parent.sentinel if parent is not None else None
         if self._parent_fd is not None:
             self._poller.register(self._parent_fd, zmq.POLLIN)
+        self._asked: dict[int, wire.Observation | wire.InMask] = {}
+        """What each agent was told last."""
         self._started = False
         self._said_farewell = True  # nothing has been played yet
         self._deadline = 0.0
@@ -156,6 +203,8 @@ class WorldHost:
             self._carry_out(world.farewell())
         if now_s >= self._status_at:
             self._status_at = now_s + STATUS_PERIOD_S
+            if self._delivery is not None:
+                self._delivery.turn()
             self._send_status()
         wake_at = self._status_at
         if world.waits_for_agents:
@@ -184,6 +233,17 @@ class WorldHost:
                 self._carry_out(self._world.gates(agent, packet))
             elif isinstance(packet, wire.Action):
                 self._carry_out(self._world.action(agent, packet))
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """What an agent was told may have died with its connection: it is told again over the new
+        one, and answers again if it was its answer that was lost.
+        """
+        missing = set(self._world.missing)
+        for name in self._hub.take_arrivals():
+            agent = agent_of(name)
+            if agent in missing and agent in self._asked:
+                self._hub.send(name, self._asked[agent])
 
     def _take_control(self) -> None:
         for packet in self._launcher.drain(
@@ -218,12 +278,15 @@ class WorldHost:
         for command in commands:
             match command:
                 case ToAgent():
+                    self._asked[command.agent] = command.packet
                     self._hub.send(agent_routing_id(command.agent), command.packet)
                 case ToLearner():
-                    if self._learner is not None:
-                        self._learner.send(command.packet)
+                    if self._delivery is not None:
+                        self._delivery.send(command.packet)
                 case ToLauncher():
                     self._launcher.send(command.packet)
+                case Kill():
+                    self._launcher.send(wire.Instruction("kill", command.agent))
 
     def _send_status(self) -> None:
         world, traffic = self._world, self._traffic
@@ -238,6 +301,10 @@ class WorldHost:
             "policy_version_min": world.min_version,
             "missing_agents": len(world.missing),
             "dropped": traffic.dropped_total,
+            "killed": len(world.killed),
+            **world.aftermath.figures(),
+            "records_unacknowledged": len(self._delivery.outbox) if self._delivery else 0,
+            "records_given_up": self._delivery.outbox.dropped if self._delivery else 0,
             **{
                 f"sent_payload_{c.name.lower()}": traffic[f"sent_payload_{c.name.lower()}"]
                 for c in classes
@@ -249,5 +316,7 @@ class WorldHost:
         self._send_status()
         self._hub.close()
         self._launcher.close()
-        if self._learner is not None:
-            self._learner.close()
+        if self._delivery is not None:
+            self._delivery.close()
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()

@@ -115,6 +115,8 @@ class SerialRun:
                     self.records.append(command.packet)
                 case world.ToLauncher():
                     self.results.append(command.packet)
+                case world.Kill():
+                    raise AssertionError("there are no processes here to kill")
 
     def _from_agent(self, agent: int, commands: list[Command]) -> None:
         num_agents = self.rules.num_agents

@@ -243,3 +243,9 @@ def test_a_failure_ends_the_run_with_its_own_words() -> None:
 
 def test_ctrl_c_ends_the_run_with_its_own_exit_code() -> None:
     assert at(Stage.RUNNING).interrupted() == [End("interrupted", 130)]
+
+
+@pytest.mark.parametrize("role", ["world", "node"])
+def test_who_was_killed_for_its_silence_is_said_to_have_hung(role: Role) -> None:
+    (command,) = at(Stage.RUNNING).died(role, -9, is_hung=True)
+    assert command == End(f"the {role} process hung and was killed, see logs/{role}-0.log", 1)

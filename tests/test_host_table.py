@@ -3,9 +3,21 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from runtime import wire
-from runtime.host_table import HostTable, InEdge, OutEdge
+from runtime.host_table import HostTable, InEdge, OutEdge, PeerClock
 from runtime.traffic import COUNTERS, Traffic, TrafficClass
 from tests.reports import report
+
+HOSTS = ("a", "b", "c")
+HOST_OF = (0, 0, 1, 1, 2)
+
+
+def table_of_b() -> HostTable:
+    """The second of three hosts, which has agents 2 and 3 of 5."""
+    return HostTable(5, HOSTS, 1, HOST_OF)
+
+
+def clock(host: str, *, trusted: bool) -> PeerClock:
+    return PeerClock(host, 3.5, 1e-5, 2e-4, trusted)
 
 
 def traffic_of(num_messages: int = 0, **counters: int) -> Traffic:
@@ -46,6 +58,7 @@ def test_sums_keep_what_earlier_lives_had() -> None:
                     incarnation=incarnation,
                     traffic=traffic_of(4),
                     latencies_ns=(50_000,),
+                    action_latencies_ns=(2_000_000, 3_000_000),
                     edges=edges,
                 ),
                 now_s=0.0,
@@ -53,7 +66,8 @@ def test_sums_keep_what_earlier_lives_had() -> None:
     status = table.status(0.0)
     assert status["sent_packets_message"] == 12
     assert status["restarts"] == 2
-    assert table.latency_histogram().sum() == 3
+    assert table.latency_histogram(0).sum() == 3
+    assert table.records()[0].action_latency.sum() == 6
     assert_array_equal(table.records()[0].edges, 3 * np.array(edges, dtype=np.uint64))
 
 
@@ -121,7 +135,9 @@ def test_edges_are_named_by_sender_and_receiver() -> None:
     assert list(table.out_edges()) == [
         OutEdge(3, 4, 1, 10), OutEdge(3, 0, 3, 30), OutEdge(3, 2, 5, 50)
     ]  # fmt: skip
-    assert list(table.in_edges()) == [InEdge(2, 3, 2, 20), InEdge(1, 3, 4, 40), InEdge(4, 3, 6, 60)]
+    assert list(table.in_edges()) == [
+        InEdge(2, 3, 2, 20, 0.0), InEdge(1, 3, 4, 40, 0.0), InEdge(4, 3, 6, 60, 0.0)
+    ]  # fmt: skip
 
 
 def test_table_keeps_copies_not_views_of_the_packet() -> None:
@@ -140,3 +156,93 @@ def test_report_that_does_not_fit_is_refused(agent: int, num_edges: int, complai
     with pytest.raises(ValueError, match=complaint):
         table.update(report(agent, num_edges=num_edges), now_s=0.0)
     assert table.records() == []
+
+
+@pytest.mark.parametrize(("num_hosts", "agent"), [(2, 2), (3, 0)])
+def test_report_of_another_cluster_or_host_is_refused(num_hosts: int, agent: int) -> None:
+    table = table_of_b()
+    with pytest.raises(ValueError, match=r"arrays|not of this host"):
+        table.update(report(agent, num_hosts=num_hosts), now_s=0.0)
+    table.update(report(2, num_hosts=3), now_s=0.0)
+    assert [record.agent for record in table.records()] == [2]
+
+
+def test_table_knows_its_share() -> None:
+    table = table_of_b()
+    assert (table.hosts[table.host], table.agents, table.num_edges) == ("b", (2, 3), 6)
+    table.update(report(2, num_hosts=3), now_s=0.0)
+    (record,) = table.records()
+    assert record.in_hosts.tolist() == [0, 0, 1]  # of agents 1, 0 and 3
+    assert HostTable(5).agents == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "host_of"),
+    [(HOSTS, 3, HOST_OF), (HOSTS, 0, (0, 0, 1, 1, 3)), (HOSTS, 0, (0, 0, 1)), (("a",), 1, None)],
+)
+def test_table_of_hosts_that_do_not_exist_is_refused(
+    hosts: tuple[str, ...], host: int, host_of: tuple[int, ...] | None
+) -> None:
+    with pytest.raises(ValueError, match="there are"):
+        HostTable(5, hosts, host, host_of)
+
+
+def test_quantiles_leave_out_hosts_whose_clocks_are_not_trusted() -> None:
+    table = table_of_b()
+    table.update(report(2, num_hosts=3, source=1, latencies_ns=(100_000,) * 9), now_s=0.0)
+    table.update(report(3, num_hosts=3, source=0, latencies_ns=(50_000_000,) * 90), now_s=0.0)
+
+    def p50_ms() -> float:
+        return table.status(0.0)["message_latency_p50_ms"]
+
+    assert p50_ms() == pytest.approx(0.1, rel=0.1), "nothing is known of a's clock"
+    table.set_clocks([clock("a", trusted=True)])
+    assert p50_ms() == pytest.approx(50.0, rel=0.1)
+    table.set_clocks([clock("a", trusted=False), clock("c", trusted=True)])
+    assert p50_ms() == pytest.approx(0.1, rel=0.1)
+    assert table.latency_histogram(0).sum() == 90, "whoever decides on trust may look"
+
+
+def test_own_host_needs_no_clock() -> None:
+    table = table_of_b()
+    table.set_clocks([clock("c", trusted=False), clock("a", trusted=True)])
+    assert [table.trusts(source) for source in range(3)] == [True, True, False]
+    assert [known.host for known in table.clocks()] == ["a", "c"]
+
+
+@pytest.mark.parametrize("host", ["b", "d"])
+def test_clock_of_a_stranger_or_of_oneself_is_refused(host: str) -> None:
+    table = table_of_b()
+    with pytest.raises(ValueError, match=f"clock of {host}, the hosts are a, b, c"):
+        table.set_clocks([clock(host, trusted=True)])
+
+
+def test_action_latency_has_quantiles() -> None:
+    table = HostTable(5)
+    assert table.status(0.0)["action_latency_p99_ms"] == 0.0
+    slow = report(0, action_latencies_ns=(1_000_000,) * 97 + (80_000_000,) * 3)
+    table.update(slow, now_s=0.0)
+    status = table.status(0.0)
+    assert status["action_latency_p50_ms"] == pytest.approx(1.0, rel=0.1)
+    assert status["action_latency_p99_ms"] == pytest.approx(80.0, rel=0.1)
+
+
+def test_edge_is_heard_when_its_count_rises_and_at_no_other_time() -> None:
+    table = HostTable(5)
+    heard: list[list[float]] = []
+    lives = ((0, 0, 1.0), (0, 2, 2.0), (0, 2, 3.0), (1, 0, 4.0), (1, 1, 5.0))
+    for incarnation, messages, now_s in lives:
+        edges = [[0, 0, messages, 10 * messages], [9, 90, 0, 0], [0] * 4]
+        table.update(report(3, incarnation=incarnation, edges=edges), now_s=now_s)
+        heard.append([edge.heard_s for edge in table.in_edges()])
+    nan = float("nan")
+    assert_array_equal([first for first, _, _ in heard], [nan, 2.0, 2.0, 2.0, 5.0])
+    assert_array_equal([others for _, *others in heard], [[nan, nan]] * 5)
+
+
+def test_node_starts_with_nothing_and_is_replaced_as_a_whole() -> None:
+    table = HostTable(5)
+    assert (table.node.counters.sum(), table.node.policy_version) == (0, 0)
+    table.set_node(traffic_of(3).as_array(), 7)
+    assert table.node.counters[COUNTERS.index("sent_packets_message")] == 3
+    assert table.node.policy_version == 7

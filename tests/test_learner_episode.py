@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from learner.episode import EpisodeJoiner
+from learner.episode import EpisodeJoiner, Part
 from tests.learner_helpers import DIMENSIONS, make_packets
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
@@ -125,6 +125,111 @@ def test_a_trajectory_of_another_length_than_the_life_drops_the_episode(length: 
     for packet in (wrong, *trajectories[1:], record):
         assert joiner.add(packet) is None
     assert joiner.dropped_episodes == {"mismatch": 1}
+
+
+# --- who is told that nothing more will be made of it ---------------------------------------------
+
+
+def world_part(episode: int) -> Part:
+    return Part(episode, None)
+
+
+def test_nobody_is_released_from_an_episode_in_progress_or_just_joined() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, record = make_packets(1)
+    for packet in (trajectories[0], *trajectories, record):  # the first one twice
+        joiner.add(packet)
+    assert joiner.is_closed(1)
+    assert joiner.take_released() == []
+    assert joiner.dropped_packets == {"duplicate": 1}
+
+
+def test_everybody_is_released_from_an_incomplete_episode_whenever_they_speak() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, record = make_packets(1, complete=False)
+    joiner.add(trajectories[2])
+    assert joiner.take_released() == []
+    joiner.add(record)
+    assert joiner.take_released() == [Part(1, 2), world_part(1)]
+    joiner.add(trajectories[4])
+    assert joiner.take_released() == [Part(1, 4)]
+    assert joiner.take_released() == []
+
+
+def test_a_part_of_a_joined_episode_that_comes_again_is_released_and_not_joined_again() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, record = make_packets(1)
+    episodes = [joiner.add(packet) for packet in (*trajectories, record) * 3]
+    assert sum(episode is not None for episode in episodes) == 1
+    assert len(joiner) == 0
+    released = [*(Part(1, agent) for agent in range(6)), world_part(1)]
+    assert joiner.take_released() == 2 * released
+
+
+def test_parts_that_do_not_fit_are_released_too() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, _ = make_packets(1)
+    joiner.add(replace(trajectories[5], gates=np.zeros(4, dtype=np.uint16)))
+    assert joiner.take_released() == [Part(1, 5)]
+
+
+def test_what_does_not_fit_the_bound_is_released() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS, most_pending=2)
+    for number in range(3):
+        joiner.add(make_packets(number)[0][number])
+    assert joiner.take_released() == [Part(0, 0)]
+
+
+def test_an_episode_that_is_over_and_lacks_a_trajectory_is_given_up_in_time() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS, patience_s=90.0)
+    trajectories, record = make_packets(1)
+    joiner.add(record)
+    joiner.add(trajectories[0])
+    joiner.add(make_packets(2)[0][3])  # still being played, for all that is known
+    for now_s in (1000.0, 1089.0):
+        joiner.expire(now_s)
+        assert joiner.take_released() == []
+    joiner.expire(1090.0)
+    assert joiner.take_released() == [Part(1, 0), world_part(1)]
+    assert joiner.dropped_episodes == {"missing": 1}
+    assert len(joiner) == 1
+
+
+def test_an_episode_that_is_completed_in_time_is_not_given_up() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS, patience_s=90.0)
+    trajectories, record = make_packets(1)
+    joiner.add(record)
+    joiner.expire(0.0)
+    episodes = [joiner.add(trajectory) for trajectory in trajectories]
+    assert episodes[-1] is not None
+    joiner.expire(100.0)
+    assert joiner.dropped_episodes.total() == 0
+
+
+def test_at_the_end_what_is_in_progress_is_abandoned() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    for number in (1, 2):
+        joiner.add(make_packets(number)[0][0])
+    joiner.abandon()
+    assert joiner.take_released() == [Part(1, 0), Part(2, 0)]
+    assert joiner.dropped_episodes == {"unfinished": 2}
+
+
+def test_closed_episodes_are_remembered_in_bounded_memory_and_stay_closed() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, record = make_packets(3)
+    joiner.add(trajectories[0])
+    for number in range(4, 3 * EpisodeJoiner.REMEMBERED):
+        joiner.close(number)
+    assert len(joiner._closed) == len(joiner._oldest_closed) == EpisodeJoiner.REMEMBERED  # pyright: ignore[reportPrivateUsage]  # the bound is what is tested
+    assert all(joiner.is_closed(number) for number in (0, 4, 100, 3 * EpisodeJoiner.REMEMBERED - 1))
+    assert not joiner.is_closed(3 * EpisodeJoiner.REMEMBERED)
+    assert not joiner.is_closed(3), "it is old, and in progress"
+    joiner.add(make_packets(4)[1])
+    assert (len(joiner), joiner.dropped_packets) == (1, {"late": 1})
+    episodes = [joiner.add(packet) for packet in (*trajectories[1:], record)]
+    assert episodes[-1] is not None
+    assert joiner.is_closed(3)
 
 
 def test_joining_needs_no_torch() -> None:

@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import zmq
@@ -22,7 +23,7 @@ from learner.setup import LearnerSetup, main
 from runtime import wire
 from runtime.processes import ONE_THREAD, start_process
 from runtime.traffic import Traffic
-from runtime.transport import CONTROL, TRAJECTORIES, Channel, Hub
+from runtime.transport import CONTROL, TRAJECTORIES, Channel, Hub, agent_routing_id
 from tests.learner_helpers import DIMENSIONS, make_config, make_flat, make_packets, make_spec
 
 pytestmark = pytest.mark.process
@@ -41,17 +42,19 @@ class Surroundings:
         self.launcher = Hub(self.context, f"ipc://{folder}/launcher", self.traffic, CONTROL)
         self.statuses: list[wire.Status] = []
         self.hellos: list[wire.Hello] = []
+        self.acknowledged: Counter[tuple[str, int]] = Counter()
+        """Acknowledgements by whom they went to and their episode."""
         self.store = ParameterStore(make_flat(make_spec()), 0)
         self.versions: list[int] = []
         endpoint = f"ipc://{folder}/learner"
-        self.node = Channel(self.context, endpoint, b"node", self.traffic, CONTROL)
+        self.node = Channel(self.context, endpoint, b"node-local", self.traffic, CONTROL)
         self.world = Channel(self.context, endpoint, b"world", self.traffic, TRAJECTORIES)
         self.agents = [
-            Channel(self.context, endpoint, b"a" + bytes((i, 0)), self.traffic, TRAJECTORIES)
+            Channel(self.context, endpoint, agent_routing_id(i), self.traffic, TRAJECTORIES)
             for i in range(DIMENSIONS.num_agents)
         ]
 
-    def setup(self, *, resume: bool = False, incarnation: int = 0) -> LearnerSetup:
+    def setup(self, *, resume: bool = False, incarnation: int = 0, **changes: Any) -> LearnerSetup:
         config = LearnerConfig(
             device="cpu",
             threads=1,
@@ -59,6 +62,7 @@ class Surroundings:
             learning_starts=4,
             replay_episodes=20,
             publish_period=1,
+            **changes,
         )
         return LearnerSetup(
             config=make_config(learner=config),
@@ -86,6 +90,11 @@ class Surroundings:
             if self.store.apply(packet) is Outcome.APPLIED:
                 assert checksum(self.store.flat) == packet.crc32
                 self.versions.append(packet.version)
+        senders = {"world": self.world, **{f"agent-{i}": a for i, a in enumerate(self.agents)}}
+        for name, channel in senders.items():
+            for packet in channel.drain(wire.TrajectoryAck):
+                assert isinstance(packet, wire.TrajectoryAck)
+                self.acknowledged[name, packet.episode] += 1
 
     def wait_for(self, what: Callable[[], T | None]) -> T:
         """Pump until `what` returns something true."""
@@ -104,11 +113,29 @@ class Surroundings:
 
     def play(self, number: int) -> None:
         """One episode's packets, from everybody who has seen it."""
-        trajectories, record = make_packets(number)
+        self.send_parts(number, range(len(self.agents)))
+        self.send_record(number)
+
+    def send_record(self, number: int, *, complete: bool = True) -> None:
+        _, record = make_packets(number, complete=complete)
         self.wait_for(lambda: self.world.send(record))
-        for trajectory in trajectories:
-            channel = self.agents[trajectory.agent]
+
+    def send_parts(self, number: int, agents: Iterable[int]) -> None:
+        trajectories, _ = make_packets(number)
+        for agent in agents:
+            channel, trajectory = self.agents[agent], trajectories[agent]
             self.wait_for(lambda c=channel, t=trajectory: c.send(t))
+
+    def wait_for_acknowledgements(self, numbers: Iterable[int], times: int = 1) -> None:
+        """Until everybody has heard so often that these episodes are safe."""
+        everybody = ["world", *(f"agent-{i}" for i in range(len(self.agents)))]
+        wanted = {(name, number): times for name in everybody for number in numbers}
+        self.wait_for(lambda: all(self.acknowledged[key] >= n for key, n in wanted.items()))
+
+    def journal(self) -> list[int]:
+        """Numbers of the episodes on disk, the oldest first."""
+        names = sorted(path.name for path in (self.folder / "journal").glob("*.episode"))
+        return [int(name.split("-")[1].split(".")[0]) for name in names]
 
     def latest(self, name: str) -> float:
         return self.statuses[-1].values.get(name, -1.0) if self.statuses else -1.0
@@ -201,6 +228,186 @@ def test_a_killed_learner_resumes_above_the_version_that_nodes_have(around: Surr
         process.join(DEADLINE_S)
         assert process.exitcode == 0
     assert read_progress(around.folder / "checkpoint.safetensors").version > had
+
+
+def kill(process: BaseProcess) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+
+
+def test_a_killed_learner_gets_back_every_episode_it_has_acknowledged(around: Surroundings) -> None:
+    with running(around.setup()) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(10):
+            around.play(number)
+        around.wait_for_acknowledgements(range(10))
+        around.send_parts(10, range(4))  # two agents and the world have not spoken yet
+        around.wait_for(lambda: around.latest("episodes_pending") == 1)
+        kill(process)
+    assert not any(number == 10 for _, number in around.acknowledged)
+    assert around.journal() == list(range(10))
+    torn = around.folder / "journal" / "0000000011-0000000010.episode"
+    torn.write_bytes(b"MURMJRN1 and no more: killed while it was writing")
+
+    around.statuses.clear()
+    with running(around.setup(resume=True, incarnation=1)) as process:
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None).values
+        assert status["replay_episodes"] == status["episodes"] == 10
+        assert status["updates"] == 0, "the only checkpoint is that of the start"
+        assert status["backlog"] == 7, "one update for each episode from the fourth on"
+        assert not torn.exists()
+
+        around.play(9)  # acknowledged already, and sent again because nobody can be sure of it
+        around.wait_for_acknowledgements([9], times=2)
+        around.play(10)
+        around.wait_for_acknowledgements([10])
+        around.tell(wire.Instruction("finish", 0))
+        finished = around.wait_for(
+            lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
+        ).values
+        assert finished["replay_episodes"] == finished["episodes"] == 11
+        assert finished["updates"] == 8
+        assert finished["dropped_packets"] == 7, "what came twice"
+        assert around.journal() == list(range(11))
+
+
+def test_updates_are_neither_owed_twice_nor_forgotten(around: Surroundings) -> None:
+    with running(around.setup(checkpoint_period_s=0.05)) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(8):
+            around.play(number)
+        around.wait_for_acknowledgements(range(8))
+        path = around.folder / "checkpoint.safetensors"
+        around.wait_for(lambda: read_progress(path).updates == 5)
+        kill(process)
+    around.statuses.clear()
+    with running(around.setup(resume=True, incarnation=1)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None).values
+        assert (status["episodes"], status["updates"], status["backlog"]) == (8, 5, 0)
+        assert status["replay_episodes"] == 8
+
+
+def test_a_run_that_is_resumed_begins_with_its_journal_and_a_new_one_without(
+    around: Surroundings,
+) -> None:
+    with running(around.setup()) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(6):
+            around.play(number)
+        around.wait_for_acknowledgements(range(6))
+        around.tell(wire.Stop("done"))
+        process.join(DEADLINE_S)
+    for resume, expected in ((True, 6), (False, 0)):
+        around.statuses.clear()
+        with running(around.setup(resume=resume)):
+            status = around.wait_for(lambda: around.statuses[0] if around.statuses else None)
+            assert status.values["replay_episodes"] == expected
+            assert len(around.journal()) == expected
+
+
+def test_the_journal_keeps_the_newest_and_acknowledges_all(around: Surroundings) -> None:
+    with running(around.setup(journal_episodes=3)) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(8):
+            around.play(number)
+        around.wait_for_acknowledgements(range(8))
+        kill(process)
+    assert around.journal() == [5, 6, 7]
+    around.statuses.clear()
+    with running(around.setup(resume=True, incarnation=1, journal_episodes=3)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None)
+        assert status.values["replay_episodes"] == 3
+
+
+def test_without_a_journal_acknowledgements_promise_memory_only(around: Surroundings) -> None:
+    with running(around.setup(journal_episodes=0)):
+        around.wait_for(lambda: around.hellos)
+        around.play(0)
+        around.wait_for_acknowledgements([0])
+        assert around.journal() == []
+
+
+def test_what_the_journal_refuses_is_learnt_from_and_not_acknowledged(
+    around: Surroundings,
+) -> None:
+    in_the_way = around.folder / "journal"
+    in_the_way.write_text("no folder can be made here, whoever asks")
+    with running(around.setup()) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(5):
+            around.play(number)
+        around.wait_for(lambda: around.latest("updates") == 2)
+        around.play(2)  # sent again, as it would be, and joined already
+        around.wait_for(lambda: around.latest("dropped_packets") == 7)
+        assert around.latest("journal_failures") >= 1
+        assert around.latest("episodes_unsaved") == around.latest("episodes") == 5
+        assert not around.acknowledged
+        kill(process)
+    around.statuses.clear()
+    with running(around.setup(resume=True, incarnation=1)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None)
+        assert status.values["replay_episodes"] == 0
+        for number in range(5):
+            around.play(number)
+        around.wait_for(lambda: around.latest("journal_failures") >= 1)
+        assert not around.acknowledged
+        in_the_way.unlink()
+        around.wait_for_acknowledgements(range(5))
+        assert around.journal() == list(range(5))
+
+
+def test_parts_of_which_nothing_can_be_made_are_acknowledged_and_counted(
+    around: Surroundings,
+) -> None:
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        around.send_parts(0, range(3))
+        around.wait_for(lambda: around.latest("episodes_pending") == 1)
+        assert not around.acknowledged
+        around.send_record(0, complete=False)
+        around.send_parts(0, range(3, 6))
+        around.wait_for_acknowledgements([0])
+        around.wait_for(lambda: around.latest("episodes_dropped") == 1)
+        assert around.latest("episodes") == 0
+        assert around.journal() == []
+
+
+def test_nobody_speaks_for_another(around: Surroundings) -> None:
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        trajectories, record = make_packets(0)
+        around.wait_for(lambda: around.agents[1].send(trajectories[0]))
+        around.wait_for(lambda: around.agents[1].send(record))
+        around.wait_for(lambda: around.world.send(trajectories[1]))
+        around.wait_for(lambda: around.latest("dropped_frames") == 3)
+        assert around.latest("episodes_pending") == 0
+        assert not around.acknowledged
+
+
+def test_what_was_cut_off_by_the_end_of_training_is_acknowledged(around: Surroundings) -> None:
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        around.send_parts(0, range(6))
+        around.wait_for(lambda: around.latest("episodes_pending") == 1)
+        around.tell(wire.Instruction("finish", 0))
+        around.wait_for(lambda: all(around.acknowledged[f"agent-{i}", 0] for i in range(6)))
+        finished = around.wait_for(
+            lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
+        )
+        assert finished.values["episodes_dropped"] == 1
+
+
+def test_a_learner_reports_within_an_update(around: Surroundings) -> None:
+    """One status for each part of a batch: at least one before, and one after the update."""
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        for number in range(4):
+            around.play(number)
+        around.wait_for(lambda: around.latest("updates") == 1)
+        before = [s.values["backlog"] for s in around.statuses if s.values["episodes"] == 4]
+        assert before[0] == 1.0, "said before the update, not only after it"
+        assert before[-1] == 0.0
 
 
 def test_sigterm_saves_and_leaves(around: Surroundings) -> None:

@@ -73,6 +73,12 @@ def test_taken_metrics_port_is_refused(config: RunConfig) -> None:
             preflight.check(replace(config, runtime=runtime), SPEC)
 
 
+def test_metrics_address_of_another_machine_is_refused(config: RunConfig) -> None:
+    runtime = replace(config.runtime, metrics_port=9464, metrics_address="192.0.2.1")
+    with pytest.raises(SetupError, match=r"192\.0\.2\.1 .*--metrics-address"):
+        preflight.check(replace(config, runtime=runtime), SPEC)
+
+
 def test_runs_folder_that_cannot_be_written_is_refused(config: RunConfig, tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")

@@ -1,6 +1,8 @@
 import builtins
 import json
 import logging
+import resource
+import signal
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -90,7 +92,7 @@ def test_summary_is_replaced_as_a_whole(log: RunLog, tmp_path: Path) -> None:
     log.summary({"env_steps": 1, "gone": True})
     log.summary({"env_steps": 2, "loss": float("inf"), "each": [1.0, float("nan")]})
     assert json.loads((tmp_path / "summary.json").read_text()) == {
-        "env_steps": 2, "loss": None, "each": [1.0, None]
+        "env_steps": 2, "loss": None, "each": [1.0, None], "log_lines_lost": 0
     }  # fmt: skip
     assert list(tmp_path.glob("*.tmp")) == []
 
@@ -115,6 +117,35 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
         for value in event.summary.value
     ]
     assert scalars == [(10, "comm/sent_bytes", 5.0)]
+
+
+def test_lines_that_the_disk_does_not_take_are_left_out_whole_and_counted(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunLog(tmp_path, clock)
+    log.metrics(1, {})
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    # A limit on the size of files takes half of a line, like a disk that is almost full.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+    try:
+        for step in (2, 3, 4):
+            log.metrics(step, {})
+        log.summary({"env_steps": 4, "note": "x" * size})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not (tmp_path / "summary.json").exists()
+    assert list(tmp_path.glob("*.tmp")) == []
+    log.metrics(5, {})
+    assert [line["env_steps"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 5]
+    lost = log.lines_lost
+    assert lost >= 3
+    log.summary({"env_steps": 5})
+    log.close()
+    assert json.loads((tmp_path / "summary.json").read_text())["log_lines_lost"] == lost
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
 
 
 def test_missing_tensorboard_costs_one_log_line(

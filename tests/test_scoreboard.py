@@ -230,3 +230,27 @@ def test_a_snapshot_counts_the_episodes_that_the_run_is_about(trains: bool, epis
     for evaluation in (False, False, True):
         board.take_result(result(1.0, evaluation=evaluation))
     assert board.snapshot("training", 1.0).episodes == episodes
+
+
+# --- several hosts --------------------------------------------------------------------------------
+
+
+def test_figures_of_several_hosts_are_added_up() -> None:
+    board = make_board()
+    board.take_status(node_says(late=1.0, policy_version_min=7.0, tick=50.0), "a")
+    board.take_status(node_says(late=2.0, policy_version_min=5.0, tick=49.0), "b")
+    board.take_status(node_says(late=4.0, policy_version_min=5.0, tick=50.0), "b")
+    assert summary(board)["messages_late"] == 5
+    assert board.metrics()["agent/policy_version_min"] == 5.0
+    assert board.node["tick"] == 50.0
+
+
+def test_what_a_host_counted_before_it_began_anew_is_kept() -> None:
+    board = make_board()
+    board.take_status(node_says(late=3.0, policy_version_min=9.0), "b")
+    board.host_begins_anew("b")
+    board.take_status(node_says(late=1.0, policy_version_min=4.0), "b")
+    board.host_begins_anew("b")
+    board.take_status(node_says(late=1.0, policy_version_min=5.0), "b")
+    assert summary(board)["messages_late"] == 5
+    assert board.node["policy_version_min"] == 5.0, "an earlier life acts no more"

@@ -218,3 +218,51 @@ def test_deaths_are_expected_once_the_run_stops() -> None:
     supervisor.stop()
     assert supervisor.exited(0, 0, 1.0) == []
     assert supervisor.due(1000.0) == []
+
+
+# --- one host of several --------------------------------------------------------------------------
+
+
+def on_a_host_of_two(*, first_incarnation: int = 0) -> Supervisor:
+    """Agents 0 to 2 of five are here; where everybody listens is settled."""
+    return Supervisor(
+        range(3),
+        NUM_AGENTS,
+        max_restarts=1,
+        start_deadline_s=DEADLINE_S,
+        endpoints={agent: endpoint(agent) for agent in range(NUM_AGENTS)},
+        first_incarnation=first_incarnation,
+    )
+
+
+def test_with_several_hosts_every_agent_is_told_where_to_listen() -> None:
+    assert on_a_host_of_two().start() == [Spawn(agent, 0, endpoint(agent)) for agent in range(3)]
+
+
+def test_the_book_of_an_agent_names_neighbours_on_other_hosts() -> None:
+    supervisor = on_a_host_of_two()
+    supervisor.start()
+    supervisor.hello(0, 0, endpoint(0))
+    supervisor.hello(1, 0, endpoint(1))
+    books = supervisor.hello(2, 0, endpoint(2))
+    assert SendBook(2, (endpoint(3), endpoint(4), endpoint(1))) in books
+
+
+def test_a_host_that_starts_anew_goes_on_with_higher_incarnations() -> None:
+    supervisor = on_a_host_of_two(first_incarnation=4)
+    assert supervisor.start()[0] == Spawn(0, 4, endpoint(0))
+    assert supervisor.hello(0, 0, endpoint(0)) == []  # a word from an earlier life
+    for agent in range(3):
+        supervisor.hello(agent, 4, endpoint(agent))
+    for agent in range(3):
+        supervisor.agent_ready(agent, 4)
+    supervisor.exited(1, -9, 0.0)
+    assert supervisor.due(10.0) == [Spawn(1, 5, endpoint(1))]
+    assert supervisor.restarts == 1, "the lives of an earlier node are not ours"
+
+
+def test_who_is_up_can_be_asked_again() -> None:
+    supervisor = running()
+    supervisor.exited(3, -9, 0.0)
+    states = [Announce(agent, 0, up=agent != 3) for agent in range(5)]
+    assert supervisor.announce_all() == states

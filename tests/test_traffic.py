@@ -89,7 +89,8 @@ def test_counters_have_distinct_names_and_fit_a_report() -> None:
         tick=0,
         policy_version=0,
         counters=traffic.as_array(),
-        latency=np.zeros(1, dtype=np.uint64),
+        latency=np.zeros((1, 1), dtype=np.uint64),
+        action_latency=np.zeros(1, dtype=np.uint64),
         edges=np.zeros((0, 4), dtype=np.uint64),
     )
     arrived = wire.decode(wire.encode(report))

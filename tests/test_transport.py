@@ -263,7 +263,7 @@ def test_an_endpoint_that_is_taken_is_a_setup_error_that_names_it(context: Conte
     hub.close()
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://no.such.host:*", "carrier-pigeon://x", "ipc:///no/no"])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:x", "ipc:///no/no"])
 def test_an_endpoint_that_makes_no_sense_is_a_setup_error(context: Context, endpoint: str) -> None:
     with pytest.raises(SetupError, match=f"^cannot listen on {endpoint.replace('*', '.')}"):
         Hub(context, endpoint, Traffic(), CONTROL)

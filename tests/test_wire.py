@@ -225,7 +225,7 @@ RESULT = wire.EpisodeResult(1, 0, 2, 3, 0.5, 1)
         (frame_of([1, 26, "node", [["a"], [math.nan]]]), "nonfinite"),
         (frame_of([1, 26, "node", [["a"], []]]), "range"),
         (frame_of([1, 26, "node", [["a" * 65], [1.0]]]), "range"),
-        (frame_of([1, 26, "node", [["a"] * 129, [1.0] * 129]]), "range"),
+        (frame_of([1, 26, "node", [["a"] * 257, [1.0] * 257]]), "range"),
         (frame_of([1, 26, "node", 3]), "range"),
     ],
 )

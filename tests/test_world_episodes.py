@@ -189,6 +189,30 @@ def test_a_learner_that_was_started_again_owes_only_what_came_after() -> None:
     assert world.backlog == 1.0
 
 
+def test_a_dead_learners_last_word_does_not_make_the_world_wait_for_ever() -> None:
+    world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
+    world.learner_progress(updates_owed=0.0, episodes_taken=500)
+    world.learner_gone()
+    world.learner_progress(updates_owed=1.0, episodes_taken=510)  # it was still on its way
+    world.learner_progress(updates_owed=0.0, episodes_taken=480)  # back to its checkpoint
+    assert world.backlog == 0.0
+    play(world, 2)
+    world.learner_progress(updates_owed=0.0, episodes_taken=482)
+    assert world.backlog == 0.0
+
+
+def test_episodes_that_a_new_learner_gets_again_do_not_let_the_world_run_away() -> None:
+    world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
+    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    play(world, 2)
+    world.learner_gone()
+    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    world.learner_progress(updates_owed=0.0, episodes_taken=2)  # those two, sent once more
+    play(world, 3)
+    assert world.backlog == 3.0
+    assert not world.may_tick
+
+
 def test_the_last_evaluation_waits_for_no_learner() -> None:
     world = make_world(rules=make_rules(train_steps=0))
     world.learner_progress(updates_owed=99.0, episodes_taken=0)

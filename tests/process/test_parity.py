@@ -19,6 +19,7 @@ from learner.episode import Episode
 from learner.gates import GateRule
 from learner.network import PolicyNetwork
 from learner.unroll import UnrollInput, unroll
+from runtime.bundle import Bundle
 from runtime.evaluate import play
 from tests.process.runs import (
     SilentView,
@@ -35,9 +36,16 @@ Q_TOLERANCE = 1e-4
 """float32 sums in another order, and now and then a message that rounds to the next float16."""
 
 
-def record(config: RunConfig, policy: PolicyFile, episodes: int, directory: Path) -> list[Episode]:
+def record(
+    config: RunConfig,
+    policy: PolicyFile,
+    episodes: int,
+    directory: Path,
+    head: Bundle | None = None,
+) -> list[Episode]:
+    """Episodes of real processes; with `head` those of its run across hosts."""
     config = dataclasses.replace(config, agents=dataclasses.replace(config.agents, record_q=True))
-    outcome, run = play(config, policy, episodes, directory, SilentView(), record=True)
+    outcome, run = play(config, policy, episodes, directory, SilentView(), record=True, head=head)
     assert outcome.exit_code == 0, outcome.reason
     assert outcome.summary["messages_late"] == 0
     assert outcome.summary["messages_dropped"] == 0

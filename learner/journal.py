@@ -1,0 +1,143 @@
+"""Every joined episode on disk, before anybody is told that it is safe.
+
+    append: Episode -> its packets as wire frames, one file an episode -> journal/
+    load:   journal/ -> frames -> EpisodeJoiner -> Episode
+
+A file is written once, with its length and CRC-32 in front; one that was cut short when its writer
+was killed does not add up and is removed by the next load. One file an episode, so that the bound
+is kept by removing files: the newest `capacity` episodes are here, no others.
+
+What a kill -9 of the learner leaves in the kernel's page cache is not lost, so nothing is synced:
+a power cut may cost the newest episodes. No pickle, no torch.
+"""
+
+import contextlib
+import logging
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from learner.episode import Dimensions, Episode, EpisodeJoiner, parts_of
+from runtime import wire
+from runtime.errors import WireFormatError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "journal"
+"""Name of the journal within a run's folder."""
+
+_MAGIC = b"MURMJRN1"
+_HEADER = struct.Struct("<8sIIQ")
+"""Magic, CRC-32 of the body, number of frames, length of the body in bytes."""
+_FRAME_LENGTH = struct.Struct("<I")
+_SUFFIX = ".episode"
+
+
+class Journal:
+    """The newest episodes, in the order in which they were joined.
+
+    Args:
+        folder: made with the first episode.
+        capacity: episodes kept; 0 keeps none.
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        self.capacity = capacity
+        self._folder = folder
+        # Sorted by ordinal: the names begin with it.
+        self._files = deque(sorted(folder.glob(f"*{_SUFFIX}")))
+
+    def __len__(self) -> int:
+        """Episodes on disk."""
+        return len(self._files)
+
+    def append(self, ordinal: int, episode: Episode) -> None:
+        """Write an episode, and remove the oldest if there are now too many.
+
+        Args:
+            ordinal: how many episodes the run's learner had joined with this one; it grows with
+                every call and is given back by `load`.
+            episode: to be kept.
+
+        Raises:
+            OSError: it could not be written; what was there before still is.
+        """
+        path = self._folder / f"{ordinal:010d}-{episode.number:010d}{_SUFFIX}"
+        content = _encode(episode)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            with path.open("wb") as file:
+                file.write(content)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # its beginning would only take up space
+            raise
+        self._files.append(path)
+        self._trim()
+
+    def load(self, dimensions: Dimensions) -> Iterator[tuple[int, Episode]]:
+        """Ordinals and episodes, the oldest first.
+
+        Files that do not add up, or hold an episode of another task, are removed.
+        """
+        self._trim()
+        for path in list(self._files):
+            try:
+                episode = _decode(path.read_bytes(), dimensions)
+            except (OSError, ValueError, WireFormatError) as error:
+                logger.warning("journal: %s is dropped: %s", path.name, error)
+                self._files.remove(path)
+                path.unlink(missing_ok=True)
+                continue
+            yield int(path.name.split("-")[0]), episode
+
+    def clear(self) -> None:
+        """Remove everything."""
+        while self._files:
+            self._files.popleft().unlink(missing_ok=True)
+
+    def _trim(self) -> None:
+        while len(self._files) > self.capacity:
+            self._files.popleft().unlink(missing_ok=True)
+
+
+def newest_number(folder: Path) -> int:
+    """The highest number of an episode in a journal, by the names of its files; -1 without one."""
+    stems = (path.stem.split("-") for path in folder.glob(f"*{_SUFFIX}"))
+    return max((int(stem[1]) for stem in stems), default=-1)
+
+
+def _encode(episode: Episode) -> bytes:
+    frames = [wire.encode(part) for part in parts_of(episode)]
+    body = b"".join(piece for frame in frames for piece in (_FRAME_LENGTH.pack(len(frame)), frame))
+    return _HEADER.pack(_MAGIC, zlib.crc32(body), len(frames), len(body)) + body
+
+
+def _decode(content: bytes, dimensions: Dimensions) -> Episode:
+    """The episode of a file.
+
+    Raises:
+        ValueError: cut short, damaged, or of another task.
+        WireFormatError: written by another version of the wire format.
+    """
+    if len(content) < _HEADER.size:
+        raise ValueError("cut short within its header")
+    magic, crc32, num_frames, length = _HEADER.unpack_from(content)
+    body = memoryview(content)[_HEADER.size :]
+    if magic != _MAGIC:
+        raise ValueError("not a file of a journal")
+    if len(body) != length or zlib.crc32(body) != crc32:
+        raise ValueError(f"{len(body)} of {length} bytes, or damaged")
+    joiner, episode, at = EpisodeJoiner(dimensions), None, 0
+    for _ in range(num_frames):
+        (size,) = _FRAME_LENGTH.unpack_from(body, at)
+        at += _FRAME_LENGTH.size
+        packet = wire.decode(bytes(body[at : at + size]), wire.Trajectory, wire.EpisodeRecord)
+        assert isinstance(packet, wire.Trajectory | wire.EpisodeRecord)
+        episode = joiner.add(packet)
+        at += size
+    if episode is None:
+        raise ValueError("its parts make no episode of this task")
+    return episode

@@ -1,0 +1,125 @@
+"""Turn a trained policy into one self-contained folder for every host.
+
+    python -m runtime.deploy --policy policy.safetensors --agents 12 --hosts hosts.yaml --out bundle
+
+    policy + hosts + fresh keys -> OUT/<host>/ -> copied there -> python -m runtime.node --bundle …
+
+A host needs the base dependencies only: no torch, no environment.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from agents.policy import PolicyFile, PolicyFileError, load_policy
+from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.schema import Comm, GateMode
+from runtime.bundle import DEFAULT_BODY, DeployOptions, make_keys, write_bundles
+from runtime.errors import SetupError
+from runtime.hosts import load_hosts
+from runtime.security import is_private
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeployCommand:
+    """Write one folder per host: policy, that host's keys, address book, share of the agents."""
+
+    policy: str
+    """Policy file (safetensors) to be deployed."""
+
+    agents: int
+    """Number of agents N; a policy runs at any."""
+
+    hosts: str
+    """Hosts file (docs/deploy.md)."""
+
+    out: str
+    """Folder that gets a folder for each host."""
+
+    rate_hz: float = 0.0
+    """Ticks a second of the agents; 0 ticks on each observation."""
+
+    max_message_age_steps: int = 1
+    """Oldest message that an agent still uses, in steps."""
+
+    body: str = DEFAULT_BODY
+    """Endpoint at which an agent waits for its body: ipc or loopback tcp; {agent} is its number,
+    {port} 8000 plus that, {bundle} the bundle's folder."""
+
+    seed: int = 0
+    """Root seed of the agents."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.rate_hz <= 1000.0:
+            raise ValueError(f"rate-hz must be between 0 and 1000, got {self.rate_hz}")
+        if not 1 <= self.max_message_age_steps <= 100:
+            raise ValueError(
+                f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        command = parse_command_line(DeployCommand, argv, prog="python -m runtime.deploy")
+        folders = deploy(command)
+    except (ConfigError, SetupError, PolicyFileError, ValueError) as error:
+        exit_with_error(error)
+    for folder in folders:
+        print(f"copy {folder} to host {folder.name}, and there:")
+        print(f"  python -m runtime.node --bundle {folder.name}")
+    return 0
+
+
+def deploy(command: DeployCommand) -> list[Path]:
+    """Check everything, then write the bundles.
+
+    Raises:
+        SetupError, PolicyFileError, ValueError: one clear line; nothing was written.
+    """
+    path = Path(command.policy)
+    policy = load_policy(path)
+    options = DeployOptions(
+        comm=_trained(policy, "comm", get_args(Comm), "sops"),
+        gate_mode=_trained(policy, "gate_mode", get_args(GateMode), "learned"),
+        rate_hz=command.rate_hz,
+        max_message_age_steps=command.max_message_age_steps,
+        body=command.body,
+        seed=command.seed,
+    )
+    if policy.trained.get("gate_timing", "causal") != "causal":
+        raise SetupError(
+            f"{path}: trained with gate.timing paper, which needs two exchanges in every step and "
+            "somebody to wait for both: train it with --gate.timing causal to deploy it"
+        )
+    try:
+        example = command.body.format(bundle="/b", agent=0, port=8000)
+    except (LookupError, ValueError) as error:
+        raise SetupError(
+            f"--body {command.body}: in braces may stand {{agent}}, {{port}} and {{bundle}}"
+        ) from error
+    if not is_private(example):
+        raise SetupError(
+            f"--body {command.body} can be reached from other machines: a body sits on its agent's "
+            "host, use ipc:// or tcp://127.0.0.1:{port}"
+        )
+    if command.agents > 1 and "{agent}" not in command.body and "{port}" not in command.body:
+        raise SetupError(f"--body {command.body} is the same for all agents: put {{agent}} into it")
+    hosts = load_hosts(Path(command.hosts), command.agents)
+    content = path.read_bytes()
+    out = Path(command.out)
+    return write_bundles(out, hosts, make_keys(hosts), policy=content, options=options)
+
+
+def _trained(policy: PolicyFile, key: str, choices: tuple[str, ...], default: str) -> str:
+    value = policy.trained.get(key, default)
+    if value not in choices:
+        raise SetupError(f"policy says {key} {value!r}, known are {', '.join(choices)}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Make and rotate the keys of a set of hosts.
+
+    python -m runtime.keys --hosts hosts.yaml --agents 100 --out bundles
+    python -m runtime.keys --out bundles --rotate agent-3 node-b
+
+    hosts.yaml -> fresh key pairs -> one bundle per host (runtime/bundle.py)
+
+Every host's folder is to be copied there and nowhere else. Rotating replaces keys and writes all
+folders anew, because the public halves stand in everybody's address book: the old key is refused
+wherever the new folder has arrived and its processes have been started again, so all are to be
+copied. A head refuses every folder that was not written together with its own.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.load import ConfigError, exit_with_error, parse_command_line
+from runtime.bundle import POLICY, make_keys, read_all, write_bundles
+from runtime.errors import SetupError
+from runtime.hosts import load_hosts
+from runtime.security import KeyPair
+
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeysOptions:
+    """Make a key pair for every process of a run across hosts, or replace some of them."""
+
+    out: str
+    """Folder of the bundles, one for each host."""
+
+    hosts: str = ""
+    """Hosts file (docs/deploy.md); not needed to rotate."""
+
+    agents: int = 0
+    """Number of agents N; not needed to rotate."""
+
+    rotate: tuple[str, ...] = ()
+    """Names whose keys are replaced (agent-3, node-b, learner …), or all."""
+
+    def __post_init__(self) -> None:
+        if not self.rotate and (not self.hosts or self.agents < 1):
+            raise ValueError("give --hosts and --agents to make keys, or --rotate to replace some")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        options = parse_command_line(KeysOptions, argv, prog="python -m runtime.keys")
+        folders = rotate(Path(options.out), options.rotate) if options.rotate else make(options)
+    except (ConfigError, SetupError, ValueError) as error:
+        exit_with_error(error)
+    for folder in folders:
+        print(f"{folder}: copy it to host {folder.name} and nowhere else")
+    return 0
+
+
+def make(options: KeysOptions) -> list[Path]:
+    """Write bundles with fresh keys.
+
+    Raises:
+        SetupError: the hosts file is wrong, or there are bundles already.
+    """
+    hosts, out = load_hosts(Path(options.hosts), options.agents), Path(options.out)
+    taken = [name for name in hosts.names if (out / name).exists()]
+    if taken:
+        raise SetupError(
+            f"{out / taken[0]} exists: replace its keys with --rotate {ALL}, or choose another "
+            "--out"
+        )
+    return write_bundles(out, hosts, make_keys(hosts))
+
+
+def rotate(out: Path, names: Sequence[str]) -> list[Path]:
+    """Replace the keys of these names and write all bundles anew.
+
+    Raises:
+        SetupError: no bundles, damaged ones, or a name that nobody has.
+    """
+    bundles = read_all(out)
+    hosts = bundles[0].book.hosts
+    keys: dict[str, KeyPair] = {}
+    for bundle in bundles:
+        keys |= bundle.keys
+    for name in hosts.identities() if ALL in names else names:
+        if name not in keys:
+            raise SetupError(f"nobody is called {name}: there are {_some(sorted(keys))}")
+        keys[name] = KeyPair.generate()
+    first = bundles[0]
+    policy = (first.folder / POLICY).read_bytes() if first.is_deployment else None
+    options = None if first.options is None else dataclasses.replace(first.options)
+    return write_bundles(out, hosts, keys, policy=policy, options=options)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
