@@ -112,7 +112,9 @@ class Node:
         self._clocks: HostClocks | None = None
         if place is not None and len(place.hosts.hosts) > 1:
             assert self._keyring is not None
-            self._clocks = HostClocks(self._context, place.hosts, place.host, self._keyring)
+            self._clocks = HostClocks(
+                self._context, place.hosts, place.host, self._keyring, self._traffic
+            )
         self._parameters = setup.parameters
         self._versions_relayed = 0
         self._subscribed = False
