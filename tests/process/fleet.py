@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.process.namespaces import Hosts
-from tests.process.runs import wait_for
+from tests.process.runs import scratch_folder, wait_for
 
 FAULTS_FILE = "MURMURATION_FAULTS_FILE"
 
@@ -46,6 +46,7 @@ class Fleet:
     def __init__(self, hosts: Hosts, folder: Path) -> None:
         self.hosts = hosts
         self.folder = folder
+        self._scratch = scratch_folder(self)
         self.bundles = folder / "bundles"
         self.started: dict[str, list[subprocess.Popen[str]]] = {host.name: [] for host in hosts}
         """Commands started on each host, the newest last."""
@@ -90,8 +91,8 @@ class Fleet:
 
     def _popen(self, name: str, arguments: list[str]) -> None:
         host, count = self.hosts[name], len(self.started[name])
-        sockets = self.folder / f"sockets-{name}-{count + 1}"
-        sockets.mkdir(exist_ok=True)
+        sockets = self._scratch / f"{name}-{count + 1}"
+        sockets.mkdir()
         process = host.popen(
             [host.python, "-m", *arguments],
             cwd=_REPOSITORY,
@@ -102,7 +103,7 @@ class Fleet:
 
     def _sockets(self, name: str) -> Path:
         """Where the newest command of a host makes its folder of ipc endpoints."""
-        return self.folder / f"sockets-{name}-{len(self.started[name])}"
+        return self._scratch / f"{name}-{len(self.started[name])}"
 
     # --- what is seen
     # -----------------------------------------------------------------------------

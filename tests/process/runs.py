@@ -4,10 +4,13 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,14 +105,23 @@ def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 60
     raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
 
 
+def scratch_folder(owner: object) -> Path:
+    """A folder with a short path, which lasts as long as its owner.
+
+    The names of Unix sockets have room for 107 bytes, and pytest's folders take most of them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="run-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 class Launched:
     """`python -m runtime.launch` in a process group of its own."""
 
     def __init__(self, folder: Path, *arguments: str, metrics_port: int = 0) -> None:
         self.folder = folder
-        self.sockets = folder / "sockets"
+        self.sockets = scratch_folder(self)
         """Where the launcher makes its folder of ipc endpoints."""
-        self.sockets.mkdir(exist_ok=True)
         self.output = folder / "output.txt"
         command = [sys.executable, "-m", "runtime.launch", *arguments]
         command += ["--runtime.runs-dir", str(folder / "runs"), "--metrics-port", str(metrics_port)]
