@@ -268,7 +268,7 @@ def _refusals(records: list[AgentRecord], node: Counts) -> Iterator[Metric]:
     )
     refused = CounterMetricFamily(
         "murmuration_refused_connections",
-        "Handshakes turned away: no key, or one that is not listed.",
+        "Handshakes turned away: a key that is not listed.",
         labels=["process"],
     )
     for reason in REASONS:

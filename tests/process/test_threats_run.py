@@ -186,10 +186,10 @@ def test_metrics_cannot_be_read_from_another_host(enemy: Enemy) -> None:
 
 def folder_of_sockets(fleet: Fleet, host: str) -> Path:
     """Where the processes of a host have their local sockets."""
-    environment = Path(f"/proc/{fleet.started[host][-1].pid}/environ").read_bytes().split(b"\0")
-    variables = dict(entry.decode().split("=", 1) for entry in environment if entry)
-    (folder,) = Path(variables["TMPDIR"]).glob("murmuration-*")
-    return folder
+    command = ["ss", "-N", fleet.hosts[host].namespace, "-xlnHO"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (folder,) = set(re.findall(r" (/\S*/murmuration-[^/\s]*)/", lines))
+    return Path(folder)
 
 
 def test_local_sockets_lie_in_a_folder_of_their_owner(enemy: Enemy) -> None:
