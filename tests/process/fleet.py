@@ -92,7 +92,7 @@ class Fleet:
     def _popen(self, name: str, arguments: list[str]) -> None:
         host, count = self.hosts[name], len(self.started[name])
         sockets = self._scratch / f"{name}-{count + 1}"
-        sockets.mkdir()
+        sockets.mkdir(exist_ok=True)
         process = host.popen(
             [host.python, "-m", *arguments],
             cwd=_REPOSITORY,

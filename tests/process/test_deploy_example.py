@@ -104,7 +104,7 @@ class Follower:
         results: dict[str, dict[str, float]] = {}
         staying: list[subprocess.Popen[str]] = []
         bodies: dict[str, subprocess.Popen[str]] = {}
-        environment = {"PATH": self._path, "START_AT": str(int(time.time()) + 20)}
+        environment = {"PATH": self._path, "START_AT": str(int(time.time()) + 12)}
         for block in document:
             for place in block.places:
                 folder = self._machines[place]

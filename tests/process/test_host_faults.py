@@ -138,6 +138,7 @@ def test_an_agent_killed_on_another_host_comes_back(fleet: Fleet) -> None:
     assert others(fleet, "b/agent 2") == rest, "nobody else had to be started again"
 
 
+@pytest.mark.slow
 def test_an_agent_that_hangs_is_ended_and_comes_back(fleet: Fleet) -> None:
     """Lost: agent 4 on host c hangs (SIGSTOP); its node ends it after silent_timeout_s."""
     rest = others(fleet, "c/agent 4")
@@ -237,6 +238,7 @@ def test_a_host_that_was_started_again_takes_part_again(fleet: Fleet) -> None:
     assert max(lives) > 0, "above what was seen of its earlier life"
 
 
+@pytest.mark.slow
 def test_a_killed_node_takes_its_agents_along_and_can_be_started_again(fleet: Fleet) -> None:
     """Lost: the node of host c (kill -9); its agents notice, and make way for the next."""
     began_s = time.monotonic()
@@ -251,7 +253,11 @@ def test_a_killed_node_takes_its_agents_along_and_can_be_started_again(fleet: Fl
 # --- the learner ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)],
+    ids=["killed", "hung"],
+)
 def test_a_lost_learner_is_started_again_and_serves_all_hosts(
     fleet: Fleet, how: signal.Signals
 ) -> None:
@@ -284,8 +290,8 @@ def test_a_lost_learner_is_started_again_and_serves_all_hosts(
     ("title", "how"),
     [
         pytest.param("world", signal.SIGKILL, id="world-killed"),
-        pytest.param("world", signal.SIGSTOP, id="world-hung"),
-        pytest.param("node", signal.SIGKILL, id="node-killed"),
+        pytest.param("world", signal.SIGSTOP, id="world-hung", marks=pytest.mark.slow),
+        pytest.param("node", signal.SIGKILL, id="node-killed", marks=pytest.mark.slow),
         # The same lines of the launcher as a world that hangs.
         pytest.param("node", signal.SIGSTOP, id="node-hung", marks=pytest.mark.slow),
     ],
@@ -330,6 +336,7 @@ def test_nodes_that_hear_nothing_from_the_head_give_up(tmp_path: Path) -> None:
 # --- a slow receiver --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_agent_that_does_not_read_is_not_waited_for_and_nothing_piles_up(
     tmp_path: Path,
 ) -> None:

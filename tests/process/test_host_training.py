@@ -59,6 +59,7 @@ def test_a_run_on_three_hosts_trains_to_its_end_and_leaves_nothing(tmp_path: Pat
             assert summary[total] == pytest.approx(1.5 * others, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_host_that_does_not_come_is_named_and_the_others_are_sent_home(tmp_path: Path) -> None:
     options = ("--steps", "1500", "--runtime.start-timeout-s", "20")
     with Fleet.start(tmp_path, *options, join=["b"]) as fleet:

@@ -76,6 +76,7 @@ def test_there_are_numbers_to_change() -> None:
     assert len(HOLDS) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", changed_numbers())
 def test_tests_of_rules_notice_every_number_that_changes(rules: str, tmp_path: Path) -> None:
     shutil.copy(MONITORING / "rules_test.yml", tmp_path)
