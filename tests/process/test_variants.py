@@ -38,7 +38,9 @@ def test_a_run_with_these_options_learns_and_evaluates(
     assert summary["evaluation_episodes"] >= 3
     assert summary["messages_late"] == summary["messages_dropped"] == 0
     assert metrics["learner/updates_skipped"] == 0, "no update had a loss that is not finite"
-    assert metrics["learner/episodes_dropped"] == 0, "every trajectory found its episode"
+    # Every trajectory found its episode, except those of agents that had died in episodes that were
+    # still being played when training ended: one in each copy at most.
+    assert metrics["learner/episodes_dropped"] <= summary["env_copies"]
     silent = "none" in options
     assert (summary["message_payload_bytes"] == 0) == silent
     if summary["transport"] == "tcp":
