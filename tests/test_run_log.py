@@ -17,18 +17,6 @@ from runtime.wire import EpisodeResult
 NOW = datetime(2026, 1, 2, 13, 14, 15)
 
 
-@pytest.fixture(autouse=True)
-def root_logger_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 class Clock:
     """Seconds that pass when the test says so."""
 

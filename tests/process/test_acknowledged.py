@@ -17,6 +17,7 @@ RELAY = ("--agents", "8", "--env", "relay", "--env-copies", "4", "--evaluation.e
 UPDATES_PER_EPISODE, LEARNING_STARTS = 0.25, 64  # configs/relay.yaml
 
 
+@pytest.mark.slow
 def test_a_learner_that_is_killed_costs_the_run_not_one_episode(tmp_path: Path) -> None:
     options = ("--steps", "10000", "--learner.journal-episodes", "2000")
     with Launched(tmp_path, *RELAY, *options) as run:

@@ -95,6 +95,7 @@ def test_a_run_goes_on_while_its_disk_is_full_and_saves_when_it_has_room(
     assert "Traceback" not in run.output.read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_on_a_full_disk_says_what_is_missing(tmp_path: Path, disk: Path) -> None:
     with Launched(tmp_path, *RELAY, *HASTY, "--steps", "6000") as run:
         folder = run.wait_until_training()

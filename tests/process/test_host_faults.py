@@ -316,6 +316,7 @@ def test_without_its_world_or_own_node_a_run_ends_everywhere_and_says_why(
         assert fleet.summary()["exit_reason"].startswith(f"the {title} process")
 
 
+@pytest.mark.slow
 def test_nodes_that_hear_nothing_from_the_head_give_up(tmp_path: Path) -> None:
     """Lost: the link of the head, for longer than head_timeout_s; then every process of it."""
     options = (*ENDLESS, "--runtime.head-timeout-s", "5", "--runtime.host-timeout-s", "3")
@@ -362,6 +363,7 @@ def test_an_agent_that_does_not_read_is_not_waited_for_and_nothing_piles_up(
 # --- parameters -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_host_that_missed_deltas_gets_a_whole_version(tmp_path: Path) -> None:
     """Lost: what the learner publishes (deltas) while its connection to host b is dead."""
     # It owes so many updates that it goes on publishing while no whole episode comes.

@@ -100,6 +100,7 @@ def test_an_agent_acts_before_it_has_any_neighbour(tmp_path: Path) -> None:
         deployed.__exit__()
 
 
+@pytest.mark.slow
 def test_a_stopped_neighbour_costs_its_messages_and_nothing_else(tmp_path: Path) -> None:
     """The frozen agent's packets are late or stale when it wakes up; nothing piles up meanwhile."""
     frozen = 5
