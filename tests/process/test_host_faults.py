@@ -289,7 +289,7 @@ def test_a_lost_learner_is_started_again_and_serves_all_hosts(
 @pytest.mark.parametrize(
     ("title", "how"),
     [
-        pytest.param("world", signal.SIGKILL, id="world-killed"),
+        pytest.param("world", signal.SIGKILL, id="world-killed", marks=pytest.mark.slow),
         pytest.param("world", signal.SIGSTOP, id="world-hung", marks=pytest.mark.slow),
         pytest.param("node", signal.SIGKILL, id="node-killed", marks=pytest.mark.slow),
         # The same lines of the launcher as a world that hangs.
