@@ -146,6 +146,7 @@ def as_observation(packet: wire.BodyObservation, tick: int, step: int) -> wire.O
         steps=np.array([min(step, 0xFFFF)], dtype=np.uint16),
         flags=np.array([packet.flags & wire.ALIVE], dtype=np.uint8),
         in_masks=unknown,
+        peer_masks=unknown,
         beacon_masks=unknown,
         observations=packet.observation[None] if is_alive else packet.observation[None][:0],
     )

@@ -27,10 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import backbone, ticks
+from agents.advice import Advice
 from agents.events import (
     Command,
     Dropped,
     Event,
+    Greeted,
     Parameters,
     PeersLate,
     Renumbered,
@@ -41,20 +43,16 @@ from agents.events import (
     ToWorld,
 )
 from agents.freshest import Freshest
-from agents.gate import BoolArray, edge_features, logistic_noise
+from agents.gate import BoolArray, edge_features, logistic_noise, within_budget
 from agents.inbox import Inbox
 from agents.link_loss import LinkLoss
 from agents.network import Network
 from agents.parameters import Outcome, ParameterStore
+from agents.peer_beacons import PeerBeacons
 from agents.policy import FloatArray, PolicySpec
 from agents.recorder import EpisodeRecorder
-from agents.rounding import (
-    beacon_from_steps,
-    beacon_from_wire,
-    beacon_to_wire,
-    message_from_wire,
-    message_to_wire,
-)
+from agents.rounding import message_from_wire, message_to_wire
+from agents.said_beacon import REPEAT_TICKS, SaidBeacon
 from configs.schema import Comm, GateMode, GateTiming
 from runtime import wire
 
@@ -75,12 +73,18 @@ class AgentRules:
     ships: Literal["training", "all", "none"]
     """Episodes whose trajectories leave the agent."""
     record_q: bool
+    gate_budget: int = 0
+    """Edges that it may open in a step; 0 sets no limit."""
+    adviser: str = ""
+    """Who is asked in some of the exploring steps (agents/advice.py); empty: nobody."""
+    advice: float = 0.5
+    """Share of the exploring steps in which it is asked."""
     drop_edges: float = 0.0
     """Probability with which a message or beacon that has arrived is thrown away (link loss)."""
     realtime: bool = False
     """Never wait for neighbours (deployment)."""
     max_message_age_steps: int = 1
-    """In real time, how many steps old a message or beacon may be that a step still uses."""
+    """In real time, how many steps old a message may be that a step still uses."""
 
     def __post_init__(self) -> None:
         if self.realtime and self.gate_timing == "paper":
@@ -94,7 +98,30 @@ class AgentRules:
             )
 
 
-_MOST_BITMAPS = 1024
+_MOST_SEEN = 256
+"""Bit masks of which an agent remembers what they stand for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Roll:
+    """Who takes part, by the flags of an observation."""
+
+    alive_E: BoolArray
+    num_alive: int
+    active_E: BoolArray
+    """Takes part: is alive, or relays after its death."""
+    all_active: bool
+    explores_E: BoolArray
+    any_explores: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _InEdges:
+    """In-edges that carry a message, by the world's in-masks."""
+
+    open_EK: BoolArray
+    present_ET: BoolArray | None
+    """The same with the own token in front; None if all are present."""
 
 
 class _Phase(Enum):
@@ -153,25 +180,38 @@ class AgentCore:
         # Only the scorer reads beacons, so without a learned gate none is sent.
         self._beacons = self._speaks and rules.gate_mode == "learned"
 
+        # What may get lost is said again: where packets do, or in paper timing, with every step.
+        repeat_ticks = REPEAT_TICKS if rules.realtime else 0
+        if rules.drop_edges or rules.gate_timing == "paper":
+            repeat_ticks = 1
+        self._says_every_step = repeat_ticks == 1
+        self._oldest_beacon = 2 * REPEAT_TICKS + rules.max_message_age_steps
+
         copies, spec, offsets = rules.copies, rules.spec, len(self._out)
         self._messages = self._new_inbox(spec.message)
-        self._peer_beacons = self._new_inbox(spec.beacon)
+        self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
+        self._network = Network(spec, parameters.flat, self._features_KF)
+        self._network_version: int = parameters.version
         self._hidden_EH: FloatArray = np.zeros((copies, spec.hidden), dtype=np.float32)
-        self._beacon_EZ: FloatArray = np.zeros((copies, spec.beacon), dtype=np.float32)
-        self._beacon_rows: NDArray[Any] = beacon_to_wire(self._beacon_EZ, spec.beacon_dtype)
+        self._parts_EP = self._network.parts(self._hidden_EH)
+        self._beacon = SaidBeacon(spec, copies, repeat_ticks=repeat_ticks, says_who=rules.realtime)
         self._own_EM: FloatArray = np.zeros((copies, spec.message), dtype=np.float32)
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
         self._message_form = spec.message, np.dtype(spec.message_dtype)
         self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
         self._bitmaps: dict[bytes, tuple[BoolArray, int]] = {}
         """Bitmaps of copies seen before: with few copies, or all of them alive, they recur."""
+        self._rolls: dict[bytes, _Roll] = {}
+        self._in_edges: dict[bytes, _InEdges] = {}
         self._bits_K = (1 << np.arange(offsets)).astype(np.uint16)
+        self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
+        self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
+        self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
         self._recorders = [
             EpisodeRecorder(identity, record_q=rules.record_q) for _ in range(copies)
         ]
-        self._network = Network(spec, parameters.flat, self._features_KF)
-        self._network_version: int = parameters.version
 
+        self._advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
@@ -179,17 +219,41 @@ class AgentCore:
         self._phase = _Phase.IDLE
         self._tick: int | None = None
         self._now: wire.Observation
-        self._alive_E: BoolArray = np.zeros(copies, dtype=np.bool_)
-        self._active_E: BoolArray = np.zeros(copies, dtype=np.bool_)
+        self._roll: _Roll
+        self._first_E: BoolArray | None = None
+        """[E] copies whose episode begins with this step; None: no copy's does."""
         self._in_masks: MaskArray = np.zeros(copies, dtype=np.uint16)
         self._open_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
+        self._messages_under_way = 0
+        """In-edges that carry a message in some copy, as bits."""
         self._expected_messages = 0
         self._expected_beacons = 0
+        self._peers_late = False
+        """Whether this step goes on without packets that are under way."""
 
     @property
     def waits_for_peers(self) -> bool:
         """Whether a deadline must run: packets of peers are under way and the step needs them."""
         return self._phase in (_Phase.BEACONS, _Phase.MESSAGES)
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        """In-edges whose messages and out-edges whose beacons the step still waits for, as bits."""
+        match self._phase:
+            case _Phase.MESSAGES:
+                paper = self._rules.gate_timing == "paper"
+                return self._missing_messages(), 0 if paper else self._missing_beacons()
+            case _Phase.BEACONS:
+                return 0, self._missing_beacons()
+            case _:
+                return 0, 0
+
+    @property
+    def has_unheard(self) -> bool:
+        """Whether packets may have come that no step will ever wait for: in a copy whose episode
+        has just begun, or in which this agent does not take part.
+        """
+        return self._first_E is not None or not self._roll.all_active
 
     @property
     def tick(self) -> int:
@@ -203,10 +267,8 @@ class AgentCore:
     def handle(self, event: Event) -> list[Command]:
         """Take one event; commands come in the order in which they are to be carried out."""
         match event:
-            case wire.Message():
-                return self._receive(event, self._messages, self._offset_of_in)
-            case wire.Beacon():
-                return self._receive(event, self._peer_beacons, self._offset_of_out)
+            case wire.Message() | wire.Beacon():
+                return self._receive(event)
             case wire.Observation():
                 return self._observe(event)
             case wire.InMask():
@@ -215,6 +277,9 @@ class AgentCore:
                 return self._update(event)
             case PeersLate():
                 return self._go_on_without_late_peers()
+            case Greeted():
+                self._beacon.repeat()
+                return []
             case Renumbered():
                 return self._renumber()
 
@@ -223,38 +288,42 @@ class AgentCore:
     def _observe(self, now: wire.Observation) -> list[Command]:
         if self._tick is not None and ticks.ahead(now.tick, self._tick) <= 0:
             return [Dropped("stale")]
-        alive_E = (now.flags & wire.ALIVE) != 0
-        if not self._fits(now, alive_E):
+        roll = self._roll_of(now.flags)
+        if roll is None or not self._fits(now, roll):
             return [Dropped("shape")]
         # A new version takes effect here and nowhere else: never within a step.
-        if self._network_version != self._parameters.version:
+        is_new = self._network_version != self._parameters.version
+        if is_new:
             self._network = Network(self._rules.spec, self._parameters.flat, self._features_KF)
             self._network_version = self._parameters.version
 
-        self._tick, self._now, self._alive_E = now.tick, now, alive_E
+        self._tick, self._now, self._roll = now.tick, now, roll
+        self._peers_late = False
         if self._loss is not None:
             self._lost_messages_EK, self._lost_beacons_EK = self._loss.draw()
-        relay = self._rules.dead == "relay"
-        self._active_E = np.ones_like(alive_E) if relay else alive_E
-        first_E = now.steps == 0
-        if first_E.any():
-            self._hidden_EH[first_E] = 0.0
-            self._own_EM[first_E] = 0.0
-            self._sent_rows[first_E] = 0
-        for inbox in (self._messages, self._peer_beacons):
-            if isinstance(inbox, Freshest):
-                inbox.advance(now.tick, first_E)
+        self._first_E = now.steps == 0 if 0 in now.steps.tolist() else None
+        if self._first_E is not None:
+            self._forget(self._first_E)
+        if is_new or self._first_E is not None:
+            self._parts_EP = self._network.parts(self._hidden_EH)
+        self._peer_beacons.advance(now.tick, self._first_E)
+        if isinstance(self._messages, Freshest):
+            first_E = self._nowhere_E if self._first_E is None else self._first_E
+            self._messages.advance(now.tick, first_E)
         commands = self._turn_recorders(now)
 
-        observation_ED = np.zeros((len(alive_E), self._rules.spec.observation_dim), np.float32)
-        observation_ED[alive_E] = now.observations
-        self._hidden_EH = self._network.recur(observation_ED, self._hidden_EH)
+        if roll.num_alive == self._rules.copies:
+            observation_ED = now.observations.astype(np.float32)
+        else:
+            shape = (self._rules.copies, self._rules.spec.observation_dim)
+            observation_ED = np.zeros(shape, dtype=np.float32)
+            observation_ED[roll.alive_E] = now.observations
+        self._hidden_EH = self._network.recur(observation_ED, self._hidden_EH, self._parts_EP)
+        self._parts_EP = self._network.parts(self._hidden_EH)
         if self._beacons:
-            z_EZ = self._network.beacon(self._hidden_EH)
-            self._beacon_rows = beacon_to_wire(z_EZ, self._rules.spec.beacon_dtype)
-            self._beacon_EZ = beacon_from_wire(self._beacon_rows)
+            self._beacon.take(self._network.beacon(self._parts_EP))
             if self._rules.gate_timing == "paper":
-                commands += self._send_beacon()
+                commands += self._send_beacon()[0]
 
         self._expected_beacons = self._any_copy(now.beacon_masks) if self._beacons else 0
         if self._rules.realtime:
@@ -264,18 +333,20 @@ class AgentCore:
             self._expected_messages = 0  # not known before the world has heard all gates
             self._phase = _Phase.BEACONS
         else:
-            self._in_masks = now.in_masks
-            self._expected_messages = self._any_copy(now.in_masks) if self._speaks else 0
-            self._phase = _Phase.MESSAGES
+            self._expect_messages(now.in_masks)
         return commands + self._proceed()
 
-    def _receive(
-        self,
-        packet: wire.Message | wire.Beacon,
-        inbox: Inbox | Freshest,
-        offset_of: dict[int, int],
-    ) -> list[Command]:
-        peer = offset_of.get(packet.sender)
+    def _forget(self, first_E: BoolArray) -> None:
+        """Begin episodes: nothing was seen or said, and everybody knows a beacon of zeros."""
+        self._hidden_EH[first_E] = 0.0
+        self._own_EM[first_E] = 0.0
+        self._sent_rows = self._sent_rows.copy()
+        self._sent_rows[first_E] = 0
+        self._beacon.begin(first_E)
+
+    def _receive(self, packet: wire.Message | wire.Beacon) -> list[Command]:
+        is_message = type(packet) is wire.Message
+        peer = (self._offset_of_in if is_message else self._offset_of_out).get(packet.sender)
         if peer is None:
             return [Dropped("unknown_sender")]
         if self._tick is not None:
@@ -284,18 +355,19 @@ class AgentCore:
                 return [Dropped("future")]
             if ahead < 0 and self._rules.realtime:
                 self.tally.late += 1
-            if ahead < -self._oldest:
+            # An old beacon is better than none: it holds until a newer one comes.
+            if ahead < -self._oldest and is_message:
                 return [Dropped("stale")]
         listed = self._copies_of(packet.copies)
         if listed is None:
             return [Dropped("shape")]
         present_E, count = listed
-        is_message = inbox is self._messages
         width, dtype = self._message_form if is_message else self._beacon_form
         if packet.rows.shape != (count, width):
             return [Dropped("shape")]
         if packet.rows.dtype != dtype:
             return [Dropped("dtype")]
+        inbox = self._messages if is_message else self._peer_beacons
         if not inbox.put(peer, packet.tick, present_E, packet.rows):
             return [Dropped("stale")]
         return self._proceed()
@@ -310,7 +382,7 @@ class AgentCore:
                 return None
             listed_E = np.unpackbits(bitmap, count=copies, bitorder="little").astype(np.bool_)
             known = (listed_E, int(listed_E.sum()))
-            if len(self._bitmaps) >= _MOST_BITMAPS:
+            if len(self._bitmaps) >= _MOST_SEEN:
                 self._bitmaps.clear()
             self._bitmaps[key] = known
         return known
@@ -320,10 +392,14 @@ class AgentCore:
             return [Dropped("stale")]
         if packet.in_masks.shape != (self._rules.copies,):
             return [Dropped("shape")]
-        self._in_masks = packet.in_masks
-        self._expected_messages = self._any_copy(packet.in_masks) if self._speaks else 0
-        self._phase = _Phase.MESSAGES
+        self._expect_messages(packet.in_masks)
         return self._proceed()
+
+    def _expect_messages(self, in_masks: MaskArray) -> None:
+        self._in_masks = in_masks
+        self._messages_under_way = self._any_copy(in_masks) if self._speaks else 0
+        self._expected_messages = self._messages_under_way
+        self._phase = _Phase.MESSAGES
 
     def _update(self, packet: Parameters) -> list[Command]:
         if self._parameters.apply(packet) is Outcome.GAP:
@@ -333,9 +409,10 @@ class AgentCore:
 
     def _renumber(self) -> list[Command]:
         self._tick = None
-        for inbox in (self._messages, self._peer_beacons):
-            assert isinstance(inbox, Freshest), "only a body numbers anew"
-            inbox.renumber()
+        self._beacon.renumber()
+        assert isinstance(self._messages, Freshest), "only a body numbers anew"
+        self._messages.renumber()
+        self._peer_beacons.renumber()
         return []
 
     def _go_on_without_late_peers(self) -> list[Command]:
@@ -344,6 +421,7 @@ class AgentCore:
         missing = self._missing_beacons(), self._missing_messages()
         self.tally.late += sum(bits.bit_count() for bits in missing)
         self._expected_beacons = self._expected_messages = 0
+        self._peers_late = True
         return self._proceed()
 
     # --- the step ---------------------------------------------------------------------------------
@@ -364,98 +442,143 @@ class AgentCore:
         return []
 
     def _act(self) -> list[Command]:
-        now, spec = self._now, self._rules.spec
+        now, spec, network = self._now, self._rules.spec, self._network
         paper = self._rules.gate_timing == "paper"
         heard = now.tick if paper else (now.tick - 1) % ticks.MODULUS
-        tokens_ETM = self._own_EM[:, None]
-        present_ET = np.ones((self._rules.copies, 1), dtype=np.bool_)
         if self._speaks:
-            arrived_EK = self._under_way(self._in_masks) & self._messages.present(heard).T
-            self.tally.lost_messages += int((arrived_EK & self._lost_messages_EK).sum())
-            arrived_EK &= ~self._lost_messages_EK
-            vectors_EKM = self._messages.vectors(heard).transpose(1, 0, 2)
-            tokens_ETM = np.concatenate((tokens_ETM, vectors_EKM), axis=1)
-            present_ET = np.concatenate((present_ET, arrived_EK), axis=1)
-        context_EH = self._network.attend(self._hidden_EH, tokens_ETM, present_ET)
-        message_EM = self._network.message(self._hidden_EH, context_EH)
-        q_EA = self._network.q_values(self._hidden_EH, message_EM)
+            present_ET = self._present_tokens(heard)
+            tokens_ETM = self._messages.tokens(heard, self._own_EM)
+            heard_EM = network.attend(self._parts_EP, tokens_ETM, present_ET)
+        else:
+            heard_EM = self._own_EM
+        message_EM = network.message(self._parts_EP, heard_EM)
+        q_EA = network.q_values(self._parts_EP, message_EM)
         self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
         self._own_EM = message_from_wire(self._sent_rows)
 
         commands: list[Command] = []
+        said = self._no_copy
         if not paper:
             commands += self._gate(heard)
             if self._beacons:
-                commands += self._send_beacon()
+                beacons, said = self._send_beacon()
+                commands += beacons
         out_masks = self._out_masks()
         actions = self._choose(q_EA)
         self._record(actions, out_masks, q_EA)
-        alive = int(self._alive_E.sum())
-        self.tally.agent_steps += alive
-        self.tally.edge_slots += alive * len(self._out)
-        self.tally.edges_open += int(self._open_EK[self._alive_E].sum())
-        commands.append(ToWorld(wire.Action(now.tick, self._network_version, actions, out_masks)))
+        roll, tally, open_EK = self._roll, self.tally, self._open_EK
+        if roll.num_alive < self._rules.copies:
+            open_EK = open_EK & roll.alive_E[:, None]
+        tally.agent_steps += roll.num_alive
+        tally.edge_slots += roll.num_alive * len(self._out)
+        tally.edges_open += int(np.count_nonzero(open_EK))
+        action = wire.Action(now.tick, self._network_version, actions, out_masks, said)
+        commands.append(ToWorld(action))
         return commands
 
+    def _present_tokens(self, heard: int) -> BoolArray | None:
+        """[E, T] own token and the messages of step `heard` that are here; None: all are."""
+        messages = self._messages
+        if isinstance(messages, Freshest):
+            arrived_EK = messages.present(heard).T
+        else:
+            edges = self._in_edges_of(self._in_masks)
+            is_whole = not self._messages_under_way & ~messages.arrived_whole(heard)
+            if is_whole and self._loss is None:
+                return edges.present_ET
+            arrived_EK = edges.open_EK & messages.present(heard).T
+        if self._loss is not None:
+            self.tally.lost_messages += int((arrived_EK & self._lost_messages_EK).sum())
+            arrived_EK = arrived_EK & ~self._lost_messages_EK
+        return _with_own_token(arrived_EK)
+
     def _gate(self, beacon_tick: int) -> list[Command]:
-        """Choose edges by the beacons of `beacon_tick` and send the current message over them."""
+        """Choose edges by what is known since `beacon_tick` and send the current message over
+        them.
+        """
         self._open_EK = self._open_edges(beacon_tick)
+        if self._rules.copies == 1:
+            edges = np.flatnonzero(self._open_EK[0]).tolist()
+            if not edges:
+                return []
+            return [SendMessage(tuple(edges), self._now.tick, self._all_copies, self._sent_rows)]
+        # [ceil(E / 8), K] -> [K, ceil(E / 8)]
+        columns = np.packbits(self._open_EK, axis=0, bitorder="little").T
         edges_by_copies: dict[bytes, list[int]] = {}
-        for k in np.flatnonzero(self._open_EK.any(axis=0)).tolist():
-            edges_by_copies.setdefault(self._open_EK[:, k].tobytes(), []).append(k)
-        return [
-            SendMessage(
-                edges=tuple(edges),
-                tick=self._now.tick,
-                copies=np.packbits(self._open_EK[:, edges[0]], bitorder="little"),
-                rows=self._sent_rows[self._open_EK[:, edges[0]]],
-            )
-            for edges in edges_by_copies.values()
-        ]
+        for k, column in enumerate(columns):
+            edges_by_copies.setdefault(column.tobytes(), []).append(k)
+        edges_by_copies.pop(bytes(columns.shape[1]), None)
+        commands: list[Command] = []
+        for edges in edges_by_copies.values():
+            copies_E = self._open_EK[:, edges[0]]
+            copies = np.ascontiguousarray(columns[edges[0]])
+            rows = self._sent_rows[copies_E]
+            commands.append(SendMessage(tuple(edges), self._now.tick, copies, rows))
+        return commands
 
     def _open_edges(self, beacon_tick: int) -> BoolArray:
-        """[E, K] score > 0; in copies that explore with the noise of equations 3 and 4."""
-        now = self._now
-        first_E = now.steps == 0
-        peers_EK = self._under_way(now.beacon_masks)
+        """[E, K] score > 0, in copies that explore with the noise of equations 3 and 4; of these
+        the best that the budget allows. Without a scorer all are equal.
+        """
         if not self._speaks:
             return np.zeros_like(self._open_EK)
-        if self._rules.gate_timing == "paper":
-            # The message of the step before goes out, and at step 0 there is none.
-            allowed_EK = peers_EK & ~first_E[:, None]
-        else:
-            # At step 0 nobody has been heard: every peer counts as there, with a beacon of zeros.
-            allowed_EK = peers_EK | first_E[:, None]
-        allowed_EK &= self._active_E[:, None]
+        if self._beacons:
+            lost_EK = None if self._loss is None else self._lost_beacons_EK
+            self.tally.lost_beacons += self._peer_beacons.settle(beacon_tick, lost_EK)
+        allowed_EK = self._allowed_edges(beacon_tick)
+        budget = self._rules.gate_budget
         if not self._beacons:
-            return allowed_EK
-        heard_EK = peers_EK & self._peer_beacons.present(beacon_tick).T
-        self.tally.lost_beacons += int((heard_EK & self._lost_beacons_EK).sum())
-        heard_EK &= ~self._lost_beacons_EK
-        if self._rules.gate_timing == "causal":
-            heard_EK &= ~first_E[:, None]
-            allowed_EK &= heard_EK | first_E[:, None]
-        else:
-            allowed_EK &= heard_EK
-        beacons_EKZ = self._peer_beacons.vectors(beacon_tick).transpose(1, 0, 2)
-        beacons_EKZ = beacon_from_steps(beacons_EKZ, self._rules.spec.beacon_dtype)
-        beacons_EKZ = np.where(heard_EK[:, :, None], beacons_EKZ, np.float32(0.0))
-        scores_EK = self._network.scorer(self._beacon_EZ, beacons_EKZ)
-        explores_E = (now.flags & wire.EXPLORE) != 0
-        if explores_E.any():
+            return within_budget(np.zeros(allowed_EK.shape, np.float32), allowed_EK, budget)
+        scores_EK = self._network.scorer(self._beacon.values, self._peer_beacons.values)
+        if self._roll.any_explores:
             noise_EK = logistic_noise(self._rng, scores_EK.shape)
-            scores_EK = scores_EK + np.where(explores_E[:, None], noise_EK, np.float32(0.0))
-        return allowed_EK & (scores_EK > 0.0)
+            scores_EK += np.where(self._roll.explores_E[:, None], noise_EK, np.float32(0.0))
+        open_EK = scores_EK > 0.0
+        open_EK &= allowed_EK
+        return within_budget(scores_EK, open_EK, budget)
+
+    def _allowed_edges(self, beacon_tick: int) -> BoolArray:
+        """[E, K] out-edges to neighbours that take part, and of whom something is known.
+
+        In lock-step the world says who takes part, and an edge whose beacon is under way and does
+        not come is closed. In real time it is closed when two of those said again have not come.
+        """
+        realtime, first_E = self._rules.realtime, self._first_E
+        allowed_EK = np.ones_like(self._open_EK) if realtime else self._unpack(self._now.peer_masks)
+        if self._beacons:
+            if realtime:
+                since = (beacon_tick - self._oldest_beacon + 1) % ticks.MODULUS
+                allowed_EK &= self._peer_beacons.heard_since(since)
+            else:
+                if self._peers_late or self._says_every_step:
+                    allowed_EK &= self._peer_beacons.heard_since(beacon_tick) | ~self._unpack(
+                        self._now.beacon_masks
+                    )
+                if not self._peer_beacons.all_known:
+                    allowed_EK &= self._peer_beacons.known
+        if first_E is not None:
+            # With the paper's timing the message of the step before goes out, and at step 0 there
+            # is none. Else nobody has been heard: every peer counts as there.
+            allowed_EK[first_E] = self._rules.gate_timing == "causal"
+        if not self._roll.all_active:
+            allowed_EK &= self._roll.active_E[:, None]
+        return allowed_EK
 
     def _choose(self, q_EA: FloatArray) -> NDArray[np.uint8]:
         """[E] epsilon-greedy in copies that explore, greedy elsewhere."""
         actions_E = q_EA.argmax(axis=1).astype(np.uint8)
-        explores_E = (self._now.flags & wire.EXPLORE) != 0
-        if self._now.epsilon > 0.0 and explores_E.any():
+        alive_E, explores_E = self._roll.alive_E, self._roll.explores_E
+        if self._now.epsilon > 0.0 and self._roll.any_explores:
             random_E = self._rng.integers(0, q_EA.shape[1], size=len(actions_E), dtype=np.uint8)
             dice_E = self._rng.random(len(actions_E)) < self._now.epsilon
-            actions_E = np.where(dice_E & explores_E, random_E, actions_E)
-        actions_E[~self._alive_E] = 0
+            explores_E = dice_E & explores_E
+            actions_E = np.where(explores_E, random_E, actions_E)
+            if self._advice is not None:
+                seen_ED = np.zeros((len(actions_E), self._rules.spec.observation_dim), np.float32)
+                seen_ED[alive_E] = self._now.observations
+                self._advice.apply(actions_E, explores_E & alive_E, seen_ED, self._rng)
+        if self._roll.num_alive < len(actions_E):
+            actions_E[~alive_E] = 0
         return actions_E
 
     # --- trajectories -----------------------------------------------------------------------------
@@ -467,7 +590,7 @@ class AgentCore:
             return commands
         for copy, recorder in enumerate(self._recorders):
             episode = int(now.episodes[copy])
-            if not recorder.is_recording(episode) or not self._alive_E[copy]:
+            if not recorder.is_recording(episode) or not self._roll.alive_E[copy]:
                 trajectory = recorder.finish()
                 if trajectory is not None:
                     commands.append(ToLearner(trajectory))
@@ -479,7 +602,7 @@ class AgentCore:
     def _record(self, actions_E: NDArray[np.uint8], out_masks: MaskArray, q_EA: FloatArray) -> None:
         if self._rules.ships == "none":
             return
-        for row, copy in enumerate(np.flatnonzero(self._alive_E).tolist()):
+        for row, copy in enumerate(np.flatnonzero(self._roll.alive_E).tolist()):
             recorder = self._recorders[copy]
             if recorder.is_recording(int(self._now.episodes[copy])):
                 recorder.record(
@@ -492,25 +615,61 @@ class AgentCore:
 
     # --- small things -----------------------------------------------------------------------------
 
-    def _fits(self, now: wire.Observation, alive_E: BoolArray) -> bool:
-        columns = (now.episodes, now.steps, now.flags, now.in_masks, now.beacon_masks)
-        rows = (int(alive_E.sum()), self._rules.spec.observation_dim)
-        return (
-            all(column.shape == (self._rules.copies,) for column in columns)
-            and now.observations.shape == rows
+    def _roll_of(self, flags: NDArray[np.uint8]) -> _Roll | None:
+        """Who takes part by these flags; None if there are not as many as copies."""
+        key = flags.tobytes()
+        roll = self._rolls.get(key)
+        if roll is None:
+            if len(flags) != self._rules.copies:
+                return None
+            alive_E = (flags & wire.ALIVE) != 0
+            explores_E = (flags & wire.EXPLORE) != 0
+            active_E = np.ones_like(alive_E) if self._rules.dead == "relay" else alive_E
+            roll = _Roll(
+                alive_E=alive_E,
+                num_alive=int(alive_E.sum()),
+                active_E=active_E,
+                all_active=bool(active_E.all()),
+                explores_E=explores_E,
+                any_explores=bool(explores_E.any()),
+            )
+            if len(self._rolls) >= _MOST_SEEN:
+                self._rolls.clear()
+            self._rolls[key] = roll
+        return roll
+
+    def _fits(self, now: wire.Observation, roll: _Roll) -> bool:
+        copies = (self._rules.copies,)
+        columns = (now.episodes, now.steps, now.in_masks, now.peer_masks, now.beacon_masks)
+        return all(column.shape == copies for column in columns) and now.observations.shape == (
+            roll.num_alive,
+            self._rules.spec.observation_dim,
         )
 
     def _any_copy(self, masks: MaskArray) -> int:
         """Bit k is set if it is set in any copy in which this agent takes part."""
-        return int(np.bitwise_or.reduce(masks[self._active_E], initial=0))
+        if not self._roll.all_active:
+            masks = masks[self._roll.active_E]
+        any_copy = 0
+        for mask in masks.tolist():
+            any_copy |= mask
+        return any_copy
 
     def _unpack(self, masks: MaskArray) -> BoolArray:
         """[E] bit masks -> [E, K]"""
         return (masks[:, None] & self._bits_K) != 0
 
-    def _under_way(self, masks: MaskArray) -> BoolArray:
-        """[E, K] which packets there are by the world's word; in real time that is not known."""
-        return np.ones_like(self._open_EK) if self._rules.realtime else self._unpack(masks)
+    def _in_edges_of(self, masks: MaskArray) -> _InEdges:
+        key = masks.tobytes()
+        edges = self._in_edges.get(key)
+        if edges is None:
+            open_EK = self._unpack(masks)
+            present_ET = _with_own_token(open_EK)
+            edges = _InEdges(open_EK, None if present_ET.all() else present_ET)
+            if len(self._in_edges) >= _MOST_SEEN:
+                self._in_edges.clear()
+            self._in_edges[key] = edges
+        return edges
 
     def _new_inbox(self, vector: int) -> Inbox | Freshest:
         rules, peers = self._rules, len(self._out)
@@ -520,7 +679,7 @@ class AgentCore:
 
     def _out_masks(self) -> MaskArray:
         """[E, K] -> [E] bit masks"""
-        return (self._open_EK * self._bits_K).sum(axis=1, dtype=np.uint16)
+        return np.dot(self._open_EK, self._bits_K)
 
     def _missing_messages(self) -> int:
         paper = self._rules.gate_timing == "paper"
@@ -532,8 +691,17 @@ class AgentCore:
         heard = (self._tick or 0) - (0 if paper else 1)
         return self._expected_beacons & ~self._peer_beacons.arrived(heard)
 
-    def _send_beacon(self) -> list[Command]:
-        if not self._active_E.any():
-            return []
-        copies = np.packbits(self._active_E, bitorder="little")
-        return [SendBeacon(self._now.tick, copies, self._beacon_rows[self._active_E])]
+    def _send_beacon(self) -> tuple[list[Command], NDArray[np.uint8]]:
+        """Say the beacon where it is due; and the bitmap of these copies."""
+        due = self._beacon.due(self._now.tick, self._roll.active_E)
+        if due is None:
+            return [], self._no_copy
+        said_E, rows = due
+        copies = np.packbits(said_E, bitorder="little")
+        return [SendBeacon(self._now.tick, copies, rows)], copies
+
+
+def _with_own_token(arrived_EK: BoolArray) -> BoolArray:
+    """[E, K] -> [E, T]"""
+    own_E1 = np.ones((len(arrived_EK), 1), dtype=np.bool_)
+    return np.concatenate((own_E1, arrived_EK), axis=1)

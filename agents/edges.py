@@ -31,9 +31,17 @@ INBOX = "inbox"
 """The gatekeeper's domain of in-neighbours."""
 GREET_PERIOD_S = 1.0
 """Seconds until an edge whose greeting was not answered is greeted again."""
+_LONGEST_GREET_PERIOD_S = 8.0
 _GREET_RETRY_S = 0.05
+"""The first of the intervals at which we look whether a connection stands and can be greeted over.
+All of these double every time: a thousand agents that come up at once and each ask for news every
+50 ms would keep each other from ever getting anywhere."""
 _MOST_NS = (1 << 63) - 1
 """Of summed latency: a neighbour's stamps say what it likes, and the sum must fit a report."""
+_MOST_AT_ONCE = 1024
+"""Packets taken from the inbox in one go, so that a flood cannot starve everything else."""
+_MOST_DELAYS = 4096
+_NOBODY = (None, 0, 0)
 
 
 class Edges:
@@ -75,13 +83,20 @@ class Edges:
         self._unwelcomed: set[int] = set(range(len(self._out_peers)))
         self._ungreeted: set[int] = set()
         self._greet_again_s = 0.0
+        self._greet_period_s = GREET_PERIOD_S
+        self._retry_at_s = 0.0
+        self._retry_s = _GREET_RETRY_S
         self._incarnations: dict[int, int] = {}
         """Of the in-neighbours that have said hello, their latest lives."""
+        self._newcomers = False
 
         # Of another host's clock nothing is known before the node has compared it with ours.
         self._offsets_ns: list[int | None] = [None] * setup.num_hosts
-        self._offsets_ns[setup.host(identity)] = 0
-        self._latency = [[0] * latency.BINS for _ in range(setup.num_hosts)]
+        if setup.telemetry:
+            self._offsets_ns[setup.host(identity)] = 0
+        self._latency = np.zeros((setup.num_hosts, latency.BINS), dtype=np.uint64)
+        self._delays_ns: list[list[int]] = [[] for _ in range(setup.num_hosts)]
+        """By host, of messages that are in no bin yet."""
         self._counts = [[0, 0, 0, 0] for _ in self._out_peers]
         self._tcp_open: dict[tuple[str, str], tuple[int, int]] = {}
         self._tcp_closed = (0, 0)
@@ -127,14 +142,24 @@ class Edges:
             return float("inf")
         if now_s >= self._greet_again_s:  # a neighbour may have died with our hello in hand
             self._ungreeted = set(self._unwelcomed)
-            self._greet_again_s = now_s + GREET_PERIOD_S
+            self._greet_again_s = now_s + self._greet_period_s
+            self._greet_period_s = min(2 * self._greet_period_s, _LONGEST_GREET_PERIOD_S)
+            self._retry_at_s, self._retry_s = now_s, _GREET_RETRY_S
+        if not self._ungreeted:
+            return self._greet_again_s - now_s
+        if now_s < self._retry_at_s:
+            return self._retry_at_s - now_s
         hello = wire.encode(wire.EdgeHello(self._setup.identity, self._setup.incarnation))
         for k in sorted(self._ungreeted):
             channel = self._out[k]
             if channel.is_writable and channel.send_frame(hello, None):
                 self._traffic.add("edge_handshake_zmtp", channel.framed(len(hello)))
                 self._ungreeted.discard(k)
-        return _GREET_RETRY_S if self._ungreeted else self._greet_again_s - now_s
+        if not self._ungreeted:
+            return self._greet_again_s - now_s
+        self._retry_at_s = now_s + self._retry_s
+        self._retry_s = min(2 * self._retry_s, GREET_PERIOD_S)
+        return self._retry_at_s - now_s
 
     def _answer(self, name: bytes, hello: wire.EdgeHello) -> None:
         welcome = wire.encode(wire.EdgeWelcome(self._setup.identity, self._setup.incarnation))
@@ -144,27 +169,61 @@ class Edges:
         if self._incarnations.get(hello.sender) != hello.incarnation:
             self._traffic.add("edge_handshake_zmtp", self._inbox.handshake_bytes)
         self._incarnations[hello.sender] = hello.incarnation
+        self._newcomers = True
+
+    def take_newcomers(self) -> bool:
+        """Whether an in-neighbour has said hello since the last call."""
+        newcomers, self._newcomers = self._newcomers, False
+        return newcomers
 
     # --- packets ----------------------------------------------------------------------------------
 
     def take_messages(self) -> Iterator[wire.Message]:
         """Messages that have arrived; greetings among them are answered."""
-        for name, packet in self._inbox.drain(wire.Message, wire.EdgeHello):
+        for _ in range(_MOST_AT_ONCE):
+            message = self.take_message()
+            if message is None:
+                return
+            yield message
+
+    def take_message(self) -> wire.Message | None:
+        """One message, if one has arrived; greetings before it are answered."""
+        for _ in range(_MOST_AT_ONCE):
+            arrived = self._inbox.take(wire.Message, wire.EdgeHello)
+            if arrived is None:
+                return None
+            name, packet = arrived
             assert isinstance(packet, (wire.Message, wire.EdgeHello))
-            agent, offset, host = self._in_edges.get(name, (None, 0, 0))
+            agent, offset, host = self._in_edges.get(name, _NOBODY)
             if agent != packet.sender:
                 self._traffic.dropped("unknown_sender")
             elif isinstance(packet, wire.EdgeHello):
                 self._answer(name, packet)
             else:
-                count = self._counts[offset]
-                count[2] += 1
-                clock_offset_ns = self._offsets_ns[host]
-                if clock_offset_ns is not None:
-                    delay_ns = max(time.monotonic_ns() - packet.send_ns - clock_offset_ns, 0)
-                    self._latency[host][latency.bin_of(delay_ns)] += 1
-                    count[3] = min(count[3] + delay_ns, _MOST_NS)
-                yield packet
+                self._count_arrival(packet, offset, host)
+                return packet
+        return None
+
+    def _count_arrival(self, message: wire.Message, offset: int, host: int) -> None:
+        count = self._counts[offset]
+        count[2] += 1
+        clock_offset_ns = self._offsets_ns[host]
+        if clock_offset_ns is not None:
+            delay_ns = time.monotonic_ns() - message.send_ns - clock_offset_ns
+            if delay_ns < 0:
+                delay_ns = 0
+            count[3] += delay_ns
+            delays_ns = self._delays_ns[host]
+            delays_ns.append(delay_ns)
+            if len(delays_ns) >= _MOST_DELAYS:
+                self._sort_delays()
+
+    def _sort_delays(self) -> None:
+        """Put the delays since the last report into their bins, all at once."""
+        for bins, delays_ns in zip(self._latency, self._delays_ns, strict=True):
+            if delays_ns:
+                bins += latency.histogram(delays_ns)
+                delays_ns.clear()
 
     def take_beacon(self, k: int) -> wire.Beacon | None:
         """One beacon of out-neighbour k, if one has arrived; a welcome is taken note of."""
@@ -220,6 +279,8 @@ class Edges:
         if offsets_ns.shape != (self._setup.num_hosts,):
             self._traffic.dropped("shape")
             return
+        if not self._setup.telemetry:
+            return
         self._offsets_ns = [
             None if offset_ns == wire.UNKNOWN_OFFSET else offset_ns
             for offset_ns in offsets_ns.tolist()
@@ -228,11 +289,13 @@ class Edges:
 
     def latency(self) -> NDArray[np.uint64]:
         """[hosts, BINS] latency of messages by the sender's host."""
-        return np.array(self._latency, dtype=np.uint64)
+        self._sort_delays()
+        return self._latency.copy()
 
     def counts(self) -> NDArray[np.uint64]:
         """[K, 4] as in AgentReport.edges."""
-        return np.array(self._counts, dtype=np.uint64)
+        counts = [[*others, min(latency_ns, _MOST_NS)] for *others, latency_ns in self._counts]
+        return np.array(counts, dtype=np.uint64)
 
     def update_counters(self) -> None:
         """Put into the traffic counters what others count: the kernel and the gatekeeper."""

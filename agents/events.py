@@ -1,7 +1,7 @@
 """What comes to an agent and what it wants done: the language between core and shell.
 
 Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/wire.py), PeersLate,
-Renumbered
+Greeted, Renumbered
 Command: SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 """
 
@@ -17,6 +17,11 @@ from runtime import wire
 @dataclass(frozen=True, slots=True)
 class PeersLate:
     """The deadline for packets under way has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """An in-neighbour has opened its edge to us: it may know nothing of us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ Event = (
     | wire.Beacon
     | Parameters
     | PeersLate
+    | Greeted
     | Renumbered
 )
 Command = SendMessage | SendBeacon | ToWorld | ToLearner | ToNode | Dropped

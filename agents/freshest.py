@@ -88,6 +88,10 @@ class Freshest:
                 newest_KEV[there_KE] = self._vectors[at % self._ring][there_KE]
         return newest_KEV
 
+    def tokens(self, tick: int, own_EV: FloatArray) -> FloatArray:
+        """[E, 1 + K, V] the same behind the own vector."""
+        return np.concatenate((own_EV[:, None], self.vectors(tick).transpose(1, 0, 2)), axis=1)
+
     def _of(self, tick: int) -> BoolArray:
         """[K, E] copies with a packet of exactly this tick, if their episode had begun by then."""
         slot = tick % self._ring

@@ -1,6 +1,7 @@
 """The gate: which edges of the backbone carry a message at this step (SOPS, equations 2 to 4).
 
     z_i, z_j, e_k -> scorer -> score -> open iff score > 0 (training: score + noise > 0)
+                                        and, with a budget b, among the agent's b highest scores
 
 Dimension key: E = copies, K = offsets, Z = beacon, S = scorer units, F = edge features.
 """
@@ -14,6 +15,8 @@ from agents import backbone
 from agents.policy import FloatArray
 
 BoolArray = NDArray[np.bool_]
+
+_ZERO = np.float32(0.0)
 
 
 def edge_features(num_agents: int) -> FloatArray:
@@ -40,16 +43,40 @@ class Scorer:
         weight = tensors["scorer_hidden.weight"]
         beacon = tensors["beacon.bias"].shape[0]
         embedding_KG = np.tanh(features_KF @ tensors["edge.weight"].T + tensors["edge.bias"])
-        self._own_ZS = weight[:, :beacon].T
-        self._peer_ZS = weight[:, beacon : 2 * beacon].T
+        self._own_ZS = np.ascontiguousarray(weight[:, :beacon].T)
+        self._peer_ZS = np.ascontiguousarray(weight[:, beacon : 2 * beacon].T)
         self._edge_KS = embedding_KG @ weight[:, 2 * beacon :].T + tensors["scorer_hidden.bias"]
         self._out_S = tensors["scorer_out.weight"][0]
         self._out_bias = tensors["scorer_out.bias"][0]
 
     def __call__(self, own_EZ: FloatArray, peers_EKZ: FloatArray) -> FloatArray:
         """[E, K] scores of the edges to the K out-neighbours whose beacons these are."""
-        hidden_EKS = (own_EZ @ self._own_ZS)[:, None] + peers_EKZ @ self._peer_ZS + self._edge_KS
-        return np.maximum(hidden_EKS, 0.0) @ self._out_S + self._out_bias
+        copies, peers, beacon = peers_EKZ.shape
+        own_ES = np.dot(own_EZ, self._own_ZS)
+        # All peers of all copies in one product: a stack of small ones costs more to start.
+        rows = np.dot(peers_EKZ.reshape(copies * peers, beacon), self._peer_ZS)
+        hidden_EKS: FloatArray = rows.reshape(copies, peers, -1)
+        hidden_EKS += own_ES[:, None]
+        hidden_EKS += self._edge_KS
+        np.maximum(rows, _ZERO, out=rows)
+        scores: FloatArray = np.dot(rows, self._out_S)
+        scores += self._out_bias
+        return scores.reshape(copies, peers)
+
+
+def within_budget(scores_EK: FloatArray, candidates_EK: BoolArray, budget: int) -> BoolArray:
+    """[E, K] the candidates that an agent opens: its `budget` highest scores, of equal ones the
+    lower offset; all of them where the budget is 0 (none) or not smaller than K.
+
+    `learner.gates` ranks in the same way.
+    """
+    if not 0 < budget < candidates_EK.shape[1]:
+        return candidates_EK
+    ranked_EK = np.where(candidates_EK, -scores_EK, np.inf)
+    best_EB = np.argsort(ranked_EK, axis=1, kind="stable")[:, :budget]
+    chosen_EK = np.zeros_like(candidates_EK)
+    np.put_along_axis(chosen_EK, best_EB, np.True_, axis=1)
+    return chosen_EK & candidates_EK
 
 
 def logistic_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:

@@ -1,22 +1,24 @@
 """The network of one agent in numpy, as `learner.network` is in torch.
 
-    observation -> encoder -> GRU -> hidden -> attention over messages -> message -> q-values
-                                        └────-> beacon
+    observation, hidden, parts -> recur -> hidden -> parts -> beacon
+                                                       └──-> attend -> message -> q-values
+
+Whatever is linear in h is one product, and its columns are called the parts: an agent of one copy
+spends more on calls than on arithmetic. For the same reason matrices that follow each other without
+anything between them are merged when a version arrives.
 
 Dimension key: E = copies, T = tokens attended to (own message first), D = observation features, H =
-hidden, M = message, Z = beacon, A = actions.
+hidden, M = message, Z = beacon, A = actions, P = parts.
 """
+
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from agents.gate import BoolArray, Scorer
 from agents.policy import FloatArray, PolicySpec, views
 
-HALF, ONE, ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-
-
-def _sigmoid(x: FloatArray) -> FloatArray:
-    return HALF * (np.tanh(HALF * x) + ONE)  # exp would overflow for large negative x
+HALF, ZERO = np.float32(0.5), np.float32(0.0)
 
 
 class Network:
@@ -24,63 +26,122 @@ class Network:
 
     def __init__(self, spec: PolicySpec, flat: FloatArray, features_KF: FloatArray) -> None:
         tensors = views(spec, flat)
+        hidden, message = spec.hidden, spec.message
         self.scorer = Scorer(tensors, features_KF)
-        self._hidden = spec.hidden
-        self._scale = np.float32(1.0 / np.sqrt(spec.attention))
-        self._encoder = tensors["encoder.weight"].T, tensors["encoder.bias"]
-        self._gru_input = tensors["gru.weight_ih"].T, tensors["gru.bias_ih"]
-        self._gru_hidden = tensors["gru.weight_hh"].T, tensors["gru.bias_hh"]
-        self._query = tensors["query.weight"].T
-        self._key = tensors["key.weight"].T
-        self._value = tensors["value.weight"].T
-        self._message = tensors["message.weight"].T, tensors["message.bias"]
-        self._q_hidden = tensors["q_hidden.weight"].T, tensors["q_hidden.bias"]
-        self._q_out = tensors["q_out.weight"].T, tensors["q_out.bias"]
-        self._beacon = tensors["beacon.weight"].T, tensors["beacon.bias"]
+        self._hidden = hidden
 
-    def recur(self, observation_ED: FloatArray, hidden_EH: FloatArray) -> FloatArray:
-        """[E, H] next hidden state; it does not depend on messages."""
+        # sigmoid(x) = (tanh(x / 2) + 1) / 2 cannot overflow; the half of x goes into the weights.
+        halves = np.ones(3 * hidden, dtype=np.float32)
+        halves[: 2 * hidden] = HALF
+        bias_ih, bias_hh = tensors["gru.bias_ih"] * halves, tensors["gru.bias_hh"] * halves
+        self._encoder = _columns(tensors["encoder.weight"]), tensors["encoder.bias"]
+        self._gru_input = _columns(tensors["gru.weight_ih"]) * halves
+        self._candidate_bias = bias_ih[2 * hidden :].copy()
+        bias_hh[: 2 * hidden] += bias_ih[: 2 * hidden]
+
+        # A logit is (W_q h) (W_k m): by the rows of W_q^T W_k every token is asked directly.
+        scale = np.float32(1.0 / np.sqrt(spec.attention))
+        asks_HM = (tensors["query.weight"].T @ tensors["key.weight"]) * scale
+        own_HM, context_HM = np.split(_columns(tensors["message.weight"]), [hidden])
+        state_HH, said_MH = np.split(_columns(tensors["q_hidden.weight"]), [hidden])
+        # The value projection commutes with the weighted sum: W_c (W_v Σ w m) = (W_c W_v) Σ w m.
+        self._heard = np.ascontiguousarray(tensors["value.weight"].T @ context_HM)
+        self._said = np.ascontiguousarray(said_MH)
+        self._q_out = _columns(tensors["q_out.weight"]), tensors["q_out.bias"]
+
+        parts = (
+            (_columns(tensors["gru.weight_hh"]) * halves, bias_hh),
+            (_columns(tensors["beacon.weight"]), tensors["beacon.bias"]),
+            (asks_HM, np.zeros(message, dtype=np.float32)),
+            (own_HM, tensors["message.bias"]),
+            (state_HH, tensors["q_hidden.bias"]),
+        )
+        self._parts_HP = np.concatenate([weight for weight, _ in parts], axis=1)
+        self._parts_P = np.concatenate([bias for _, bias in parts])
+        ends = accumulate((bias.size for _, bias in parts), initial=0)
+        self._gru, self._beacon, self._asks, self._own, self._state = (
+            slice(start, stop) for start, stop in pairwise(ends)
+        )
+
+    def parts(self, hidden_EH: FloatArray) -> FloatArray:
+        """[E, P] what the next stages need of a hidden state, and the GRU of the next step."""
+        parts_EP: FloatArray = np.dot(hidden_EH, self._parts_HP)
+        parts_EP += self._parts_P
+        return parts_EP
+
+    def recur(
+        self, observation_ED: FloatArray, hidden_EH: FloatArray, parts_EP: FloatArray
+    ) -> FloatArray:
+        """[E, H] next hidden state; it does not depend on messages.
+
+        Args:
+            parts_EP: of `hidden_EH`.
+        """
         weight, bias = self._encoder
-        x_EH = np.maximum(observation_ED @ weight + bias, ZERO)
-        weight, bias = self._gru_input
-        from_input: FloatArray = x_EH @ weight + bias
-        weight, bias = self._gru_hidden
-        from_hidden: FloatArray = hidden_EH @ weight + bias
+        x_EH: FloatArray = np.dot(observation_ED, weight)
+        x_EH += bias
+        np.maximum(x_EH, ZERO, out=x_EH)
+        from_input: FloatArray = np.dot(x_EH, self._gru_input)
+        from_hidden = parts_EP[:, self._gru]
         size = self._hidden
-        gates = _sigmoid((from_input + from_hidden)[:, : 2 * size])
+        gates = from_input[:, : 2 * size]
+        gates += from_hidden[:, : 2 * size]
+        np.tanh(gates, gates)
+        gates *= HALF
+        gates += HALF
         reset, update = gates[:, :size], gates[:, size:]
-        candidate = np.tanh(from_input[:, 2 * size :] + reset * from_hidden[:, 2 * size :])
-        return candidate + update * (hidden_EH - candidate)
+        candidate = from_input[:, 2 * size :]
+        candidate += self._candidate_bias
+        reset *= from_hidden[:, 2 * size :]
+        candidate += reset
+        np.tanh(candidate, candidate)
+        following = hidden_EH - candidate
+        following *= update
+        following += candidate
+        return following
 
-    def beacon(self, hidden_EH: FloatArray) -> FloatArray:
+    def beacon(self, parts_EP: FloatArray) -> FloatArray:
         """[E, Z] node embedding z = phi(h), not yet rounded."""
-        weight, bias = self._beacon
-        return np.tanh(hidden_EH @ weight + bias)
+        return np.tanh(parts_EP[:, self._beacon])
 
     def attend(
-        self, hidden_EH: FloatArray, tokens_ETM: FloatArray, present_ET: BoolArray
+        self, parts_EP: FloatArray, tokens_ETM: FloatArray, present_ET: BoolArray | None
     ) -> FloatArray:
-        """[E, H] context: scaled attention over the tokens that are present.
+        """[E, M] weighted mean of the tokens that are present, by scaled attention.
 
         The own last message stands first and is always present, so the softmax has a finite maximum
-        even when no edge is open.
+        even when no edge is open. Without `present_ET` all are.
         """
-        query_EA = hidden_EH @ self._query
-        logits_ET = ((tokens_ETM @ self._key) @ query_EA[:, :, None])[:, :, 0] * self._scale
-        logits_ET = np.where(present_ET, logits_ET, -np.inf)
-        weights_ET: FloatArray = np.exp(logits_ET - logits_ET.max(axis=1, keepdims=True))
-        weights_ET /= weights_ET.sum(axis=1, keepdims=True)
-        mixed_EM: FloatArray = (weights_ET[:, None] @ tokens_ETM)[:, 0]
-        return mixed_EM @ self._value
+        asks_EM = parts_EP[:, self._asks]
+        logits_ET: FloatArray = (tokens_ETM @ asks_EM[:, :, None])[:, :, 0]
+        if present_ET is not None:
+            logits_ET[~present_ET] = -np.inf
+        logits_ET -= np.maximum.reduce(logits_ET, axis=1, keepdims=True)
+        np.exp(logits_ET, logits_ET)
+        logits_ET /= np.add.reduce(logits_ET, axis=1, keepdims=True)
+        return (logits_ET[:, None] @ tokens_ETM)[:, 0]
 
-    def message(self, hidden_EH: FloatArray, context_EH: FloatArray) -> FloatArray:
-        """[E, M] new message m = Msg(h, c), which contains the agent's own state h."""
-        weight, bias = self._message
-        return np.tanh(np.concatenate((hidden_EH, context_EH), axis=1) @ weight + bias)
+    def message(self, parts_EP: FloatArray, heard_EM: FloatArray) -> FloatArray:
+        """[E, M] new message m = Msg(h, c), which contains the agent's own state h.
 
-    def q_values(self, hidden_EH: FloatArray, message_EM: FloatArray) -> FloatArray:
+        Args:
+            heard_EM: what `attend` returns; its value projection is merged with this layer.
+        """
+        message_EM: FloatArray = np.dot(heard_EM, self._heard)
+        message_EM += parts_EP[:, self._own]
+        return np.tanh(message_EM, message_EM)
+
+    def q_values(self, parts_EP: FloatArray, message_EM: FloatArray) -> FloatArray:
         """[E, A]"""
-        weight, bias = self._q_hidden
-        fused_EH = np.concatenate((hidden_EH, message_EM), axis=1) @ weight + bias
+        fused_EH: FloatArray = np.dot(message_EM, self._said)
+        fused_EH += parts_EP[:, self._state]
+        np.maximum(fused_EH, ZERO, out=fused_EH)
         weight, bias = self._q_out
-        return np.maximum(fused_EH, ZERO) @ weight + bias
+        q_EA: FloatArray = np.dot(fused_EH, weight)
+        q_EA += bias
+        return q_EA
+
+
+def _columns(weight: FloatArray) -> FloatArray:
+    """[out, in] -> [in, out] in the order in which a product reads it."""
+    return np.ascontiguousarray(weight.T)

@@ -51,8 +51,13 @@ class PolicySpec:
     scorer: int
     message_dtype: MessageDtype
     beacon_dtype: BeaconDtype
+    beacon_delta: float = 0.0
+    """Largest change of a beacon's entries that its agent keeps to itself; policies that are older
+    than this field say every change."""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.beacon_delta <= 2.0:
+            raise ValueError(f"policy beacon_delta must be in [0, 2], got {self.beacon_delta}")
         sizes = {f.name: getattr(self, f.name) for f in fields(self) if f.type is int}
         for name, size in sizes.items():
             if not 1 <= size <= 65_536:
@@ -71,6 +76,7 @@ class PolicySpec:
             scorer=network.scorer,
             message_dtype=network.message_dtype,
             beacon_dtype=network.beacon_dtype,
+            beacon_delta=network.beacon_delta,
         )
 
     @property
@@ -161,6 +167,11 @@ class PolicyFile:
     trained: Mapping[str, str]
     """What a run must know to reproduce behaviour: env, comm, gate_timing, gate_mode, dead, …"""
 
+    @property
+    def gate_budget(self) -> int:
+        """Edges that an agent may open in a step; 0, no limit, where nothing is said."""
+        return int(self.trained.get("gate_budget", "0"))
+
 
 def save_policy(path: Path, policy: PolicyFile) -> None:
     """Write the file whole or not at all (write, fsync, rename)."""
@@ -208,6 +219,9 @@ class _Metadata:
     def __post_init__(self) -> None:
         if not 0 <= self.version < 1 << 32:
             raise ValueError(f"version must fit 32 bits, got {self.version}")
+        budget = self.trained.get("gate_budget", "0")
+        if not (budget.isascii() and budget.isdigit()):
+            raise ValueError(f"gate_budget must be a whole number, got {budget!r}")
 
 
 def load_policy(path: Path) -> PolicyFile:

@@ -21,6 +21,7 @@ from agents.edges import GREET_PERIOD_S
 from agents.events import (
     Command,
     Dropped,
+    Greeted,
     PeersLate,
     SendBeacon,
     SendMessage,
@@ -29,11 +30,13 @@ from agents.events import (
     ToWorld,
 )
 from agents.setup import ShellSetup
-from agents.shell import REPORT_PERIOD_S, Context, Shell
+from agents.shell import Context, Shell
 from runtime import wire
 from runtime.transport import LEARNER, STEP, TRAJECTORIES, WORLD, Channel, agent_routing_id
 
 logger = logging.getLogger(__name__)
+
+_MOST_POLLERS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,11 +83,10 @@ class AgentProcess(Shell):
                 curve=None if keyring is None else keyring.client_of(LEARNER),
             )
             self._delivery = Delivery(context, learner, AGENT_MOST_BYTES)
-        # Between steps nobody waits for beacons: they stay where they are, which saves K wake-ups.
-        self._idle_poller = zmq.Poller()
-        self._watch(self._idle_poller)
-        for poller in (self._poller, self._idle_poller):
-            poller.register(self._world.socket, zmq.POLLIN)
+        self._poller.register(self._world.socket, zmq.POLLIN)
+        self._pollers: dict[tuple[int, int], zmq.Poller] = {}
+        """By what a step waits for. Whatever else comes stays where it is until it is wanted, which
+        saves a wake-up for each."""
         self._answer: wire.Action | wire.Gates | None = None
         """What the world was told last."""
         self._deadline: float | None = None
@@ -126,10 +128,7 @@ class AgentProcess(Shell):
                 logger.warning("going on without an answer from agents %s", edges.unwelcomed)
                 return
             self._wait(min(edges.greet(now_s), give_up_at - now_s, GREET_PERIOD_S))
-            for k in range(len(edges.out_sockets)):
-                for beacon in edges.drain_beacons(k):
-                    self._carry_out(self._core.handle(beacon))
-            self._take_inbox()
+            self._take_all()
             self._obey_node()
 
     # --- the run ----------------------------------------------------------------------------------
@@ -138,34 +137,73 @@ class AgentProcess(Shell):
         """Wait for something to happen and deal with it."""
         now_s = time.monotonic()
         if now_s >= self._report_at:
-            self._report_at = now_s + REPORT_PERIOD_S
+            self._report_at = now_s + self._report_period_s
             self._report()
+            self._take_all()  # greetings among them
             self._edges.greet(now_s)
             if self._delivery is not None:
                 self._delivery.turn()
         wake_at = min(self._report_at, self._deadline or self._report_at)
-        poller = self._poller if self._core.waits_for_peers else self._idle_poller
-        ready = self._wait(max(wake_at - now_s, 0.0), poller)
-        # With an observation at hand, the packets that its step needs are mostly here as well:
-        # taking them first saves a wake-up for each, and beacons that nobody waits for do not pile
-        # up.
-        steps = self._world.socket in ready
-        if steps or self._edges.inbox_socket in ready:
-            self._take_inbox()
-        for k, socket in enumerate(self._edges.out_sockets):
-            if steps or socket in ready:
-                beacon = self._edges.take_beacon(k)
-                if beacon is not None:
-                    self._carry_out(self._core.handle(beacon))
-        if steps:
-            for packet in self._world.drain(wire.Observation, wire.InMask):
+        ready = self._wait(max(wake_at - now_s, 0.0), self._poller_of(*self._core.missing))
+        if self._world.socket in ready:
+            packet = self._world.take(wire.Observation, wire.InMask)
+            if packet is not None:
                 assert isinstance(packet, (wire.Observation, wire.InMask))
                 self._obey_world(packet)
+                if self._core.has_unheard:
+                    self._take_all()
+        if self._core.waits_for_peers:
+            self._take_missing()
         if self._node.socket in ready:
             self._obey_node()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             logger.warning("tick %d: packets under way did not arrive", self._core.tick)
             self._carry_out(self._core.handle(PeersLate()))
+
+    def _poller_of(self, messages: int, beacons: int) -> zmq.Poller:
+        """What to wait on while these are missing: always the world and the node."""
+        poller = self._pollers.get((messages != 0, beacons))
+        if poller is None:
+            poller = zmq.Poller()
+            self._watch(poller, inbox=messages != 0)
+            poller.register(self._world.socket, zmq.POLLIN)
+            for k, socket in enumerate(self._edges.out_sockets):
+                if beacons >> k & 1:
+                    poller.register(socket, zmq.POLLIN)
+            if len(self._pollers) >= _MOST_POLLERS:
+                self._pollers.clear()
+            self._pollers[messages != 0, beacons] = poller
+        return poller
+
+    def _take_missing(self) -> None:
+        """Take the packets that the step waits for, as far as they are here.
+
+        In most steps all are: every peer has sent them before the world let us go on.
+        """
+        core, edges = self._core, self._edges
+        messages, beacons = core.missing
+        while messages:
+            message = edges.take_message()
+            if message is None:
+                break
+            self._carry_out(core.handle(message))
+            messages, beacons = core.missing
+        self._welcome_newcomers()
+        k = 0
+        while beacons >> k:
+            beacon = edges.take_beacon(k) if beacons >> k & 1 else None
+            if beacon is None:
+                k += 1
+                continue
+            self._carry_out(core.handle(beacon))
+            _, beacons = core.missing
+
+    def _take_all(self) -> None:
+        """Take everything that is here, wanted or not."""
+        self._take_inbox()
+        for k in range(len(self._edges.out_sockets)):
+            for beacon in self._edges.drain_beacons(k):
+                self._carry_out(self._core.handle(beacon))
 
     def _obey_world(self, packet: wire.Observation | wire.InMask) -> None:
         answer = self._answer
@@ -181,6 +219,11 @@ class AgentProcess(Shell):
     def _take_inbox(self) -> None:
         for message in self._edges.take_messages():
             self._carry_out(self._core.handle(message))
+        self._welcome_newcomers()
+
+    def _welcome_newcomers(self) -> None:
+        if self._edges.take_newcomers():
+            self._carry_out(self._core.handle(Greeted()))
 
     def _obey_node(self) -> None:
         for packet in self._take_control():

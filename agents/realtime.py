@@ -22,6 +22,7 @@ from agents.body_link import BodyLink, NewBody, Sensed, as_observation, overtaki
 from agents.events import (
     Command,
     Dropped,
+    Greeted,
     Renumbered,
     SendBeacon,
     SendMessage,
@@ -30,7 +31,7 @@ from agents.events import (
     ToWorld,
 )
 from agents.setup import ShellSetup
-from agents.shell import REPORT_PERIOD_S, Context, Shell
+from agents.shell import Context, Shell
 from agents.tick_clock import TickClock
 from runtime import wire
 
@@ -92,7 +93,7 @@ class DeployedAgent(Shell):
         """Wait for something to happen and deal with it."""
         now_s = time.monotonic()
         if now_s >= self._report_at:
-            self._report_at = now_s + REPORT_PERIOD_S
+            self._report_at = now_s + self._report_period_s
             self._report()
             self._edges.greet(now_s)
         ready = self._wait_for_next(max(self._report_at - now_s, 0.0))
@@ -100,6 +101,8 @@ class DeployedAgent(Shell):
         if self._edges.inbox_socket in ready:
             for message in self._edges.take_messages():
                 self._carry_out(self._core.handle(message))
+            if self._edges.take_newcomers():
+                self._carry_out(self._core.handle(Greeted()))
         for k, socket in enumerate(self._edges.out_sockets):
             if socket in ready:
                 for beacon in self._edges.drain_beacons(k):

@@ -32,8 +32,3 @@ def beacon_from_wire(rows: NDArray[Any]) -> FloatArray:
     if rows.dtype == np.int8:
         return rows.astype(np.float32) / BEACON_STEPS
     return rows.astype(np.float32)
-
-
-def beacon_from_steps(steps: FloatArray, dtype: BeaconDtype) -> FloatArray:
-    """The same for numbers that an inbox has widened to float32."""
-    return steps / BEACON_STEPS if dtype == "int8" else steps

@@ -33,6 +33,12 @@ class ShellSetup:
     num_hosts: int = 1
     host_of: tuple[int, ...] = ()
     """[N] index of the host on which each agent lives; empty: all on host 0."""
+    telemetry: bool = True
+    """Count what crosses and how long it takes."""
+    profile: bool = False
+    """Measure where the time goes (agents/profile.py)."""
+    pin: bool = False
+    """Stay on one core (agents/pinning.py)."""
 
     def host(self, agent: int) -> int:
         return self.host_of[agent] if self.host_of else 0

@@ -23,20 +23,29 @@ from numpy.typing import NDArray
 from agents.core import AgentCore
 from agents.edges import Edges
 from agents.events import Parameters
+from agents.pinning import pin
+from agents.profile import Profile, profile_path, write
 from agents.setup import ShellSetup
 from runtime import latency, wire
 from runtime.logs import setup_logging
-from runtime.traffic import Traffic
+from runtime.report_period import report_period_s
+from runtime.traffic import Traffic, Uncounted
 from runtime.transport import CONTROL, Channel, agent_routing_id
 
 logger = logging.getLogger(__name__)
 
-REPORT_PERIOD_S = 1.0
 LEAVE_S = 1.0
-"""Seconds that an agent waits for the others' last reports before it closes its edges."""
-_HELLO_RETRY_S = 0.05
+"""Seconds that an agent waits at least for the others' last reports before it closes its edges."""
+_LAST_REPORTS_PER_S = 100
+_HELLO_RETRY_S, _LONGEST_RETRY_S = 0.05, 0.8
+"""Doubled every time, for the same reason as in agents/edges.py."""
 
 Context = zmq.Context[zmq.Socket[bytes]]
+
+
+def leave_s(num_agents: int) -> float:
+    """Seconds that the last reports of so many agents may take, on a machine that is busy."""
+    return max(LEAVE_S, num_agents / _LAST_REPORTS_PER_S)
 
 
 class Stopped(Exception):
@@ -53,7 +62,7 @@ class Shell(ABC):
             SetupError: the inbox cannot be bound, or others could reach it and there are no keys.
         """
         self._setup = setup
-        self._traffic = Traffic()
+        self._traffic = Traffic() if setup.telemetry else Uncounted()
         entropy = [setup.seed, setup.identity, setup.incarnation]
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
         self._core = AgentCore(setup.identity, setup.rules, setup.parameters, rng)
@@ -72,7 +81,10 @@ class Shell(ABC):
         self._parent_fd = parent.sentinel if parent is not None else None
         self._poller = zmq.Poller()
         self._watch(self._poller)
+        self._report_period_s = report_period_s(setup.rules.num_agents)
         self._report_at = 0.0
+        self.profile: Profile | None = None
+        """Where the time goes, if somebody wants to know."""
 
     @abstractmethod
     def serve(self) -> None:
@@ -88,10 +100,11 @@ class Shell(ABC):
 
     # --- what comes -------------------------------------------------------------------------------
 
-    def _watch(self, poller: zmq.Poller) -> None:
+    def _watch(self, poller: zmq.Poller, *, inbox: bool = True) -> None:
         """Have a poller look at what every agent must look at."""
-        for socket in (self._node.socket, self._edges.inbox_socket):
-            poller.register(socket, zmq.POLLIN)
+        poller.register(self._node.socket, zmq.POLLIN)
+        if inbox:
+            poller.register(self._edges.inbox_socket, zmq.POLLIN)
         if self._parent_fd is not None:
             poller.register(self._parent_fd, zmq.POLLIN)
 
@@ -141,12 +154,16 @@ class Shell(ABC):
         hello = wire.Hello(
             "agent", setup.identity, setup.incarnation, os.getpid(), self._edges.endpoint
         )
+        retry_s = _HELLO_RETRY_S
         while not self._node.is_writable:  # IMMEDIATE refuses until the connection stands
-            self._wait(_HELLO_RETRY_S)
+            self._wait(retry_s)
+            retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
         self._node.send(hello)
 
     def _ready(self) -> None:
         self._node.send(wire.Ready("agent", self._setup.identity, self._setup.incarnation))
+        if self.profile is not None:
+            self.profile.begin()
         logger.info("ready, incarnation %d", self._setup.incarnation)
 
     def _report(self) -> None:
@@ -185,9 +202,14 @@ class Shell(ABC):
         The kernel forgets a connection's counters when it closes, and the run's figures are sums of
         last reports.
         """
+        if self.profile is not None:
+            tally = self._core.tally
+            steps = {"ticks": self._core.tick, "agent_steps": tally.agent_steps}
+            path = profile_path(self._setup.logs, self._setup.identity)
+            write(path, self.profile.figures() | steps)
         self._report()
         self._node.send(wire.Ready("finished", self._setup.identity, self._setup.incarnation))
-        deadline = time.monotonic() + LEAVE_S
+        deadline = time.monotonic() + leave_s(self._setup.rules.num_agents)
         while (left_s := deadline - time.monotonic()) > 0.0:
             if self._node.socket.poll(int(1000 * left_s) + 1):
                 for _ in self._node.drain(wire.Stop):
@@ -202,10 +224,15 @@ def run(setup: _Setup, make: Callable[[_Setup, Context], Shell]) -> None:
     setproctitle.setproctitle(f"murmuration: agent {setup.identity}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the node's Stop
     os.nice(setup.nice)
+    if setup.pin:
+        pin(setup.identity)  # before ZeroMQ starts its thread, which inherits the core
     setup_logging("agent", setup.identity, setup.logs)
+    # Before anything keeps a method of its own: what is wrapped later would go unseen.
+    profile = Profile.install() if setup.profile else None
     context: Context = zmq.Context()
     try:
         shell = make(setup, context)
+        shell.profile = profile
         try:
             shell.serve()
         except Stopped as stop:

@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import (
     Annotated,
@@ -75,12 +75,26 @@ def load_run_config(argv: Sequence[str], *, prog: str = "python -m runtime.launc
         if resume is not None
         else _preset_and_file(_value_of(argv, "--env"), None if file is None else Path(file))
     )
+    if resume is None and (base.policy or _value_of(argv, "--policy")):
+        base = _after_training(base)
     options = parse_command_line(_Options, argv, default=_Options(run=base), prog=prog)
     if resume is not None and options.run.env.name != base.env.name:
         raise ConfigError(
             f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
         )
     return options.run
+
+
+def _after_training(base: RunConfig) -> RunConfig:
+    """Schedules at their ends: whoever can play already needs no beginner's dice or opponents."""
+    phase = base.env.opponent.rsplit(",", 1)[-1].strip()
+    who, at, _ = phase.rpartition("@")
+    return replace(
+        base,
+        env=replace(base.env, opponent=who if at else phase),
+        gate=replace(base.gate, temperature_start=base.gate.temperature_end),
+        agents=replace(base.agents, epsilon_start=base.agents.epsilon_end),
+    )
 
 
 def preset_for(env_name: str) -> RunConfig:

@@ -26,6 +26,9 @@ MAX_AGENTS = 4096
 MAX_COPIES = 1024
 """Environment copies that one packet may speak of."""
 
+MAX_SHARDS = 64
+"""Processes that environment copies may be shared out among."""
+
 
 def _short(name: str) -> object:
     """A nested field whose flag keeps its short name: --env instead of --env.name."""
@@ -46,10 +49,19 @@ class EnvConfig:
     """Environment copies E that every agent plays at once; 1 is what deployment looks like."""
 
     opponent: Annotated[str, _short("opponent")] = "random"
-    """Battle's other team: random, scripted, or the path of a safetensors policy file."""
+    """Battle's other team: random, scripted, idqn, or the path of a safetensors file. Several
+    joined by + share out the episodes; a schedule says when each begins, in training steps:
+    random,random+scripted@50000,scripted+policy.safetensors@150000."""
+
+    evaluation_opponent: Annotated[str, _short("evaluation-opponent")] = ""
+    """Opponents of evaluation episodes, in turn; empty takes those of the schedule's end."""
 
     max_cycles: int = 200
     """Battle: environment steps after which an episode is truncated."""
+
+    shards: int = 0
+    """Processes that the copies are shared out among; 1 keeps them in the world's own, 0 takes one
+    for every four cores. What is played does not depend on it."""
 
     def __post_init__(self) -> None:
         _require(
@@ -59,6 +71,10 @@ class EnvConfig:
         _require(
             1 <= self.max_cycles <= 60_000,
             f"env.max_cycles must be between 1 and 60000, got {self.max_cycles}",
+        )
+        _require(
+            0 <= self.shards <= MAX_SHARDS,
+            f"env.shards must be between 0 and {MAX_SHARDS}, got {self.shards}",
         )
         _require(self.opponent != "", "env.opponent must not be empty: random, scripted or a file")
 
@@ -89,7 +105,15 @@ class NetworkConfig:
     beacon_dtype: BeaconDtype = "int8"
     """Number format of beacons on the wire, also applied in the learner's unroll."""
 
+    beacon_delta: float = 0.0
+    """Change of a beacon (whose entries lie in [-1, 1]), at its largest, that is not worth saying:
+    neighbours go on with what they heard last. 0 says every change; at most 2."""
+
     def __post_init__(self) -> None:
+        _require(
+            0.0 <= self.beacon_delta <= 2.0,
+            f"network.beacon_delta must be in [0, 2], got {self.beacon_delta}",
+        )
         for name in ("hidden", "message", "attention", "beacon", "edge_embedding", "scorer"):
             size: int = getattr(self, name)
             _require(1 <= size <= 4096, f"network.{name} must be between 1 and 4096, got {size}")
@@ -112,6 +136,28 @@ class GateConfig:
     temperature_steps: int = 500_000
     """Environment steps over which the temperature falls linearly."""
 
+    budget: int = 0
+    """Edges that an agent may open in one step, those with its highest scores; 0 sets no limit."""
+
+    noise_share: float = 1.0
+    """Share of a batch's episodes that the learner unrolls with noisy gates, the others as they
+    will be played; 1 is the paper's. With a price, 0.5 keeps a policy from relying on edges that
+    only chance opens."""
+
+    price: float = 0.0
+    """What an open edge costs an agent in one step, charged in the learner's loss; 0 is free."""
+
+    price_start: int = 0
+    """Environment steps before anything is charged: what no message has taught yet is worth
+    nothing, and an early price shuts the gate for good."""
+
+    price_steps: int = 0
+    """Environment steps over which the price rises linearly from 0 to its full height."""
+
+    price_loss: float = 0.0
+    """Mean squared TD error of the episodes without noise up to which the price is charged; from
+    there it falls, to nothing at twice as much. 0 charges whatever the loss."""
+
     def __post_init__(self) -> None:
         _require(
             0.0 < self.temperature_end <= self.temperature_start,
@@ -121,6 +167,17 @@ class GateConfig:
         _require(
             self.temperature_steps >= 1,
             f"gate.temperature_steps must be at least 1, got {self.temperature_steps}",
+        )
+        for name in ("budget", "price", "price_start", "price_steps", "price_loss"):
+            value: float = getattr(self, name)
+            _require(value >= 0, f"gate.{name} must not be negative, got {value}")
+        _require(
+            0.0 <= self.noise_share <= 1.0,
+            f"gate.noise_share must be in [0, 1], got {self.noise_share}",
+        )
+        _require(
+            self.price_loss == 0.0 or self.noise_share < 1.0,
+            "gate.price_loss looks at episodes without noise: give gate.noise_share less than 1",
         )
 
 
@@ -141,6 +198,13 @@ class AgentsConfig:
     epsilon_steps: int = 500_000
     """Environment steps over which epsilon falls linearly."""
 
+    adviser: str = ""
+    """Battle: who is asked for an action in exploring steps instead of chance alone: scripted, or
+    the path of an opponent's file; empty asks nobody."""
+
+    advice: float = 0.5
+    """Share of the exploring steps in which the adviser is asked."""
+
     record_q: bool = False
     """Ship action values with the trajectories (the parity test reads them)."""
 
@@ -150,6 +214,7 @@ class AgentsConfig:
             "agents.epsilon must fall within [0, 1], got "
             f"{self.epsilon_start} to {self.epsilon_end}",
         )
+        _require(0.0 <= self.advice <= 1.0, f"agents.advice must be in [0, 1], got {self.advice}")
         _require(
             self.epsilon_steps >= 1,
             f"agents.epsilon_steps must be at least 1, got {self.epsilon_steps}",
@@ -177,6 +242,9 @@ class LearnerConfig:
     learning_rate: float = 5e-4
     """Adam's step size."""
 
+    learning_rate_end: float = 0.0
+    """Step size at the end of the run's steps, to which it falls linearly; 0 keeps it constant."""
+
     batch_size: int = 32
     """Episodes (or windows of episodes) in one update."""
 
@@ -198,17 +266,31 @@ class LearnerConfig:
     learning_starts: int = 32
     """Episodes in the replay before the first update."""
 
+    td_lambda: float = 0.0
+    """Share λ of the recorded return in TD targets: 0 trusts the target network after one step, 1
+    never before the window's end."""
+
+    huber: float = 0.0
+    """TD errors beyond this count linearly and not squared; 0 squares all."""
+
     double_q: bool = True
     """Choose the bootstrap action by the online network and value it by the target network."""
 
     target_update_period: int = 200
     """Gradient steps between copies of the online network into the target network."""
 
+    target_rate: float = 1.0
+    """Share of the online network in such a copy: 1 replaces the target, less lets it follow."""
+
     grad_clip: float = 10.0
     """Largest norm of the gradient over all parameters."""
 
     reward_scale: float = 1.0
     """Factor on rewards inside the learner only; reported returns are never scaled."""
+
+    reward_clip: float = 0.0
+    """Largest reward, before scaling, that counts inside the learner; 0 lets all count. In Battle a
+    kill earns fifty times a hit, and whose blow it is that kills is chance."""
 
     mixing_embed: int = 32
     """QMIX: hidden units of the monotonic mixer."""
@@ -227,6 +309,19 @@ class LearnerConfig:
 
     aux_temperature: float = 0.07
     """InfoNCE: temperature κ."""
+
+    teacher: str = ""
+    """Battle: idqn or an opponent's file, whose actions are held up as an example
+    (learner/teacher.py); empty learns without."""
+
+    teacher_coef: float = 1.0
+    """Weight of the teacher's loss at the beginning; it falls linearly to 0."""
+
+    teacher_steps: int = 100_000
+    """Environment steps over which the teacher's weight falls."""
+
+    teacher_margin: float = 0.2
+    """By how much the teacher's action is to exceed all others, in scaled rewards."""
 
     timeout_is_terminal: bool = False
     """Papers' habit: do not bootstrap after a time-out."""
@@ -250,8 +345,25 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         _require(0.0 < self.gamma <= 1.0, f"learner.gamma must be in (0, 1], got {self.gamma}")
         _require(
+            0.0 <= self.td_lambda <= 1.0,
+            f"learner.td_lambda must be in [0, 1], got {self.td_lambda}",
+        )
+        _require(
+            self.reward_clip >= 0.0,
+            f"learner.reward_clip must not be negative, got {self.reward_clip}",
+        )
+        _require(self.huber >= 0.0, f"learner.huber must not be negative, got {self.huber}")
+        _require(
+            0.0 < self.target_rate <= 1.0,
+            f"learner.target_rate must be in (0, 1], got {self.target_rate}",
+        )
+        _require(
             self.learning_rate > 0.0,
             f"learner.learning_rate must be positive, got {self.learning_rate}",
+        )
+        _require(
+            self.learning_rate_end >= 0.0,
+            f"learner.learning_rate_end must not be negative, got {self.learning_rate_end}",
         )
         for name in (
             "batch_size",
@@ -263,6 +375,7 @@ class LearnerConfig:
             "hypernet_embed",
             "aux_negatives",
             "publish_period",
+            "teacher_steps",
         ):
             value: int = getattr(self, name)
             _require(value >= 1, f"learner.{name} must be at least 1, got {value}")
@@ -341,6 +454,17 @@ class RuntimeConfig:
     bundles: Annotated[str, _short("bundles")] = "bundles"
     """Folder of the hosts' keys; made on the first run with these hosts."""
 
+    telemetry: bool = True
+    """Count bytes, packets and latencies, read memory and serve /metrics; off measures what that
+    costs. Heartbeats, steps and open edges are counted all the same."""
+
+    profile: bool = False
+    """Agents measure where their cpu time goes and leave it in logs/profile-AGENT.json."""
+
+    pin: Literal["auto", "on", "off"] = "auto"
+    """Keep every agent on one core, in turn; auto does so where they need all cores and nobody
+    else does: on one machine, without a learner, with at least twice as many agents as cores."""
+
     nice: int = 5
     """Niceness of agents and world beside a learner: among a hundred of them it would get one
     turn in a hundred."""
@@ -389,7 +513,9 @@ class RunConfig:
     """sops: gated messages over the exponential graph; none: agents that never speak."""
 
     policy: str = ""
-    """Policy file to begin with; empty begins untrained."""
+    """Policy file to begin with, or the word shipped for the one that comes with the environment;
+    empty begins untrained. With a policy exploration, gate temperature and opponents begin where
+    their schedules end."""
 
     resume: str = ""
     """Folder of an earlier run to continue, for example runs/20260101-120000-battle."""

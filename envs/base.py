@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+HalfArray = NDArray[np.float16]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
@@ -40,8 +41,9 @@ class EnvSpec:
 class Snapshot(NamedTuple):
     """What can be seen at one moment."""
 
-    observations_ND: FloatArray
-    """[N, D] zeros for the dead."""
+    observations_ND: HalfArray
+    """[N, D] zeros for the dead. Observations travel and are stored as float16: environments round
+    them, so that agent and learner see the same."""
     state_S: FloatArray
     """[S] global state, for the learner only."""
     alive_N: BoolArray

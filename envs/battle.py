@@ -6,16 +6,21 @@ Configuration, observations and rewards are those of ExpoComm (and so of the SOP
 the left, is the learning team. Unlike in the published stack, an action always reaches the agent it
 is meant for.
 
-Dimension key: N = red agents, M = living blue agents, D = observation features, S = state.
+Dimension key: N = red agents, M = living blue agents, L = living agents of either team, V = cells
+along the view, D = observation features, S = state.
 """
 
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from envs.base import EnvSpec, FloatArray, HalfArray, IntArray, Snapshot, Transition
 from envs.battle_map import Deployment
 from envs.gridworld import OTHER_HP, OWN_HP, WALL, GridWorld
+
+_Real = TypeVar("_Real", np.float16, np.float32)
 
 RED, BLUE = 0, 1
 
@@ -43,6 +48,8 @@ CHARACTER = MappingProxyType(
 
 _MINIMAP = 7
 """Cells along each side of the minimaps in the state."""
+_TO_STATE = np.array([1, 2 * _MINIMAP])
+"""Distance within the state between neighbouring squares, in x and in y."""
 
 
 def battle_spec(num_agents: int, max_cycles: int) -> EnvSpec:
@@ -90,6 +97,10 @@ class Battle:
             hit_reward=0.2,
         )
         self._places = (deployment.left, deployment.right)
+        self._square = -(-deployment.map_size // _MINIMAP)
+        """Cells along each side of what is one cell of a minimap."""
+        sizes_2 = np.array([len(cells) for cells in self._places])
+        self._team_sizes_S = np.tile(np.repeat(sizes_2, _MINIMAP), _MINIMAP)
         self._living: list[IntArray] = []
         self._opponent_actions: IntArray | None = None
         self._cycle = 0
@@ -110,7 +121,11 @@ class Battle:
 
     def opponent_observations(self) -> FloatArray:
         """[M, D] what the living blue agents see, in the order their actions are expected."""
-        return self._observe(BLUE)
+        if len(self._living[BLUE]) == 0:
+            return np.zeros((0, OBSERVATION_DIM), dtype=np.float32)
+        seen = self._see(BLUE)
+        _round_to_half(seen)
+        return _side_by_side(seen)
 
     def set_opponent_actions(self, actions_M: IntArray) -> None:
         """Say what the living blue agents do in the next step; unsaid, they do nothing.
@@ -143,10 +158,13 @@ class Battle:
         # The fallen are still listed here, and their last reward is theirs.
         rewards_N = np.zeros(self._spec.num_agents, dtype=np.float32)
         rewards_N[self._living[RED]] = world.rewards(RED)
-        self._living = [living[world.survivors(team)] for team, living in enumerate(self._living)]
+        for team, living in enumerate(self._living):
+            survivors = world.survivors(team)
+            if not survivors.all():
+                self._living[team] = living[survivors]
         world.bury()
 
-        num_red, num_blue = (len(living) for living in self._living)
+        num_red, num_blue = len(self._living[RED]), len(self._living[BLUE])
         terminated = num_red == 0 or num_blue == 0
         truncated = not terminated and self._cycle >= self._spec.episode_limit
         self._over = terminated or truncated
@@ -162,23 +180,27 @@ class Battle:
         """Nothing outlives this object: the engine frees itself with it."""
 
     def _snapshot(self) -> Snapshot:
-        living = self._living[RED]
-        observations_ND = np.zeros((self._spec.num_agents, OBSERVATION_DIM), dtype=np.float32)
-        observations_ND[living] = self._observe(RED)
-        alive_N = np.zeros(self._spec.num_agents, dtype=np.bool_)
+        num_agents, living = self._spec.num_agents, self._living[RED]
+        alive_N = np.zeros(num_agents, dtype=np.bool_)
         alive_N[living] = True
+        observations_ND: HalfArray
+        if len(living) == num_agents:
+            observations_ND = _side_by_side(self._see(RED).astype(np.float16))
+        else:
+            observations_ND = np.zeros((num_agents, OBSERVATION_DIM), dtype=np.float16)
+            if len(living):
+                observations_ND[living] = _side_by_side(self._see(RED).astype(np.float16))
         return Snapshot(observations_ND=observations_ND, state_S=self._state(), alive_N=alive_N)
 
-    def _observe(self, team: int) -> FloatArray:
-        """[L, D] health of team mates and of enemies side by side, with walls at -1 in both."""
-        num_living = len(self._living[team])
-        if num_living == 0:
-            return np.zeros((0, OBSERVATION_DIM), dtype=np.float32)
-        view = self._world.views(team)
-        wall = view[..., WALL]
-        both = np.concatenate([view[..., OWN_HP] - wall, view[..., OTHER_HP] - wall], axis=-1)
-        # They travel and are stored as float16: rounding here shows agent and learner the same.
-        return both.reshape(num_living, OBSERVATION_DIM).astype(np.float16).astype(np.float32)
+    def _see(self, team: int) -> FloatArray:
+        """[2, L, V, V] health of team mates and of enemies, both with walls at -1."""
+        views = self._world.views(team)
+        # Long strides are quicker than short rows: one loop over all cells of all agents.
+        channels = views.reshape(-1, views.shape[-1])
+        seen = np.empty((2, *views.shape[:3]), dtype=np.float32)
+        for half, channel in zip(seen, (OWN_HP, OTHER_HP), strict=True):
+            np.subtract(channels[:, channel], channels[:, WALL], out=half.reshape(-1))
+        return seen
 
     def _state(self) -> FloatArray:
         """[S] red's minimap and blue's, side by side: the share of the initial team in each square.
@@ -186,13 +208,31 @@ class Battle:
         From positions alone, so that no single agent's death blanks it, and over the initial size,
         so that losses show.
         """
-        square = -(-self._deployment.map_size // _MINIMAP)
-        minimaps: list[FloatArray] = []
-        for team, cells in enumerate(self._places):
-            x, y = self._world.positions(team).T // square
-            counts = np.bincount(y * _MINIMAP + x, minlength=_MINIMAP * _MINIMAP)
-            minimaps.append((counts / len(cells)).reshape(_MINIMAP, _MINIMAP).astype(np.float32))
-        return np.concatenate(minimaps, axis=1).ravel()
+        positions = [self._world.positions(team) for team in (RED, BLUE)]
+        squares_L2 = np.concatenate(positions) // self._square
+        squares_L2[len(positions[RED]) :, 0] += _MINIMAP
+        counts_S = np.bincount(squares_L2 @ _TO_STATE, minlength=self._spec.state_dim)
+        return (counts_S / self._team_sizes_S).astype(np.float32)
+
+
+def _side_by_side(halves: NDArray[_Real]) -> NDArray[_Real]:
+    """[2, L, V, V] -> [L, D]: a row of what is seen of one's own, then the same row of enemies."""
+    return halves.transpose(1, 2, 0, 3).reshape(-1, OBSERVATION_DIM)
+
+
+def _round_to_half(values: FloatArray) -> None:
+    """Round to the nearest float16 in place, ties to even: 7 µs for a hundred agents, and not 60
+    as numpy takes to convert there and back.
+
+    Only for zeros and magnitudes of [2^-14, 2): what an agent sees of others is their health after
+    recovery, of (0.009, 1], and walls.
+    """
+    bits = values.view(np.uint32)
+    last_kept = bits >> 13
+    last_kept &= 1
+    last_kept += 0xFFF
+    bits += last_kept
+    bits &= 0xFFFFE000
 
 
 def _check_actions(team: str, actions: IntArray, expected: int) -> None:

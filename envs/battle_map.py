@@ -14,8 +14,8 @@ import numpy as np
 from envs.base import IntArray
 
 MIN_AGENTS = 4
-MAX_AGENTS = 400
-MAP_SIZES = range(25, 101, 5)
+MAX_AGENTS = 1024
+MAP_SIZES = range(25, 161, 5)
 _GAP = 3
 """Cells between the middle line and either team."""
 
@@ -39,7 +39,7 @@ def deploy(num_agents: int) -> Deployment:
     than places therefore face each other row by row, as far apart as the two first columns are.
 
     Raises:
-        ValueError: not between 4 and 400 agents.
+        ValueError: not between 4 and 1024 agents.
     """
     if not MIN_AGENTS <= num_agents <= MAX_AGENTS:
         raise ValueError(
@@ -55,7 +55,7 @@ def deploy(num_agents: int) -> Deployment:
 
 
 def places(map_size: int) -> int:
-    """Agents a side that fit: 25 → 20, 35 → 42, 50 → 100, 100 → 400."""
+    """Agents a side that fit: 25 → 20, 35 → 42, 50 → 100, 100 → 400, 160 → 1024."""
     left, right = _lattices(map_size)
     return min(len(left), len(right))
 

@@ -1,6 +1,7 @@
 """Copies: E independent environments that never stop.
 
-    actions [E, N] -> opponent (one call for all copies) -> step -> transition, and what is seen now
+    actions [E, N] -> opponents (one call each for all copies they play) -> step -> transition,
+    and what is seen now
 
 Where an episode ends, the next one begins at once: `transition.after` is the end of the old one,
 `now` the beginning of the new one. An episode's seed depends on the root seed, the copy and how
@@ -17,6 +18,9 @@ import numpy as np
 
 from envs.base import Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
 from envs.opponents import Opponent
+
+_OPPONENT_STREAM = 1
+"""Third key of an opponent's chance in an episode, whose own seed has two keys."""
 
 
 @runtime_checkable
@@ -40,6 +44,27 @@ class CopyStep(NamedTuple):
     """`transition.after`, or the first snapshot of the next episode if this one has ended."""
 
 
+class EnvCopies(Protocol):
+    """E environments of one kind, wherever they are: here (`Copies`) or in processes of their own
+    (envs/shards.py).
+    """
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def reset(self) -> tuple[Snapshot, ...]:
+        """Begin the next episode of every copy."""
+        ...
+
+    def step(
+        self, actions_EN: IntArray, opponents_E: IntArray | None = None
+    ) -> tuple[CopyStep, ...]:
+        """Play one step in every copy."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Copies:
     """E environments of one kind, reset as they end."""
 
@@ -47,17 +72,20 @@ class Copies:
         self,
         envs: Sequence[Env],
         seed: int,
-        opponent: Opponent | None = None,
+        opponents: Sequence[Opponent] = (),
         first_episode: int = 0,
+        first_copy: int = 0,
     ) -> None:
         """Take over the environments.
 
         Args:
             envs: E environments with equal specs.
             seed: root of every episode's seed.
-            opponent: plays the other team; without one it does nothing.
+            opponents: who can play the other team; without one it does nothing.
             first_episode: number of each copy's first episode; a resumed run continues its count
                 here, so that it does not meet the same episodes again.
+            first_copy: number of the first of these among all copies of the run, of which others
+                may be elsewhere.
 
         Raises:
             ValueError: no environment, unequal specs, or an opponent where there is nobody to play.
@@ -67,15 +95,16 @@ class Copies:
         if any(env.spec != envs[0].spec for env in envs):
             raise ValueError(f"copies must be alike, got {[env.spec for env in envs]}")
         contested = [env for env in envs if isinstance(env, ContestedEnv)]
-        if opponent is not None and len(contested) < len(envs):
+        if opponents and len(contested) < len(envs):
             raise ValueError(f"{envs[0].spec.name} has no second team for an opponent to play")
         self._envs = list(envs)
         self._contested = contested
-        self._opponent = opponent
+        self._opponents = tuple(opponents)
+        self._chances: dict[int, np.random.Generator] = {}
+        """Of the opponents, by copy: made anew with each episode."""
         self._seed = seed
-        self._first_episode = first_episode
+        self._first_copy = first_copy
         self._next_episodes = [first_episode] * len(envs)
-        self._num_steps = 0
 
     @property
     def spec(self) -> EnvSpec:
@@ -85,8 +114,17 @@ class Copies:
         """Begin the next episode of every copy."""
         return tuple(self._begin(copy) for copy in range(len(self._envs)))
 
-    def step(self, actions_EN: IntArray) -> tuple[CopyStep, ...]:
+    @property
+    def num_opponents(self) -> int:
+        return len(self._opponents)
+
+    def step(
+        self, actions_EN: IntArray, opponents_E: IntArray | None = None
+    ) -> tuple[CopyStep, ...]:
         """Play one step in every copy.
+
+        Args:
+            opponents_E: which of the opponents plays in each copy; None: the first in all.
 
         Raises:
             ValueError: not one row of actions for each copy.
@@ -94,9 +132,12 @@ class Copies:
         expected = (len(self._envs), self.spec.num_agents)
         if actions_EN.shape != expected:
             raise ValueError(f"copies play actions {expected}, got shape {actions_EN.shape}")
-        if self._opponent is not None:
-            self._play_opponents(self._opponent)
-        self._num_steps += 1
+        plays_E = np.zeros(len(self._envs)) if opponents_E is None else opponents_E
+        for index, opponent in enumerate(self._opponents):
+            played = np.flatnonzero(plays_E == index).tolist()
+            if played:
+                envs = [self._contested[copy] for copy in played]
+                _play(opponent, envs, [self._chances[copy] for copy in played])
         steps: list[CopyStep] = []
         for copy, env in enumerate(self._envs):
             transition = env.step(actions_EN[copy])
@@ -112,17 +153,26 @@ class Copies:
     def _begin(self, copy: int) -> Snapshot:
         episode = self._next_episodes[copy]
         self._next_episodes[copy] += 1
-        sequence = np.random.SeedSequence(self._seed, spawn_key=(copy, episode))
+        number = self._first_copy + copy
+        if self._opponents:
+            # A stream for each episode: how the other copies fare must not decide what happens in
+            # this one, nor who hosts them.
+            key = (number, episode, _OPPONENT_STREAM)
+            chance = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+            self._chances[copy] = chance
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(number, episode))
         return self._envs[copy].reset(int(sequence.generate_state(1)[0]))
 
-    def _play_opponents(self, opponent: Opponent) -> None:
-        observations = [env.opponent_observations() for env in self._contested]
-        # A generator for each step: how many opponents live in later copies must not decide what
-        # those of the first draw next. Three keys, where an episode's seed has two.
-        sequence = np.random.SeedSequence(
-            self._seed, spawn_key=(0, self._first_episode, self._num_steps)
-        )
-        actions_B = opponent.act(np.concatenate(observations), np.random.default_rng(sequence))
-        ends = np.cumsum([len(rows) for rows in observations])
-        for env, actions_M in zip(self._contested, np.split(actions_B, ends[:-1]), strict=True):
-            env.set_opponent_actions(actions_M)
+
+def _play(
+    opponent: Opponent, envs: Sequence[ContestedEnv], chances: Sequence[np.random.Generator]
+) -> None:
+    """Have one opponent choose the other team's actions in some copies, in one call."""
+    observations = [env.opponent_observations() for env in envs]
+    sizes = [len(rows) for rows in observations]
+    uniforms = [chance.random(size) for chance, size in zip(chances, sizes, strict=True)]
+    actions_B = opponent.act(np.concatenate(observations), np.concatenate(uniforms))
+    begin = 0
+    for env, size in zip(envs, sizes, strict=True):
+        env.set_opponent_actions(actions_B[begin : begin + size])
+        begin += size

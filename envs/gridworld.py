@@ -6,19 +6,50 @@ MAgent2's own PettingZoo wrappers stay outside: they drive the second team with 
 actions on the step after a reset, and fix the view range. The engine lists the living only and
 closes the ranks after each death; `living` says which of our agents each row of the list is.
 
+The engine is built by MAgent2's Python class and then called directly, with buffers that are made
+once: the class makes new arrays and pointers for every question, which takes longer than the
+engine's answers.
+
 Dimension key: L = living agents of a team, in engine order; H, W = view; C = channels.
 """
 
+import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.base import BoolArray, FloatArray, IntArray
 
-WALL, OWN_HP, OTHER_HP = 0, 2, 5
-"""Channels of a view with two teams and the minimap on."""
+WALL, OWN_HP, OTHER_HP = 0, 2, 4
+"""Channels of a view with two teams."""
+
+
+class _Team:
+    """One team's buffers, with their addresses as the engine takes them."""
+
+    def __init__(self, handle: Any, size: int, view: tuple[int, ...], features: int) -> None:
+        self.handle = handle
+        self.num_living = size
+        self.views = np.zeros((size, *view), dtype=np.float32)
+        self._features = np.zeros((size, features), dtype=np.float32)
+        self.actions = np.zeros(size, dtype=np.int32)
+        self.rewards = np.zeros(size, dtype=np.float32)
+        self.survivors = np.zeros(size, dtype=np.bool_)
+        self.ids = np.zeros(size, dtype=np.int32)
+        self.positions = np.zeros((size, 2), dtype=np.int32)
+        self.num = ctypes.c_int32()
+        self.observation_at = (ctypes.c_void_p * 2)(
+            self.views.ctypes.data, self._features.ctypes.data
+        )
+        self.actions_at = _address(self.actions)
+        self.rewards_at = _address(self.rewards)
+        self.survivors_at = _address(self.survivors)
+        self.ids_at = _address(self.ids)
+        self.positions_at = _address(self.positions)
+        self.num_at = ctypes.byref(self.num)
 
 
 class GridWorld:
@@ -42,14 +73,15 @@ class GridWorld:
         Raises:
             ImportError: magent2 is not installed.
         """
-        magent = _magent()
+        magent, self._library = _magent()
         config = magent.Config()
         config.set(
             {
                 "map_width": map_size,
                 "map_height": map_size,
-                "minimap_mode": True,
-                "embedding_size": 10,
+                # Nobody here reads what these two would add to an observation.
+                "minimap_mode": False,
+                "embedding_size": 0,
             }
         )
         kind = config.register_agent_type(
@@ -66,8 +98,11 @@ class GridWorld:
                 magent.Event(attacker, "attack", victim), receiver=attacker, value=hit_reward
             )
         self._engine: Any = magent.GridWorld(config)
-        self._handles: list[Any] = self._engine.get_handles()
+        self._game: Any = self._engine.game
+        self._teams: list[_Team] = []
         self._first_id = [0, 0]
+        self._done = ctypes.c_int32()
+        self._done_at = ctypes.byref(self._done)
 
     def reset(self, seed: int, places: Sequence[IntArray]) -> None:
         """Empty the map, put agents on it and seed the engine.
@@ -79,65 +114,99 @@ class GridWorld:
             seed: any number of [0, 2^64).
             places: for each team [agents, 2] x and y, free and inside the walls.
         """
-        self._engine.reset()
+        engine = self._engine
+        engine.reset()
         # The engine keeps its random state over a reset. Its generator is minstd: it takes seeds
         # modulo 2^31 - 1, 0 and 1 are the same to it, and neighbours begin with similar draws.
         drawn = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-        self._engine.set_seed(1 + drawn % (2**31 - 2))
+        engine.set_seed(1 + drawn % (2**31 - 2))
+        handles = engine.get_handles()
+        if [len(team.ids) for team in self._teams] != [len(cells) for cells in places]:
+            self._teams = [
+                _Team(
+                    handle,
+                    len(cells),
+                    tuple(engine.get_view_space(handle)),
+                    engine.get_feature_space(handle)[0],
+                )
+                for handle, cells in zip(handles, places, strict=True)
+            ]
         first_id = 0
         for team, cells in enumerate(places):
             # The third column is the direction an agent faces, without meaning here.
-            self._engine.add_agents(
-                self._handles[team], method="custom", pos=np.pad(cells, ((0, 0), (0, 1)))
-            )
+            engine.add_agents(handles[team], method="custom", pos=np.pad(cells, ((0, 0), (0, 1))))
             # The engine skips a place that is taken with no more than a line on stderr.
-            assert self._engine.get_num(self._handles[team]) == len(cells), "a place was taken"
+            assert engine.get_num(handles[team]) == len(cells), "a place was taken"
+            self._teams[team].num_living = len(cells)
             # Ids count through both teams in the order they are added.
             self._first_id[team] = first_id
             first_id += len(cells)
 
     def living(self, team: int) -> IntArray:
         """[L] index of each agent within its team, as counted at the last reset."""
-        ids = cast(IntArray, self._engine.get_agent_id(self._handles[team]))
-        return ids.astype(np.int64) - self._first_id[team]
+        of = self._teams[team]
+        self._library.env_get_info(self._game, of.handle, b"id", of.ids_at)
+        return of.ids[: of.num_living].astype(np.int64) - self._first_id[team]
 
     def positions(self, team: int) -> IntArray:
         """[L, 2] x and y."""
-        return cast(IntArray, self._engine.get_pos(self._handles[team])).astype(np.int64)
+        of = self._teams[team]
+        self._library.env_get_info(self._game, of.handle, b"pos", of.positions_at)
+        return of.positions[: of.num_living].astype(np.int64)
 
     def views(self, team: int) -> FloatArray:
         """[L, H, W, C] what each agent sees; valid until the next call."""
+        of = self._teams[team]
         # With nobody left to look, the engine would read beyond the end of its list.
-        assert self._engine.get_num(self._handles[team]) > 0, "a dead team sees nothing"
-        return cast(FloatArray, self._engine.get_observation(self._handles[team])[0])
+        assert of.num_living > 0, "a dead team sees nothing"
+        self._library.env_get_observation(self._game, of.handle, of.observation_at)
+        return of.views[: of.num_living]
 
     def order(self, team: int, actions_L: IntArray) -> None:
         """Say what every living agent of a team does in the next step."""
-        self._engine.set_action(self._handles[team], np.ascontiguousarray(actions_L, np.int32))
+        of = self._teams[team]
+        of.actions[: of.num_living] = actions_L
+        self._library.env_set_action(self._game, of.handle, of.actions_at)
 
     def step(self) -> None:
         """Attacks in random order, then recovery, then moves: first team first, by index."""
-        self._engine.step()
+        self._library.env_step(self._game, self._done_at)
 
     def rewards(self, team: int) -> FloatArray:
-        """[L] rewards of the last step, the fallen included until they are buried."""
-        return cast(FloatArray, self._engine.get_reward(self._handles[team]))
+        """[L] rewards of the last step, the fallen included until they are buried; valid until
+        the next call.
+        """
+        of = self._teams[team]
+        self._library.env_get_reward(self._game, of.handle, of.rewards_at)
+        return of.rewards[: of.num_living]
 
     def survivors(self, team: int) -> BoolArray:
-        """[L] False for those who fell in the last step and are not buried yet."""
-        return cast(BoolArray, self._engine.get_alive(self._handles[team]))
+        """[L] False for those who fell in the last step and are not buried yet; valid until the
+        next call.
+        """
+        of = self._teams[team]
+        self._library.env_get_info(self._game, of.handle, b"alive", of.survivors_at)
+        return of.survivors[: of.num_living]
 
     def bury(self) -> None:
         """Take the fallen off the lists; the others move up. Once after every step."""
-        self._engine.clear_dead()
+        self._library.gridworld_clear_dead(self._game)
+        for of in self._teams:
+            self._library.env_get_info(self._game, of.handle, b"num", of.num_at)
+            of.num_living = of.num.value
 
 
-def _magent() -> Any:
-    """Import MAgent2's engine, late: whoever only asks for spaces needs no engine."""
+def _address(buffer: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(buffer.ctypes.data)
+
+
+def _magent() -> tuple[Any, Any]:
+    """Import MAgent2's engine and its library, late: whoever only asks for spaces needs neither."""
     # Several threads would carry out attacks in an order that no seed decides, and MAgent2 would
     # take half the machine. It has to be said before its library is loaded.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    import magent2.c_lib
     import magent2.gridworld
 
-    return magent2.gridworld
+    return magent2.gridworld, magent2.c_lib._LIB  # pyright: ignore  # its only name

@@ -1,9 +1,10 @@
 """Opponents: who plays blue in Battle.
 
-    observations of all living blues of all copies -> act -> their actions
+    observations of living blues of several copies, a uniform number for each -> act -> actions
 
 An opponent has no memory and does not know which agent a row belongs to, so that one call serves
-every copy. Blue starts on the right: its enemies are to the left.
+many copies. Chance comes in from outside, a number for each row: what a row does then depends on
+nothing but the row. Blue starts on the right: its enemies are to the left.
 
 Dimension key: B = agents asked at once, D = observation features, V = cells along the view,
 A = actions, G = moves, K = cells in reach of a hit.
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from configs.shipped import idqn_path
 from envs.base import BoolArray, FloatArray, IntArray
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM, VIEW
 
@@ -35,6 +38,8 @@ HITS = np.array(
 """[K, 2] dx and dy of the cell that actions 13 to 20 hit."""
 FIRST_HIT = len(MOVES)
 
+UniformArray = NDArray[np.float64]
+
 _CENTRE = VIEW // 2
 _LEFT, _UP, _RIGHT, _DOWN = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)], dtype=np.int64)
 
@@ -42,13 +47,13 @@ _LEFT, _UP, _RIGHT, _DOWN = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)], dtype=n
 class Opponent(Protocol):
     """A team without memory."""
 
-    def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
-        """[B] one action for each row; what a row gets depends on the rows before it at most."""
+    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
+        """[B] one action for each row, from what it sees and a uniform number of [0, 1)."""
         ...
 
 
 def make_opponent(name_or_path: str) -> Opponent:
-    """Build the opponent called `random` or `scripted`, or the one in a safetensors file.
+    """Build the opponent called `random`, `scripted` or `idqn`, or the one in a safetensors file.
 
     Raises:
         ValueError: neither a known name nor a file, or a file that does not fit.
@@ -58,20 +63,34 @@ def make_opponent(name_or_path: str) -> Opponent:
             return RandomOpponent()
         case "scripted":
             return ScriptedOpponent()
+        case "idqn":
+            return PolicyFileOpponent(idqn_path())
         case _ if Path(name_or_path).is_file():
             return PolicyFileOpponent(Path(name_or_path))
         case _:
             raise ValueError(
-                f"no opponent {name_or_path!r}: choose random, scripted or the path of a "
-                "safetensors policy file"
+                f"no opponent {name_or_path!r}: choose random, scripted, idqn or the path of "
+                "a safetensors policy file"
             )
+
+
+def opponent_file(name: str) -> Path:
+    """The file of an opponent that has one.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = idqn_path() if name == "idqn" else Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name!r} is no opponent with a file: give idqn or the path of one")
+    return path
 
 
 class RandomOpponent:
     """Every action is as likely as any other."""
 
-    def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
-        return rng.integers(NUM_ACTIONS, size=len(observations_BD))
+    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
+        return (uniforms_B * NUM_ACTIONS).astype(np.int64)
 
 
 class ScriptedOpponent:
@@ -85,12 +104,11 @@ class ScriptedOpponent:
     _turn_back = 0.1
     """Chance of each step down the right wall to set off across the map."""
 
-    def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
+    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
         num_agents = len(observations_BD)
         views_BVV = observations_BD.reshape(num_agents, VIEW, 2 * VIEW)
         own_BVV, enemies_BVV = views_BVV[:, :, :VIEW], views_BVV[:, :, VIEW:]
-        # One draw for each row: the rows of other copies must not shift those of the first.
-        turns_back_B = rng.random(num_agents) < self._turn_back
+        turns_back_B = uniforms_B < self._turn_back
 
         sees_B, nearest_B2 = _nearest(enemies_BVV)
         heading_B2 = _patrol(own_BVV < 0.0, turns_back_B)
@@ -148,7 +166,7 @@ class PolicyFileOpponent:
         if not all(np.isfinite(tensor).all() for layer in self._layers for tensor in layer):
             raise ValueError(f"opponent file {path} holds values that are not finite")
 
-    def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
+    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
         values_BA = observations_BD
         for i, (weight, bias) in enumerate(self._layers):
             if i > 0:

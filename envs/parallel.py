@@ -107,7 +107,8 @@ class Parallel(ParallelEnv[str, NDArray[np.float32], int]):
             actions_N[agent_index(name)] = actions[name]
         if self._opponent is not None and self._contested is not None:
             seen_MD = self._contested.opponent_observations()
-            self._contested.set_opponent_actions(self._opponent.act(seen_MD, self._rng))
+            uniforms_M = self._rng.random(len(seen_MD))
+            self._contested.set_opponent_actions(self._opponent.act(seen_MD, uniforms_M))
         transition = self._env.step(actions_N)
         after = transition.after
         present = {name: agent_index(name) for name in self.agents}

@@ -12,6 +12,7 @@ from envs.base import EnvSpec
 from envs.battle import Battle, battle_spec
 from envs.battle_map import deploy
 from envs.copies import Copies
+from envs.opponent_schedule import OpponentSchedule
 from envs.opponents import make_opponent
 from envs.relay import Relay, relay_spec
 
@@ -43,28 +44,50 @@ def check(config: EnvConfig, num_agents: int) -> None:
                 "battle needs the package magent2, which is not installed: "
                 "pip install 'murmuration[train]'"
             )
-        make_opponent(config.opponent)
+        for name in opponents_of(config).names:
+            make_opponent(name)
 
 
-def make_copies(config: EnvConfig, num_agents: int, seed: int, first_episode: int = 0) -> Copies:
+def opponents_of(config: EnvConfig) -> OpponentSchedule:
+    """Who is met when.
+
+    Raises:
+        ValueError: the schedule cannot be read.
+    """
+    return OpponentSchedule.parse(config.opponent, config.evaluation_opponent)
+
+
+def make_copies(
+    config: EnvConfig,
+    num_agents: int,
+    seed: int,
+    first_episode: int = 0,
+    share: range | None = None,
+) -> Copies:
     """Build the configured copies; see `Copies` for `seed` and `first_episode`.
+
+    Args:
+        share: numbers of the copies to build; None: all of them.
 
     Raises:
         ValueError: as `check`.
     """
     check(config, num_agents)
+    share = range(config.copies) if share is None else share
     match config.name:
         case "battle":
             deployment = deploy(num_agents)
             return Copies(
-                [Battle(deployment, config.max_cycles) for _ in range(config.copies)],
+                [Battle(deployment, config.max_cycles) for _ in share],
                 seed,
-                make_opponent(config.opponent),
+                [make_opponent(name) for name in opponents_of(config).names],
                 first_episode,
+                share.start,
             )
         case "relay":
             return Copies(
-                [Relay(num_agents) for _ in range(config.copies)],
+                [Relay(num_agents) for _ in share],
                 seed,
                 first_episode=first_episode,
+                first_copy=share.start,
             )

@@ -98,11 +98,10 @@ class Relay:
     def _snapshot(self) -> Snapshot:
         spec = self._spec
         gone = self._cycle / spec.episode_limit
-        observations_ND = np.zeros((spec.num_agents, spec.observation_dim), dtype=np.float32)
+        observations_ND = np.zeros((spec.num_agents, spec.observation_dim), dtype=np.float16)
         observations_ND[self._source, 0] = 1.0
         observations_ND[self._source, 1 + self._colour] = 1.0
-        # Observations travel and are stored as float16: rounding here shows all readers the same.
-        observations_ND[:, -1] = np.float16(gone)
+        observations_ND[:, -1] = gone
         return Snapshot(
             observations_ND=observations_ND,
             state_S=self._state(gone),

@@ -2,7 +2,7 @@
 
     Episode -> replay -> windows -> unroll (online, target) -> TD targets -> loss -> Adam -> policy
 
-    loss = TD (equation 9; IQL: per agent) + alpha * auxiliary (equation 8)
+    loss = TD (equation 9; IQL: per agent) + alpha * auxiliary (equation 8) + price * open edges
 
 No socket, clock or process; `learner.process` is the shell. A batch is worked off in parts of
 bounded size whose gradients add up to that of the whole, so that memory does not grow with it.
@@ -25,17 +25,26 @@ from agents.policy import FloatArray, PolicySpec
 from configs.schema import RunConfig
 from learner.auxiliary import MessageContrast, StatePredictor
 from learner.episode import Dimensions, Episode
-from learner.gates import GateRule
+from learner.gates import GateRule, deployed
 from learner.mixers import Mixer, make_mixer
 from learner.network import PolicyNetwork
+from learner.price import EdgePrice, open_edges
 from learner.replay import Replay, WindowBatch
-from learner.targets import Outcome, individual_targets, living_only, next_values, team_targets
+from learner.targets import (
+    Outcome,
+    individual_targets,
+    living_only,
+    next_values,
+    td_loss,
+    team_targets,
+)
+from learner.teacher import Teacher
 from learner.unroll import UnrollInput, UnrollOutput, unroll
 from runtime.schedule import linear
 
-AGENT_STEPS_PER_PART = {"cpu": 165_000, "cuda": 4_000_000}
-"""Largest T × B × N unrolled at once: 8 episodes of Battle with 100 agents take 2.5 GB, and larger
-parts gain nothing."""
+AGENT_STEPS_PER_PART = {"cpu": 330_000, "cuda": 4_000_000}
+"""Largest T × B × N unrolled at once. On a CPU 16 episodes of Battle with 100 agents: calls cost
+less in larger parts, and all 32 at once would take 5 GB."""
 
 
 @dataclass(slots=True)
@@ -90,6 +99,7 @@ class Learner:
         self.device = torch.device(device)
         self.progress = Progress()
         self.replay = Replay(config.learner.replay_episodes)
+        self._price = EdgePrice(config.gate)
         self.owed = 0.0
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
@@ -104,6 +114,9 @@ class Learner:
         self.network.load_flat(flat)
         self.mixer = make_mixer(config.learner, dimensions.num_agents, dimensions.state_dim)
         self.auxiliary = self._make_auxiliary()
+        self.teacher: Teacher | None = None
+        if self.config.teacher:
+            self.teacher = Teacher(self.config.teacher, self.config.teacher_margin, self.device)
         parts: dict[str, nn.Module] = {"policy": self.network}
         initial = torch.Generator().manual_seed(config.seed)
         for name, module in (("mixer", self.mixer), ("auxiliary", self.auxiliary)):
@@ -116,7 +129,12 @@ class Learner:
         self.target_mixer: Mixer | None = None
         if self.mixer is not None:
             self.target_mixer = copy.deepcopy(self.mixer).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.online.parameters(), lr=self.config.learning_rate)
+        self.optimiser = torch.optim.Adam(
+            self.online.parameters(),
+            lr=self.config.learning_rate,
+            # One call for all parameters; elsewhere torch's own choice is such a one.
+            fused=True if self.device.type == "cpu" else None,
+        )
 
     def _make_auxiliary(self) -> StatePredictor | MessageContrast | None:
         match self.config.aux:
@@ -158,6 +176,23 @@ class Learner:
         gate = self._run.gate
         anneal = linear(gate.temperature_start, gate.temperature_end, gate.temperature_steps)
         return anneal(self.progress.env_steps)
+
+    @property
+    def price(self) -> float:
+        """Of an open edge at this point of the training."""
+        return self._price.at(self.progress.env_steps)
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size at this point of the training."""
+        first, last = self.config.learning_rate, self.config.learning_rate_end
+        return linear(first, last or first, self._run.steps)(self.progress.env_steps)
+
+    @property
+    def teacher_coef(self) -> float:
+        """Weight of the teacher's loss at this point of the training."""
+        falls = linear(self.config.teacher_coef, 0.0, self.config.teacher_steps)
+        return falls(self.progress.env_steps)
 
     def parameters_flat(self) -> FloatArray:
         """[P] what is to be published, a fresh vector."""
@@ -201,9 +236,17 @@ class Learner:
     def apply_gradient(self, metrics: dict[str, float]) -> None:
         """The fast half: clip, step, and now and then a new target. Must not be interrupted."""
         self.owed = max(self.owed - 1.0, 0.0)
-        norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.config.grad_clip)
+        norm = nn.utils.clip_grad_norm_(
+            self.online.parameters(), self.config.grad_clip, foreach=True
+        )
         metrics["grad_norm"] = float(norm)
         metrics["temperature"] = self.temperature
+        metrics["learning_rate"] = self.learning_rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate
+        metrics["gate_price"] = self.price
+        if np.isfinite(metrics.get("deployed_loss", np.nan)):
+            self._price.hear(metrics["deployed_loss"])
         # One broken batch must not turn the parameters into NaN for good.
         if np.isfinite(metrics["grad_norm"]) and np.isfinite(metrics["loss"]):
             self.optimiser.step()  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
@@ -214,10 +257,14 @@ class Learner:
             self.copy_target()
 
     def copy_target(self) -> None:
-        """Make the target network (and mixer) a copy of the online one."""
-        self.target_network.load_state_dict(self.network.state_dict())
+        """Move the target network (and mixer) to the online one, or towards it."""
+        pairs: list[tuple[nn.Module, nn.Module]] = [(self.target_network, self.network)]
         if self.mixer is not None and self.target_mixer is not None:
-            self.target_mixer.load_state_dict(self.mixer.state_dict())
+            pairs.append((self.target_mixer, self.mixer))
+        with torch.no_grad():
+            for target, online in pairs:
+                for kept, fresh in zip(target.parameters(), online.parameters(), strict=True):
+                    kept.lerp_(fresh, self.config.target_rate)
 
     def _load(self, batch: WindowBatch) -> _Part:
         """Move a part to the device and work out what counts."""
@@ -252,19 +299,26 @@ class Learner:
     def _count(self, part: _Part) -> Tensor:
         return (part.agent_mask_TBN if self.mixer is None else part.learns_TB).sum()
 
-    def _rule(self, noise: torch.Generator | None) -> GateRule:
-        gate = self._run.gate
-        return GateRule.of(self._run.comm, gate.timing, gate.mode, self.temperature, noise)
+    def _rule(self, noise: torch.Generator | None, noisy_B: Tensor | None = None) -> GateRule:
+        return GateRule.of(self._run.comm, self._run.gate, self.temperature, noise, noisy_B)
+
+    def _noisy_episodes(self, batch: int) -> Tensor | None:
+        """[B] bool: episodes whose gates get noise; None: all."""
+        share = self._run.gate.noise_share
+        if share == 1.0:
+            return None
+        return torch.rand(batch, generator=self.generator, device=self.device) < share
 
     def _accumulate(
         self, part: _Part, count: Tensor, living: Tensor, totals: dict[str, Tensor]
     ) -> None:
         """Add one part's gradient to the parameters' and its numbers to the totals."""
         window = UnrollInput(part.observations, part.alive)
+        noisy_B = self._noisy_episodes(part.alive.shape[1])
         with torch.no_grad():
             # The target is the policy as it will be deployed, so its gates are the hard ones.
             target = unroll(self.target_network, window, self._rule(None))
-        online = unroll(self.network, window, self._rule(self.generator))
+        online = unroll(self.network, window, self._rule(self.generator, noisy_B))
 
         chosen_TBN = online.q_TBNA[:-1].gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
@@ -279,11 +333,18 @@ class Learner:
             values, mask = self.mixer(living_TBN, part.states[:-1]), part.learns_TB
         # where() and not a product: a masked NaN would stay a NaN.
         td_error = torch.where(mask, values - td_targets, 0.0)
-        loss = td_error.square().sum() / count
+        loss = td_loss(td_error, self.config.huber) / count
         total_loss, aux = loss, torch.zeros_like(loss)
         if self.auxiliary is not None:
             aux = self._auxiliary_loss(self.auxiliary, part, online, living)
             total_loss = loss + self.config.aux_coef * aux
+        taught = torch.zeros_like(loss)
+        if self.teacher is not None and self.teacher_coef > 0.0:
+            seen_TBND, mask_TBN = part.observations[:-1], part.agent_mask_TBN
+            taught = self.teacher.loss(online.q_TBNA[:-1], seen_TBND, mask_TBN) / living
+            total_loss = total_loss + self.teacher_coef * taught
+        charge = self._charge(part, online) / living
+        total_loss = total_loss + charge
         torch.autograd.backward(total_loss)
 
         allowed = online.allowed_TBNK[:-1] & part.outcome.filled_TB[..., None, None]
@@ -293,18 +354,40 @@ class Learner:
             "q_mean": torch.where(part.agent_mask_TBN, chosen_TBN, 0.0).sum() / living,
             "target_mean": torch.where(mask, td_targets, 0.0).sum() / count,
             "aux_loss": aux,
+            "teacher_loss": taught,
+            "edge_charge": charge,
             "edges_open": (online.gates_TBNK[:-1] * allowed).sum(),
+            "edges_deployed": self._deployed(online)[:-1][allowed].sum(),
             "edges_allowed": allowed.sum(),
         }
+        if noisy_B is not None:
+            clean = mask & ~noisy_B.view(1, -1, *[1] * (mask.ndim - 2))
+            sums["deployed_squares"] = torch.where(clean, td_error, 0.0).square().sum()
+            sums["deployed_steps"] = clean.sum()
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + value.detach()
+
+    def _deployed(self, online: UnrollOutput) -> Tensor:
+        """[T + 1, B, N, K] bool: edges that would be open without noise."""
+        if self._rule(None).mode != "learned":
+            return online.gates_TBNK > 0.0
+        return deployed(online.scores_TBNK, online.allowed_TBNK, self._run.gate.budget)
+
+    def _charge(self, part: _Part, online: UnrollOutput) -> Tensor:
+        """[] what the agents' open edges cost at this point of the training, in scaled reward."""
+        price = self.price * self.config.reward_scale
+        if price == 0.0 or self._rule(None).mode != "learned":
+            return online.q_TBNA.new_zeros(())
+        counts = online.allowed_TBNK[:-1] & part.agent_mask_TBN.unsqueeze(-1)
+        return price * open_edges(online.scores_TBNK[:-1], online.gates_TBNK[:-1], counts)
 
     def _targets(self, next_TBN: Tensor, part: _Part) -> Tensor:
         outcome, gamma = part.outcome, self.config.gamma
         if self.target_mixer is None:
-            return individual_targets(next_TBN, outcome, gamma)
+            return individual_targets(next_TBN, outcome, gamma, self.config.td_lambda)
         living_TBN = living_only(next_TBN, outcome.alive_TBN[1:])
-        return team_targets(self.target_mixer(living_TBN, part.states[1:]), outcome, gamma)
+        next_total_TB = self.target_mixer(living_TBN, part.states[1:])
+        return team_targets(next_total_TB, outcome, gamma, self.config.td_lambda)
 
     def _auxiliary_loss(
         self,
@@ -326,8 +409,13 @@ def _finish(totals: dict[str, Tensor]) -> dict[str, float]:
     """Sums over parts -> metrics, with one transfer from the device."""
     numbers = torch.stack([x.float() for x in totals.values()]).cpu().numpy()
     metrics = {name: float(x) for name, x in zip(totals, numbers, strict=True)}
-    opened, allowed = metrics.pop("edges_open"), metrics.pop("edges_allowed")
-    return {**metrics, "open_fraction": opened / max(allowed, 1.0)}
+    allowed = max(metrics.pop("edges_allowed"), 1.0)
+    metrics["open_fraction"] = metrics.pop("edges_open") / allowed
+    metrics["open_share"] = metrics.pop("edges_deployed") / allowed
+    squares, steps = metrics.pop("deployed_squares", 0.0), metrics.pop("deployed_steps", 0.0)
+    if steps > 0.0:
+        metrics["deployed_loss"] = squares / steps
+    return metrics
 
 
 @torch.no_grad()

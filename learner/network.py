@@ -12,6 +12,7 @@ Q = query and key size, M = message, Z = beacon, A = actions.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,12 +21,29 @@ from torch.nn import functional
 
 from agents.gate import edge_features
 from agents.policy import EDGE_FEATURES, FloatArray, PolicySpec, views
-from learner.straight_through import round_beacon, round_message
+from learner.gru import gru
+from learner.pair_scores import pair_scores
+from learner.projections import Layer, projections
+from learner.straight_through import round_beacon
 
 _GRU_NAMES = {
     f"gru.{name}": f"gru.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 }
 """Layout name -> torch's name: nn.GRU numbers its layers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projected:
+    """What hidden states come to before anybody has spoken."""
+
+    own_part: Tensor
+    """[…, M] what a new message owes to the agent's own state."""
+    q_part: Tensor
+    """[…, H] what the Q head's hidden layer owes to it."""
+    queries: Tensor | None
+    """[…, M] scaled and through the transposed key matrix; None if nobody is heard."""
+    beacons: Tensor | None
+    """[…, Z] node embedding z = phi(h), rounded as on the wire; None if no edge is scored."""
 
 
 class PolicyNetwork(nn.Module):
@@ -85,22 +103,53 @@ class PolicyNetwork(nn.Module):
     def recur(self, observations_TBND: Tensor, hidden_BNH: Tensor) -> Tensor:
         """[T, B, N, H] hidden states of a sequence in one call: they do not depend on messages."""
         time, batch, agents, _ = observations_TBND.shape
-        x_TBNH = functional.relu(self.encoder(observations_TBND))
+        x_TBNH = functional.relu(self.encoder(observations_TBND), inplace=True)
         sequences = x_TBNH.reshape(time, batch * agents, -1)
-        start = hidden_BNH.reshape(1, batch * agents, -1).contiguous()
-        hidden, _ = self.gru(sequences, start)
+        start = hidden_BNH.reshape(batch * agents, -1)
+        if sequences.is_cuda:  # cuDNN's is one kernel for all steps
+            hidden, _ = self.gru(sequences, start.unsqueeze(0).contiguous())
+        else:
+            parameters = self.tensors()
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            hidden = gru(sequences, start, *(parameters[f"gru.{name}"] for name in names))
         return hidden.view(time, batch, agents, -1)
 
-    def beacons(self, hidden: Tensor) -> Tensor:
-        """[…, H] -> […, Z] node embedding z = phi(h), rounded as on the wire."""
-        return round_beacon(torch.tanh(self.beacon(hidden)), self.spec.beacon_dtype)
+    def project(self, hidden: Tensor, *, hears: bool, scores: bool) -> "Projected":
+        """All that depends on hidden states […, H] alone, for all steps at once.
+
+        Three layers act on a concatenation of the hidden state and something else, so their
+        products split, and this is the first half. Queries go through the transposed key matrix as
+        well: q · (W_k m) = (W_k^T q) · m.
+
+        Args:
+            hidden: of the agents.
+            hears: there are messages to attend to.
+            scores: there are edges to be scored.
+        """
+        size, spec = self.spec.hidden, self.spec
+        layers: list[Layer] = [
+            (self.message.weight[:, :size], self.message.bias),
+            (self.q_hidden.weight[:, :size], self.q_hidden.bias),
+        ]
+        if hears:
+            scaled = self.query.weight / math.sqrt(spec.attention)
+            layers.append((self.key.weight.t() @ scaled, None))
+        if scores:
+            layers.append((self.beacon.weight, self.beacon.bias))
+        own_part, q_part, *others = projections(hidden, *layers)
+        beacons = torch.tanh(others.pop()) if scores else None
+        return Projected(
+            own_part=own_part,
+            q_part=q_part,
+            queries=others.pop() if hears else None,
+            beacons=None if beacons is None else round_beacon(beacons, spec.beacon_dtype),
+        )
 
     def scores(self, senders_TBNZ: Tensor, receivers_TBNZ: Tensor) -> Tensor:
         """[T, B, N, K] scores f(z_i, z_j, e_k) of each agent's out-edges (equation 2).
 
         The first layer acts on a concatenation, so it splits into W_i z_i + W_j z_j + W_e e_k: two
-        products per agent and K additions instead of K products. Receiver i + 2^k of sender i is a
-        rotation by -2^k.
+        products per agent and K additions instead of K products.
         """
         weight, beacon = self.scorer_hidden.weight, self.spec.beacon
         own, peer = weight[:, :beacon], weight[:, beacon : 2 * beacon]
@@ -109,47 +158,23 @@ class PolicyNetwork(nn.Module):
         edge_KS = functional.linear(embedding_KG, edge, self.scorer_hidden.bias)
         own_TBNS = functional.linear(senders_TBNZ, own)
         peer_TBNS = functional.linear(receivers_TBNZ, peer)
-        # A product with a vector: for a matrix of one row, backward would be a slow outer product.
-        out_S, shape = self.scorer_out.weight[0], own_TBNS.shape[:-1]
-        scores = [
-            functional.relu(own_TBNS + (peer_TBNS + edge_S).roll(-(1 << k), dims=2))
-            .view(-1, self.spec.scorer)
-            .mv(out_S)
-            .view(shape)
-            for k, edge_S in enumerate(edge_KS.unbind(0))
-        ]
-        return torch.stack(scores, dim=-1) + self.scorer_out.bias
-
-    def queries(self, hidden: Tensor) -> Tensor:
-        """[…, H] -> […, Q] queries, already divided by sqrt(Q)."""
-        return self.query(hidden) / math.sqrt(self.spec.attention)
-
-    def keys(self, message: Tensor) -> Tensor:
-        """[…, M] -> […, Q]"""
-        return self.key(message)
-
-    def own_part(self, hidden: Tensor) -> Tensor:
-        """[…, H] -> […, M] what a new message owes to the agent's own state, for all steps at
-        once.
-        """
-        weight = self.message.weight[:, : self.spec.hidden]
-        return functional.linear(hidden, weight, self.message.bias)
+        scores_TBNK = pair_scores(own_TBNS, peer_TBNS, edge_KS, self.scorer_out.weight[0])
+        return scores_TBNK + self.scorer_out.bias
 
     def heard_weight(self) -> Tensor:
-        """[M, M] from the attended messages to what a new message owes to them.
+        """[M, M] from the attended messages (rows) to what a new message owes to them.
 
         The value projection is linear, so it commutes with the attention's weighted sum and merges
         with the message layer: W_c (W_v sum w m) = (W_c W_v) sum w m, one product less per step.
         """
-        return self.message.weight[:, self.spec.hidden :] @ self.value.weight
+        return (self.message.weight[:, self.spec.hidden :] @ self.value.weight).t()
 
-    def rounded(self, message: Tensor) -> Tensor:
-        """What is sent of a message, and kept as the agent's own token."""
-        return round_message(message, self.spec.message_dtype)
-
-    def q_values(self, hidden: Tensor, message: Tensor) -> Tensor:
+    def q_values(self, q_part: Tensor, message: Tensor) -> Tensor:
         """[…, H], […, M] -> […, A] from the message before rounding."""
         weight, size = self.q_hidden.weight, self.spec.hidden
-        fused = functional.linear(hidden, weight[:, :size], self.q_hidden.bias)
-        fused = fused + functional.linear(message, weight[:, size:])
-        return self.q_out(functional.relu(fused))
+        hidden = torch.addmm(
+            q_part.reshape(-1, size),
+            message.reshape(-1, self.spec.message),
+            weight[:, size:].t(),
+        )
+        return self.q_out(functional.relu(hidden, inplace=True)).view(*message.shape[:-1], -1)

@@ -45,6 +45,7 @@ from configs.load import dump_run_config
 from configs.schema import LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.episode import Episode, EpisodeJoiner, Part, senders_of
+from learner.gate_watch import GateWatch
 from learner.journal import FOLDER, Journal
 from learner.learner import Learner
 from learner.publish import Publisher
@@ -248,6 +249,7 @@ class LearnerProcess:
         """Routing ids of those who want parameters."""
         self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
         self._metrics: dict[str, float] = {}
+        self._gate_watch = GateWatch()
         self._versions_published = 0
         self._versions_skipped = 0
         self._published_step = self._learner.progress.gradient_steps
@@ -429,10 +431,18 @@ class LearnerProcess:
             )
         self._learner.apply_gradient(metrics)
         self._metrics = {**metrics, "update_s": time.monotonic() - began_s}
+        self._watch_gate(metrics["open_share"])
         steps = self._learner.progress.gradient_steps
         if steps % self._config.publish_period == 0:
             self._publish()
         self._send_status(time.monotonic())
+
+    def _watch_gate(self, open_share: float) -> None:
+        config = self._setup.config
+        if config.comm == "sops" and config.gate.mode == "learned":
+            line = self._gate_watch.look(open_share)
+            if line is not None:
+                logger.warning("%s", line)
 
     def _publish(self) -> None:
         flat = self._learner.parameters_flat()
@@ -532,6 +542,7 @@ class LearnerProcess:
             "comm": config.comm,
             "gate_timing": config.gate.timing,
             "gate_mode": config.gate.mode,
+            "gate_budget": str(config.gate.budget),
             "dead": config.agents.dead,
             "algorithm": config.learner.algorithm,
             "env_steps": str(self._learner.progress.env_steps),

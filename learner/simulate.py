@@ -23,6 +23,7 @@ from agents.policy import PolicyFile
 from configs.schema import RunConfig
 from envs.base import Snapshot
 from envs.copies import Copies
+from envs.opponent_schedule import OpponentSchedule
 from learner.gates import GateRule
 from learner.network import PolicyNetwork
 from learner.unroll import Carry, UnrollInput, unroll
@@ -38,6 +39,8 @@ class SimulatedEpisode:
     spared_return: float
     """The same of those agents that are not among a kill's victims."""
     won: bool
+    opponent: int
+    """Index of the opponent in the schedule."""
     length: int
     """Environment steps."""
     agent_steps: int
@@ -71,6 +74,7 @@ def simulate(
     episodes: int,
     progress: Callable[[int], None] | None = None,
     failures: Failures = NO_FAILURES,
+    opponents: OpponentSchedule | None = None,
 ) -> list[SimulatedEpisode]:
     """Play greedy episodes with deterministic gates.
 
@@ -85,18 +89,22 @@ def simulate(
         progress: called with the number of finished episodes.
         failures: what is made to fail. A kill counts steps from the beginning of the call: give
             every episode a copy of its own.
+        opponents: who plays the other team, episodes in turn; None: the copies' first.
 
     Raises:
-        ValueError: link loss with the paper's timing, in which a gate acts within its own step.
+        ValueError: link loss with the paper's timing, in which a gate acts within its own step; or
+            with a budget, of which agents give nothing to peers whose beacon was lost.
     """
     if failures.drop_edges and config.gate.timing == "paper":
         raise ValueError("losses are simulated with gate.timing causal only, got paper")
+    if failures.drop_edges and config.gate.budget:
+        raise ValueError(f"losses are simulated without gate.budget only, got {config.gate.budget}")
     snapshots = copies.reset()
     num_copies = len(snapshots)
     quotas = [(episodes + copy) // num_copies for copy in range(num_copies)]
     network = PolicyNetwork(policy.spec, copies.spec.num_agents)
     network.load_flat(policy.flat)
-    rule = GateRule.of(config.comm, config.gate.timing, config.gate.mode)
+    rule = GateRule.of(config.comm, config.gate)
     bytes_per_edge = policy.spec.message * np.dtype(policy.spec.message_dtype).itemsize
     carry = Carry.begin(network, num_copies)
     num_agents = copies.spec.num_agents
@@ -105,6 +113,9 @@ def simulate(
     spared_N[victims] = False
     up_N = np.ones(num_agents, dtype=np.bool_)
     losses = _Losses(failures.drop_edges, rule, config.seed, carry) if failures.drop_edges else None
+    # As in runtime/world.py: evaluation episodes meet the opponents in the order they begin.
+    begun = num_copies
+    plays_E = np.array([opponents.in_turn(i) if opponents else 0 for i in range(num_copies)])
     step = 0
     tallies = [_Tally() for _ in snapshots]
     finished: list[SimulatedEpisode] = []
@@ -128,7 +139,7 @@ def simulate(
             output.carry.edges_BNK = gates_BNK
         actions_EN = output.q_TBNA[0].argmax(-1).numpy()
         open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
-        steps = copies.step(np.where(alive_EN, actions_EN, copies.spec.noop_action))
+        steps = copies.step(np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E)
         ended_E = np.zeros(num_copies, dtype=np.bool_)
         for copy, (transition, _) in enumerate(steps):
             tally = tallies[copy]
@@ -141,6 +152,8 @@ def simulate(
             if not ended_E[copy]:
                 continue
             tallies[copy] = _Tally()
+            played, begun = int(plays_E[copy]), begun + 1
+            plays_E[copy] = opponents.in_turn(begun - 1) if opponents else 0
             if quotas[copy] > 0:
                 quotas[copy] -= 1
                 finished.append(
@@ -151,6 +164,7 @@ def simulate(
                         length=tally.length,
                         agent_steps=tally.agent_steps,
                         edges_open=tally.edges_open,
+                        opponent=played,
                         message_bytes=tally.edges_open * bytes_per_edge,
                     )
                 )

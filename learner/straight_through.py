@@ -1,11 +1,12 @@
 """Straight-through estimators: a hard value forward, the gradient of its smooth surrogate backward.
 
     gate     C = 1[score + noise > 0]         surrogate y = sigmoid((score + noise) / temperature)
-    message  float16 and back                 surrogate: the message itself
     beacon   steps of 1/127 (int8) and back   surrogate: the beacon itself
 
 SOPS, equations 3 and 4. The forward value is exactly the hard one: `hard + y - stopgrad(y)` in
 floating point is not always, and an agent's softmax would then differ from the learner's.
+
+The third one is in learner/messages.py: the gradient of a message passes its rounding to float16.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import BeaconDtype, MessageDtype
+from configs.schema import BeaconDtype
 
 BEACON_STEPS = 127.0
 
@@ -33,14 +34,6 @@ def straight_through(surrogate: Tensor, hard: Tensor) -> Tensor:
     function: Any = _StraightThrough  # torch does not type apply()
     result: Tensor = function.apply(surrogate, hard)
     return result
-
-
-def round_message(message: Tensor, dtype: MessageDtype) -> Tensor:
-    """What a receiver reads of a message: float16 on the wire by default."""
-    if dtype == "float32":
-        return message
-    # Not through the casts' own backward: that would round gradients to float16 as well.
-    return straight_through(message, message.detach().half().to(message.dtype))
 
 
 def round_beacon(beacon: Tensor, dtype: BeaconDtype) -> Tensor:

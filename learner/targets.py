@@ -2,6 +2,11 @@
 
     q of the next step (online chooses, target values) , rewards, who lives on -> target
 
+With `td_lambda` the value of the next step is mixed with the return that followed (Peng's Q(lambda)
+without cutting: behaviour and target policy differ by epsilon only):
+
+    G_t = r_t + gamma ((1 - lambda) q'_t+1 + lambda G_t+1)        as long as steps were recorded
+
 `terminated` ends the value, `truncated` does not: after a time-out the value of the next
 observation counts. An agent that dies has no value beyond; a dead agent has none at all. Flags
 bring back the papers' habits, a time-out as the end and dead agents in the loss.
@@ -13,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from configs.schema import LearnerConfig
 
@@ -22,7 +28,7 @@ class Outcome:
     """What each of T steps brought."""
 
     rewards_TBN: Tensor
-    """Individual rewards, already scaled."""
+    """Individual rewards, already clipped and scaled."""
     alive_TBN: Tensor
     """[T + 1, B, N] bool"""
     filled_TB: Tensor
@@ -41,11 +47,13 @@ class Outcome:
         terminated_TB: Tensor,
         truncated_TB: Tensor,
     ) -> "Outcome":
-        """Apply the reward scale and the papers' habits to what was recorded."""
+        """Apply clip and scale of rewards and the papers' habits to what was recorded."""
         ends = terminated_TB | truncated_TB if config.timeout_is_terminal else terminated_TB
         # An agent in the loss after its death is one that counts as alive to the end.
         alive = torch.ones_like(alive_TBN) if config.dead_in_loss else alive_TBN
-        return cls(rewards_TBN * config.reward_scale, alive, filled_TB, ends)
+        clip = config.reward_clip or float("inf")
+        rewards = rewards_TBN.clamp(max=clip) * config.reward_scale
+        return cls(rewards, alive, filled_TB, ends)
 
     @property
     def agent_mask_TBN(self) -> Tensor:
@@ -64,19 +72,56 @@ def next_values(online_q_TBNA: Tensor, target_q_TBNA: Tensor, *, double_q: bool)
     return target_q_TBNA.gather(-1, best_TBN1).squeeze(-1)
 
 
-def individual_targets(next_TBN: Tensor, outcome: Outcome, gamma: float) -> Tensor:
+def individual_targets(
+    next_TBN: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0
+) -> Tensor:
     """[T, B, N] r_i + gamma q_i', without q_i' where the episode ends or agent i dies."""
     goes_on_TBN = ~outcome.ends_TB.unsqueeze(-1) & outcome.alive_TBN[1:]
-    return outcome.rewards_TBN + gamma * next_TBN * goes_on_TBN
+    more_TB1 = _is_followed(outcome.filled_TB).unsqueeze(-1)
+    return _mixed_returns(outcome.rewards_TBN, next_TBN, gamma * goes_on_TBN, td_lambda * more_TB1)
 
 
-def team_targets(next_total_TB: Tensor, outcome: Outcome, gamma: float) -> Tensor:
+def team_targets(
+    next_total_TB: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0
+) -> Tensor:
     """[T, B] mean of the individual rewards + gamma q_tot', without q_tot' where the episode ends.
 
     The dead count with a reward of 0; their share of q_tot' is the mixer's matter (`living_only`).
     """
-    reward_TB = outcome.rewards_TBN.mean(-1)
-    return reward_TB + gamma * next_total_TB * ~outcome.ends_TB
+    return _mixed_returns(
+        outcome.rewards_TBN.mean(-1),
+        next_total_TB,
+        gamma * ~outcome.ends_TB,
+        td_lambda * _is_followed(outcome.filled_TB),
+    )
+
+
+def _is_followed(filled_TB: Tensor) -> Tensor:
+    """[T, B] bool: the next step was played as well, and lies within the window."""
+    return torch.cat((filled_TB[1:], torch.zeros_like(filled_TB[:1])))
+
+
+def _mixed_returns(
+    rewards: Tensor, next_values: Tensor, discounts: Tensor, share_of_return: Tensor
+) -> Tensor:
+    """[T, …] r_t + discount_t ((1 - share_t) q'_t+1 + share_t G_t+1), from the last step back."""
+    returns = rewards + discounts * next_values  # the last step's, and everybody's with share 0
+    # What is added for the return beyond: discount × share × (G_t+1 - q'_t+1).
+    weights = (discounts * share_of_return).unbind(0)
+    one_step, values = returns.unbind(0), next_values.unbind(0)
+    mixed = [one_step[-1]]
+    for t in range(len(one_step) - 2, -1, -1):
+        mixed.append(one_step[t] + weights[t] * (mixed[-1] - values[t]))
+    return torch.stack(mixed[::-1])
+
+
+def td_loss(td_error: Tensor, huber: float) -> Tensor:
+    """Sum of the squared errors; errors beyond `huber` (if any) count 2 huber |e| - huber²."""
+    if not huber:
+        return td_error.square().sum()
+    return 2.0 * functional.huber_loss(
+        td_error, torch.zeros_like(td_error), reduction="sum", delta=huber
+    )
 
 
 def living_only(q_TBN: Tensor, alive_TBN: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from agents.backbone import offsets
-from learner.attention import attend
-from learner.gates import GateRule, gate
+from learner.beacons import hold
+from learner.gates import GateRule, gate, within_budget
+from learner.messages import message_sequence
 from learner.network import PolicyNetwork
 
 
@@ -44,7 +45,7 @@ class Carry:
     message_BNM: Tensor
     """Own last message as it crosses the wire."""
     beacon_BNZ: Tensor
-    """Own last beacon as it crosses the wire."""
+    """Own last beacon that was said, as it crosses the wire."""
     alive_BN: Tensor
     """bool: took part in the last step."""
     edges_BNK: Tensor
@@ -116,20 +117,27 @@ def unroll(
     batch = window.observations_TBND.shape[1]
     carry = carry or Carry.begin(network, batch)
     hidden_TBNH = network.recur(window.observations_TBND, carry.hidden_BNH)
-    beacons_TBNZ = (
-        network.beacons(hidden_TBNH)
-        if rule.mode == "learned"
-        else carry.beacon_BNZ.expand(len(hidden_TBNH), *carry.beacon_BNZ.shape)
+    projected = network.project(
+        hidden_TBNH, hears=rule.mode != "closed", scores=rule.mode == "learned"
     )
+    beacons_TBNZ = projected.beacons
+    if beacons_TBNZ is None:
+        beacons_TBNZ = carry.beacon_BNZ.expand(len(hidden_TBNH), *carry.beacon_BNZ.shape)
     before = _Before.of(window, carry)
     allowed_TBNK = _allowed(window.alive_TBN, before, rule)
-    scores_TBNK, gates_TBNK = _gates(network, beacons_TBNZ, allowed_TBNK, carry, rule)
+    said_TBNZ = hold(beacons_TBNZ, carry.beacon_BNZ, network.spec.beacon_delta)
+    scores_TBNK, gates_TBNK = _gates(network, beacons_TBNZ, said_TBNZ, allowed_TBNK, carry, rule)
 
-    messages_TBNM, last_BNM = _recur_through_messages(
-        network, hidden_TBNH, _heard_edges(gates_TBNK, carry, rule), carry.message_BNM
+    messages_TBNM, last_BNM = message_sequence(
+        projected.own_part,
+        projected.queries,
+        _heard_edges(gates_TBNK, carry, rule),
+        carry.message_BNM,
+        network.heard_weight(),
+        half=network.spec.message_dtype == "float16",
     )
     return UnrollOutput(
-        q_TBNA=network.q_values(hidden_TBNH, messages_TBNM),
+        q_TBNA=network.q_values(projected.q_part, messages_TBNM),
         messages_TBNM=messages_TBNM,
         scores_TBNK=scores_TBNK,
         allowed_TBNK=allowed_TBNK,
@@ -137,7 +145,7 @@ def unroll(
         carry=Carry(
             hidden_BNH=hidden_TBNH[-1],
             message_BNM=last_BNM,
-            beacon_BNZ=beacons_TBNZ[-1],
+            beacon_BNZ=said_TBNZ[-1],
             alive_BN=window.alive_TBN[-1],
             edges_BNK=gates_TBNK[-1],
             first_B=torch.zeros_like(carry.first_B),
@@ -190,21 +198,25 @@ def _allowed(alive_TBN: Tensor, before: _Before, rule: GateRule) -> Tensor:
 def _gates(
     network: PolicyNetwork,
     beacons_TBNZ: Tensor,
+    said_TBNZ: Tensor,
     allowed_TBNK: Tensor,
     carry: Carry,
     rule: GateRule,
 ) -> tuple[Tensor, Tensor]:
-    """[T, B, N, K] scores and gates of the out-edges."""
-    possible = allowed_TBNK.to(beacons_TBNZ.dtype)
+    """[T, B, N, K] scores and gates of the out-edges.
+
+    An agent knows its own beacon as it is, and of its neighbours what they have said.
+    """
+    equal = torch.zeros_like(allowed_TBNK, dtype=beacons_TBNZ.dtype)
     if rule.mode == "open":
-        return torch.zeros_like(possible), possible
+        return equal, within_budget(equal, allowed_TBNK, rule.budget).to(equal.dtype)
     if rule.mode == "closed":
-        return torch.zeros_like(possible), torch.zeros_like(possible)
-    receivers_TBNZ = beacons_TBNZ
+        return equal, equal.clone()
+    receivers_TBNZ = said_TBNZ
     if rule.timing == "causal":
-        receivers_TBNZ = torch.cat((carry.beacon_BNZ.unsqueeze(0), beacons_TBNZ[:-1]))
+        receivers_TBNZ = torch.cat((carry.beacon_BNZ.unsqueeze(0), said_TBNZ[:-1]))
     scores_TBNK = network.scores(beacons_TBNZ, receivers_TBNZ)
-    return scores_TBNK, gate(scores_TBNK, rule) * possible
+    return scores_TBNK, gate(scores_TBNK, allowed_TBNK, rule)
 
 
 def _heard_edges(gates_TBNK: Tensor, carry: Carry, rule: GateRule) -> Tensor | None:
@@ -216,25 +228,3 @@ def _heard_edges(gates_TBNK: Tensor, carry: Carry, rule: GateRule) -> Tensor | N
     if rule.timing == "causal":
         gates_TBNK = torch.cat((carry.edges_BNK.unsqueeze(0), gates_TBNK[:-1]))
     return _at_senders(gates_TBNK)
-
-
-def _recur_through_messages(
-    network: PolicyNetwork, hidden_TBNH: Tensor, heard_TBNK: Tensor | None, own_BNM: Tensor
-) -> tuple[Tensor, Tensor]:
-    """[T, B, N, M] messages and the last one as it crosses the wire: the only sequential part."""
-    own_part_TBNM = network.own_part(hidden_TBNH)
-    heard_weight_MM = network.heard_weight().t()
-    # Per-step slices by unbind: the backward of x[t] would fill a whole [T, …] tensor for each
-    # step.
-    own_parts = own_part_TBNM.unbind(0)
-    queries = network.queries(hidden_TBNH).unbind(0) if heard_TBNK is not None else ()
-    heard = heard_TBNK.unbind(0) if heard_TBNK is not None else ()
-    messages: list[Tensor] = []
-    for t, part_BNM in enumerate(own_parts):
-        context_BNM = (
-            attend(queries[t], network.keys(own_BNM), own_BNM, heard[t]) if heard else own_BNM
-        )
-        message_BNM = torch.tanh(part_BNM + context_BNM @ heard_weight_MM)
-        messages.append(message_BNM)
-        own_BNM = network.rounded(message_BNM)
-    return torch.stack(messages), own_BNM

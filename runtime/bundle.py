@@ -50,6 +50,8 @@ class DeployOptions:
 
     comm: str
     gate_mode: str
+    gate_budget: int = 0
+    """Edges that an agent may open in a step; 0 sets no limit."""
     rate_hz: float = 0.0
     """Ticks a second; 0.0 ticks on each observation."""
     max_message_age_steps: int = 1

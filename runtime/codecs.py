@@ -19,10 +19,8 @@ _DTYPE_NAMES = (
     *("float32", "float16", "int8", "uint8", "uint16", "uint32", "uint64", "float64"),
     "int64",
 )
-_DTYPES: tuple[np.dtype[Any], ...] = tuple(
-    np.dtype(name).newbyteorder("<") for name in _DTYPE_NAMES
-)
-_CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in enumerate(_DTYPES)}
+DTYPES: tuple[np.dtype[Any], ...] = tuple(np.dtype(name).newbyteorder("<") for name in _DTYPE_NAMES)
+CODES: dict[np.dtype[Any], int] = {dtype: code for code, dtype in enumerate(DTYPES)}
 
 
 class Codec(Protocol):
@@ -124,19 +122,19 @@ class Tensor:
     most: int
 
     def pack(self, value: NDArray[Any]) -> tuple[int, tuple[int, ...], bytes]:
-        return _CODES[value.dtype], value.shape, value.tobytes()
+        return CODES[value.dtype], value.shape, value.tobytes()
 
     def unpack(self, raw: Any) -> NDArray[Any]:
         triple = items(raw)
         if triple is None or len(triple) != 3:
             raise WireFormatError("shape", f"expected a tensor, got {brief(raw)}")
         code, content = triple[0], triple[2]
-        if type(code) is not int or not 0 <= code < len(_DTYPES):
+        if type(code) is not int or not 0 <= code < len(DTYPES):
             raise WireFormatError("dtype", f"unknown dtype {brief(code)}")
         name = _DTYPE_NAMES[code]  # numpy's own dtype.name costs 5 µs a time
         if name not in self.dtypes:
             raise WireFormatError("dtype", f"expected {' or '.join(self.dtypes)}, got {name}")
-        dtype = _DTYPES[code]
+        dtype = DTYPES[code]
         shape = items(triple[1])
         if shape is None or len(shape) != self.ndim:
             raise WireFormatError("shape", f"expected {self.ndim} dimensions, got {brief(shape)}")

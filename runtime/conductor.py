@@ -174,7 +174,7 @@ class Conductor:
         return [RestartLearner(), Tell("world", wire.Instruction("learner_gone", 0))]
 
     def interrupted(self) -> list[Command]:
-        return self._end("interrupted", 130)
+        return self._end(wire.INTERRUPTED, 130)
 
     def due(self, now_s: float, missing_hosts: Sequence[str] = ()) -> list[Command]:
         """What time has brought; `missing_hosts` names those that have not joined."""

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
+
+import tyro
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
 from configs.load import ConfigError, exit_with_error, parse_command_line
-from configs.schema import Comm, GateMode
+from configs.schema import Comm, EnvName, GateMode
+from configs.shipped import policy_path
 from runtime.bundle import DEFAULT_BODY, DeployOptions, make_keys, write_bundles
 from runtime.errors import SetupError
 from runtime.hosts import load_hosts
@@ -27,7 +30,10 @@ class DeployCommand:
     """Write one folder per host: policy, that host's keys, address book, share of the agents."""
 
     policy: str
-    """Policy file (safetensors) to be deployed."""
+    """Policy file (safetensors) to be deployed; the word shipped takes that of `env`."""
+
+    env: EnvName = "battle"
+    """Environment whose shipped policy is meant."""
 
     agents: int
     """Number of agents N; a policy runs at any."""
@@ -44,6 +50,10 @@ class DeployCommand:
     max_message_age_steps: int = 1
     """Oldest message that an agent still uses, in steps."""
 
+    gate_budget: Annotated[int | None, tyro.conf.arg(name="gate.budget")] = None
+    """Edges an agent may open in one step, 0 without limit; unset takes what the policy was trained
+    with."""
+
     body: str = DEFAULT_BODY
     """Endpoint at which an agent waits for its body: ipc or loopback tcp; {agent} is its number,
     {port} 8000 plus that, {bundle} the bundle's folder."""
@@ -58,6 +68,8 @@ class DeployCommand:
             raise ValueError(
                 f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
             )
+        if self.gate_budget is not None and self.gate_budget < 0:
+            raise ValueError(f"gate.budget must not be negative, got {self.gate_budget}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,11 +92,12 @@ def deploy(command: DeployCommand) -> list[Path]:
     Raises:
         SetupError, PolicyFileError, ValueError: one clear line; nothing was written.
     """
-    path = Path(command.policy)
+    path = policy_path(command.policy, command.env)
     policy = load_policy(path)
     options = DeployOptions(
         comm=_trained(policy, "comm", get_args(Comm), "sops"),
         gate_mode=_trained(policy, "gate_mode", get_args(GateMode), "learned"),
+        gate_budget=policy.gate_budget if command.gate_budget is None else command.gate_budget,
         rate_hz=command.rate_hz,
         max_message_age_steps=command.max_message_age_steps,
         body=command.body,

@@ -24,6 +24,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from agents import backbone
 from agents.policy import (
     PolicyFile,
     PolicyFileError,
@@ -34,6 +35,7 @@ from agents.policy import (
 )
 from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
 from configs.schema import MAX_COPIES, EnvName, GateMode, GateTiming, RunConfig, Transport
+from configs.shipped import policy_path
 from envs import registry
 from runtime import preflight
 from runtime.bundle import Bundle
@@ -53,7 +55,8 @@ class EvaluateOptions:
     """Play a policy without a learner and print win rate, return, out-degree and bytes."""
 
     policy: str
-    """Policy file, or the word untrained for a fresh one (a baseline)."""
+    """Policy file, or a word: shipped for the one that comes with the environment, untrained for a
+    fresh one (a baseline)."""
 
     env: EnvName = "battle"
     """Environment."""
@@ -67,8 +70,9 @@ class EvaluateOptions:
     env_copies: int = 0
     """Environment copies that are played at once; 0 takes as many as episodes, at most 16."""
 
-    opponent: str = ""
-    """Battle's other team: random, scripted or a file; empty takes the preset's."""
+    opponent: str = "idqn"
+    """Battle's other team: idqn (trained by self-play), scripted, random or a file; several joined
+    by + take turns."""
 
     seed: int = 1_000_000
     """Root seed of the episodes; far from training's by default."""
@@ -78,6 +82,10 @@ class EvaluateOptions:
 
     gate_mode: Annotated[GateMode | None, tyro.conf.arg(name="gate.mode")] = None
     """Mode of the gate; unset takes what the policy was trained with."""
+
+    gate_budget: Annotated[int | None, tyro.conf.arg(name="gate.budget")] = None
+    """Edges an agent may open in one step, 0 without limit; unset takes what the policy was trained
+    with."""
 
     transport: Transport = "ipc"
     """ipc or tcp over loopback."""
@@ -166,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         outcome, run = _play(options, config, policy, head)
         code = outcome.exit_code
-        figures = _figures(outcome.summary) | _figures_of_episodes(run)
+        figures = _figures(outcome.summary) | _figures_of_episodes(config, run)
         if options.failures != NO_FAILURES:
             figures |= _figures_of_failures(options, config, run)
         if code:
@@ -184,7 +192,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     preset = preset_for(options.env)
     env = dataclasses.replace(
         preset.env,
-        opponent=options.opponent or preset.env.opponent,
+        opponent=options.opponent,
+        evaluation_opponent="",
         copies=options.env_copies
         or (options.episodes if options.kill_fraction else min(options.episodes, 16)),
     )
@@ -194,7 +203,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         flat = initialise(shape, np.random.default_rng(options.seed))
         policy = PolicyFile(shape, flat, 0, {})
     else:
-        path = Path(options.policy)
+        path = policy_path(options.policy, options.env)
         policy = load_policy(path)
         wanted = dataclasses.replace(
             policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
@@ -203,6 +212,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     trained: dict[str, Any] = {
         "timing": options.gate_timing or policy.trained.get("gate_timing", preset.gate.timing),
         "mode": options.gate_mode or policy.trained.get("gate_mode", preset.gate.mode),
+        "budget": policy.gate_budget if options.gate_budget is None else options.gate_budget,
     }
     config = dataclasses.replace(
         preset,
@@ -228,8 +238,14 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         raise ValueError(
             "simulate loses packets with gate.timing causal only: leave out simulate or drop-edges"
         )
+    if options.simulate and options.drop_edges and config.gate.budget:
+        raise ValueError(
+            "simulate loses packets without a gate.budget only: leave out simulate or drop-edges, "
+            "or say --gate.budget 0"
+        )
     if not options.simulate:
         preflight.require_open_files(config.num_agents)
+        preflight.require_tasks(config.num_agents)
         if config.runtime.metrics_port:
             require_free_port(config.runtime.metrics_port)
     return config, policy
@@ -314,7 +330,10 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
     failures = options.failures
     copies = registry.make_copies(config.env, config.num_agents, config.seed)
     try:
-        results = simulate(config, policy, copies, options.episodes, failures=failures)
+        opponents = registry.opponents_of(config.env)
+        results = simulate(
+            config, policy, copies, options.episodes, failures=failures, opponents=opponents
+        )
     finally:
         copies.close()
     count = len(results)
@@ -324,8 +343,14 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
         "evaluation_episodes": count,
         "win_rate": sum(r.won for r in results) / count,
         **_mean_and_error("return", [r.episode_return for r in results]),
-        "out_degree_mean": sum(r.edges_open for r in results)
-        / max(sum(r.agent_steps for r in results), 1),
+        **_figures_of_gate(
+            config, sum(r.edges_open for r in results), sum(r.agent_steps for r in results)
+        ),
+        "by_opponent": {
+            name: {"episodes": len(met), "win_rate": sum(r.won for r in met) / len(met)}
+            for i, name in enumerate(opponents.names)
+            if config.env.name == "battle" and (met := [r for r in results if r.opponent == i])
+        },
         "wall_s": round(time.monotonic() - begun_s, 3),
         "exit_reason": "finished",
     }
@@ -345,14 +370,22 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _figures_of_episodes(run: Run) -> dict[str, Any]:
+def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
     """What the episodes themselves say; copies that keep the others company do not count."""
     world = run.board.world
     agent_steps = world.get("evaluated_agent_steps", 0.0)
     return {
         **_mean_and_error("return", [result.episode_return for result in run.board.evaluated]),
-        "out_degree_mean": world["evaluated_edges_open"] / agent_steps if agent_steps else None,
+        **_figures_of_gate(config, world.get("evaluated_edges_open", 0.0), agent_steps),
     }
+
+
+def _figures_of_gate(config: RunConfig, edges_open: float, agent_steps: float) -> dict[str, Any]:
+    """Edges that a living agent used in a step, and what share of its out-edges that is."""
+    degree = edges_open / agent_steps if agent_steps else None
+    offsets = len(backbone.offsets(config.num_agents))
+    share = None if degree is None else degree / offsets
+    return {"out_degree_mean": degree, "open_share": share}
 
 
 def _figures_of_failures(options: EvaluateOptions, config: RunConfig, run: Run) -> dict[str, Any]:

@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 
 from agents import backbone
 from runtime import latency
+from runtime.report_period import SHORTEST_S, report_period_s
 from runtime.traffic import COUNTERS
 from runtime.wire import AgentReport
-
-REPORT_PERIOD_S = 1.0
-"""Seconds between two reports of an agent."""
 
 SILENT_REPORTS = 3
 """An agent that misses more reports than this counts as silent: its gauges disappear, sums stay."""
@@ -48,6 +46,8 @@ class AgentRecord:
     policy_version: int
     reported_s: float
     """Monotonic time of the report."""
+    report_period_s: float = SHORTEST_S
+    """Seconds until the next one."""
     counters: Counts
     """[len(COUNTERS)] summed over all incarnations, as are the next three."""
     latency: Counts
@@ -64,7 +64,7 @@ class AgentRecord:
     """Open share of the edges between the last two reports that saw any; None before the first."""
 
     def is_silent(self, now_s: float) -> bool:
-        return now_s - self.reported_s > SILENT_REPORTS * REPORT_PERIOD_S
+        return now_s - self.reported_s > SILENT_REPORTS * self.report_period_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,7 @@ class HostTable:
         self._in_hosts = {
             agent: homes[list(backbone.in_neighbours(agent, num_agents))] for agent in self.agents
         }
+        self._report_period_s = report_period_s(num_agents)
         self._lock = threading.Lock()
         self._records: dict[int, AgentRecord] = {}
         self._before: dict[int, tuple[Counts, Counts, Counts, Counts]] = {}
@@ -194,6 +195,7 @@ class HostTable:
             tick=report.tick,
             policy_version=report.policy_version,
             reported_s=now_s,
+            report_period_s=self._report_period_s,
             counters=counters,
             latency=histograms,
             action_latency=action_histogram,

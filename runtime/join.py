@@ -184,6 +184,7 @@ def deployed_setup(
             comm=cast("Comm", options.comm),
             gate_timing="causal",
             gate_mode=cast("GateMode", options.gate_mode),
+            gate_budget=options.gate_budget,
             dead="silent",
             ships="none",
             record_q=False,

@@ -6,6 +6,7 @@ reading at the receiver differ by the latency and nothing else.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ def bin_of(latency_ns: int) -> int:
     if latency_ns <= _FIRST_NS:
         return 0
     return min(int(PER_OCTAVE * math.log2(latency_ns / _FIRST_NS)), BINS - 1)
+
+
+def histogram(latencies_ns: Sequence[int]) -> NDArray[np.uint64]:
+    """[BINS] how many of these fall into each bin."""
+    octaves = np.log2(np.maximum(np.array(latencies_ns, dtype=np.float64) / _FIRST_NS, 1.0))
+    bins = np.minimum((PER_OCTAVE * octaves).astype(np.int64), BINS - 1)
+    return np.bincount(bins, minlength=BINS).astype(np.uint64)
 
 
 def upper_bound_ns(index: int) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 from agents.policy import PolicyFile, PolicyFileError, PolicySpec, initialise, load_policy
 from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
 from configs.schema import RunConfig
+from configs.shipped import policy_path
 from envs import registry
 from envs.base import EnvSpec
 from learner import setup as learner_setup
@@ -145,7 +146,7 @@ def _episodes_begun(directory: Path, copies: int) -> int:
 def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
     """Where training begins; preflight has made sure that a named file fits."""
     if config.policy:
-        return load_policy(Path(config.policy))
+        return load_policy(policy_path(config.policy, config.env.name))
     flat = initialise(spec, np.random.default_rng(config.seed))
     return PolicyFile(spec, flat, 0, {})
 

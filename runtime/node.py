@@ -17,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -31,7 +32,7 @@ import agents.realtime
 from agents.parameters import Outcome
 from agents.process import AgentSetup
 from agents.realtime import DeployedAgentSetup
-from agents.shell import LEAVE_S
+from agents.shell import LEAVE_S, leave_s
 from runtime import supervisor as watch
 from runtime import wire
 from runtime.errors import SetupError
@@ -42,7 +43,7 @@ from runtime.hosts import Hosts
 from runtime.logs import setup_logging
 from runtime.node_setup import LOCAL_HOST, Deployment, NodeSetup
 from runtime.process_memory import pss_mb
-from runtime.processes import start_process
+from runtime.processes import bare_main, start_bare
 from runtime.supervisor import Supervisor
 from runtime.traffic import Traffic, TrafficClass
 from runtime.transport import (
@@ -61,6 +62,7 @@ logger = logging.getLogger(__name__)
 TURN_S = 0.05
 """Seconds between looks at clocks and sockets, whatever else wakes the node."""
 STATUS_PERIOD_S = 0.5
+_STARTED_AT_ONCE = 8
 STOP_S = 0.8
 """Seconds for agents to leave by themselves, then the same again after SIGTERM."""
 OTHER_HOSTS_S = 0.5
@@ -192,8 +194,9 @@ class Node:
                 await asyncio.sleep(0.02)
             self._launcher.send(hello)
         try:
-            self._start()
+            self._start_exporter()
             turns = asyncio.create_task(self._turn_regularly())
+            await self._spawn_everybody()
             await self._done.wait()
             turns.cancel()
         finally:
@@ -204,9 +207,9 @@ class Node:
     # --- start and stop
     # -----------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start_exporter(self) -> None:
         setup = self._setup
-        if setup.metrics_port:
+        if setup.metrics_port and setup.telemetry:
             try:
                 self._exporter = Exporter(
                     self._table,
@@ -217,24 +220,52 @@ class Node:
                 )
             except SetupError as error:
                 self._give_up(str(error))
-                return
-        self._carry_out(self._supervisor.start())
+
+    async def _spawn_everybody(self) -> None:
+        """Start all agents, several at a time, and listen meanwhile: a thousand take a while.
+
+        A start is a conversation with the forkserver and mostly waiting for it, all the more on a
+        busy machine.
+        """
+        waiting = iter(self._supervisor.start())
+        loop = asyncio.get_running_loop()
+
+        async def start_some(pool: Executor) -> None:
+            for command in waiting:
+                if self._done.is_set():
+                    return
+                assert isinstance(command, watch.Spawn)
+                version = self._parameters.version
+                process = await loop.run_in_executor(pool, self._start_agent, command)
+                self._adopt(command.agent, process, version)
+
+        with bare_main(), ThreadPoolExecutor(_STARTED_AT_ONCE) as pool:
+            await asyncio.gather(*(start_some(pool) for _ in range(_STARTED_AT_ONCE)))
 
     def _endpoint(self, name: str) -> str:
         if self._setup.ipc_dir:
             return f"ipc://{self._setup.ipc_dir}/{name}"
         return "tcp://127.0.0.1:*"
 
-    def _spawn(self, command: watch.Spawn) -> None:
+    def _restart(self, command: watch.Spawn) -> None:
+        version = self._parameters.version
+        with bare_main():
+            process = self._start_agent(command)
+        self._adopt(command.agent, process, version)
+
+    def _start_agent(self, command: watch.Spawn) -> BaseProcess:
         agent = command.agent
         if self._setup.deployment is None:
             target, setup = agents.process.main, self._agent_setup(command)
         else:
             target = agents.realtime.main
             setup = self._deployed_setup(command, self._setup.deployment)
-        process = start_process(self._forkserver, target, setup, name=f"agent {agent}")
+        return start_bare(self._forkserver, target, setup, name=f"agent {agent}")
+
+    def _adopt(self, agent: int, process: BaseProcess, version: int) -> None:
+        """Watch over an agent's process, which began with this policy version."""
         self._processes[agent] = process
-        self._spawned_with[agent] = self._parameters.version
+        self._spawned_with[agent] = version
         self._spawned_s[agent] = time.monotonic()
         loop = asyncio.get_running_loop()
         loop.add_reader(process.sentinel, self._take_exit, agent, process)
@@ -270,6 +301,9 @@ class Node:
             "is_tcp": place is not None or not setup.ipc_dir,
             "nice": setup.nice,
             "logs": setup.logs,
+            "telemetry": setup.telemetry,
+            "profile": setup.profile,
+            "pin": setup.pin,
             "keyring": None if place is None else place.keyrings[name],
             "num_hosts": 1 if place is None else len(place.hosts.hosts),
             "host_of": () if place is None else place.hosts.host_of_agents(),
@@ -286,7 +320,7 @@ class Node:
 
     def _interrupt(self) -> None:
         self.interrupted = True
-        self._finish("interrupted")
+        self._finish(wire.INTERRUPTED)
 
     def _finish(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -305,7 +339,9 @@ class Node:
         stop = wire.Stop(self._reason or "end of the run")
         for agent in self._processes:
             self._hub.send(agent_routing_id(agent), stop)
-        deadline = time.monotonic() + LEAVE_S
+        in_a_hurry = self._reason == wire.INTERRUPTED
+        patience_s = LEAVE_S if in_a_hurry else leave_s(len(self._setup.agents))
+        deadline = time.monotonic() + patience_s
         while self._processes.keys() - self._finished and time.monotonic() < deadline:
             self._take_agents()
             await asyncio.sleep(0.01)
@@ -382,11 +418,11 @@ class Node:
                 self._heard_s = now_s
                 self._spawned_s = dict.fromkeys(self._spawned_s, now_s)
             self._turned_s = now_s
-            self._end_silent_agents(now_s)
             if parent_process() is None and self._launcher is not None:
                 self._mind_the_launcher(now_s)
             if now_s >= status_at:
                 status_at = now_s + STATUS_PERIOD_S
+                self._end_silent_agents(now_s)
                 self._send_status()
             await asyncio.sleep(TURN_S)
 
@@ -505,7 +541,7 @@ class Node:
         for command in commands:
             match command:
                 case watch.Spawn():
-                    self._spawn(command)
+                    self._restart(command)
                 case watch.SendBook():
                     self._hub.send(
                         agent_routing_id(command.agent), wire.AddressBook(command.endpoints)
@@ -529,7 +565,8 @@ class Node:
             self._launcher.send(packet)
 
     def _send_status(self) -> None:
-        self._read_memory()
+        if self._setup.telemetry:
+            self._read_memory()
         self._tell_launcher(wire.Status("node", self._values()))
 
     def _values(self) -> dict[str, float]:
@@ -538,7 +575,7 @@ class Node:
         self._table.set_node(self._traffic.as_array(), self._parameters.version)
         values = self._table.status(time.monotonic())
         values |= {
-            "agents_ready": float(len(self._supervisor.ready)),
+            "agents_ready": float(self._supervisor.num_ready),
             "restarts": float(self._supervisor.restarts),
             "policy_version": float(self._parameters.version),
             "dropped_by_node": float(self._traffic.dropped_total),

@@ -4,11 +4,13 @@ RunConfig, policy, addresses -> training_setup -> NodeSetup
 Bundle -> place_of -> Place         (a host among several, with its keys)
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agents import pinning
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec
@@ -84,6 +86,12 @@ class NodeSetup:
     nice: int
     """Niceness of the agents."""
     logs: Path
+    telemetry: bool = True
+    """Count and serve what crosses (runtime.telemetry)."""
+    profile: bool = False
+    """Agents measure where their time goes (agents/profile.py)."""
+    pin: bool = False
+    """Agents stay on one core each (agents/pinning.py)."""
 
 
 def training_setup(
@@ -116,9 +124,12 @@ def training_setup(
             comm=config.comm,
             gate_timing=config.gate.timing,
             gate_mode=config.gate.mode,
+            gate_budget=config.gate.budget,
             dead=config.agents.dead,
             ships=ships,
             record_q=config.agents.record_q,
+            adviser=config.agents.adviser,
+            advice=config.agents.advice,
             drop_edges=drop_edges,
         ),
         parameters=parameters,
@@ -140,7 +151,17 @@ def training_setup(
         max_restarts=runtime.max_restarts,
         nice=runtime.nice if ships == "training" else 0,
         logs=logs,
+        telemetry=runtime.telemetry,
+        profile=runtime.profile,
+        pin=_pins(config, alone=place is None and not learns),
     )
+
+
+def _pins(config: RunConfig, *, alone: bool) -> bool:
+    """`alone`: all agents are on this machine, and no learner is."""
+    if config.runtime.pin != "auto":
+        return config.runtime.pin == "on"
+    return alone and pinning.is_worth_it(config.num_agents, len(os.sched_getaffinity(0)))
 
 
 def place_of(bundle: Bundle, first_incarnation: int = 0) -> Place:

@@ -14,6 +14,7 @@ from pathlib import Path
 from agents import backbone
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
 from configs.schema import RunConfig
+from configs.shipped import policy_path
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
 
@@ -31,10 +32,11 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
         SetupError: names the obstacle, the value, and what to do about it.
     """
     require_open_files(config.num_agents)
+    require_tasks(config.num_agents)
     require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
     require_writable(Path(config.runtime.runs_dir))
     if config.policy:
-        require_policy(Path(config.policy), spec)
+        require_policy(policy_path(config.policy, config.env.name), spec)
 
 
 def open_files_needed(num_agents: int) -> int:
@@ -64,6 +66,65 @@ def require_open_files(num_agents: int) -> None:
             f"raise it with `ulimit -n {needed}` (as root, or in /etc/security/limits.conf)"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tasks_needed(num_agents: int) -> int:
+    """Processes and threads of a run: each agent has three threads (its own and ZeroMQ's two), and
+    300 more are enough for world, learner and node. N = 1000 needs 3300.
+    """
+    return 3 * num_agents + 300
+
+
+def require_tasks(num_agents: int) -> None:
+    """Check that the machine lets us have so many processes and threads.
+
+    Raises:
+        SetupError: it does not; says which limit it is.
+    """
+    needed = tasks_needed(num_agents)
+    limits = {
+        "ulimit -u": _user_limit(),
+        "kernel.pid_max": _number_in(Path("/proc/sys/kernel/pid_max")),
+        "kernel.threads-max": _number_in(Path("/proc/sys/kernel/threads-max")),
+        "the cgroup's pids.max": _cgroup_limit(),
+    }
+    for name, limit in limits.items():
+        if limit is not None and limit < needed:
+            raise SetupError(
+                f"{num_agents} agents need {needed} processes and threads, {name} allows {limit}: "
+                "raise it, or run fewer agents"
+            )
+
+
+def _user_limit() -> int | None:
+    if os.geteuid() == 0:  # the kernel does not hold root to it
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _cgroup_limit() -> int | None:
+    """The tightest `pids.max` from our cgroup up to the root (v2); None: there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    if own is None:
+        return None
+    root = Path("/sys/fs/cgroup")
+    folders = [root / own, *(root / own).parents]
+    found = [_number_in(folder / "pids.max") for folder in folders if folder.is_relative_to(root)]
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def _number_in(path: Path) -> int | None:
+    """The number that a file holds; None if it holds none ("max") or cannot be read."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
 
 
 def require_writable(folder: Path) -> None:

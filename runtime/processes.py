@@ -29,7 +29,7 @@ def _environment(variables: dict[str, str]) -> Generator[None]:
 
 
 @contextmanager
-def _bare_main() -> Generator[None]:
+def bare_main() -> Generator[None]:
     """Hide __main__: multiprocessing would import it again in every child."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -53,9 +53,16 @@ def start_process(
     environment: dict[str, str] | None = None,
 ) -> BaseProcess:
     """Start `target(setup)` as a process of its own; `setup` must be plain data."""
+    with _environment(environment or {}), bare_main():
+        return start_bare(context, target, setup, name)
+
+
+def start_bare(
+    context: BaseContext, target: Callable[..., None], setup: object, name: str
+) -> BaseProcess:
+    """`start_process` for whoever has hidden __main__ and may be starting others in threads."""
     process = cast("_Context", context).Process(target=target, args=(setup,), name=name)
-    with _environment(environment or {}), _bare_main():
-        process.start()
+    process.start()
     return process
 
 

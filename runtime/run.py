@@ -26,6 +26,7 @@ import zmq
 
 from agents.parameters import ParameterStore
 from agents.policy import FloatArray, PolicySpec
+from agents.shell import LEAVE_S, leave_s
 from configs.load import dump_run_config
 from configs.schema import RunConfig
 from envs.base import EnvSpec
@@ -165,6 +166,11 @@ class Run:
     def board(self) -> Scoreboard:
         """The run's figures; complete after `execute`."""
         return self._board
+
+    @property
+    def ready_after_s(self) -> float | None:
+        """Seconds from the run's beginning until all agents were ready; None if they never were."""
+        return None if self._ready_s is None else self._ready_s - self._begun_s
 
     def execute(self) -> Outcome:
         """Run to the end and clean up; raises nothing that a run can cause."""
@@ -550,7 +556,7 @@ class Run:
                     process.terminate()  # it may be deep in an update: the signal reaches it there
             for peer in self._peers_of("node"):
                 self._hub.send(peer, wire.Stop(self._end.reason))
-            self._wait_for_children(STOP_S + self._plan.config.runtime.metrics_linger_s)
+            self._wait_for_children(self._patience_s(self._end))
             for process in self._children.values():
                 process.terminate()
             self._wait_for_children(KILL_S)
@@ -564,6 +570,14 @@ class Run:
             self._gatekeeper.close()
         self._context.term()
         shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _patience_s(self, end: course.End) -> float:
+        """Seconds that children get to leave in good order."""
+        config = self._plan.config
+        patience_s = STOP_S + config.runtime.metrics_linger_s
+        if end.reason != wire.INTERRUPTED:
+            patience_s += leave_s(config.num_agents) - LEAVE_S
+        return patience_s
 
     def _wait_for_children(self, timeout_s: float) -> None:
         """Wait, and keep listening: the last statuses hold the final figures."""

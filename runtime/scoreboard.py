@@ -6,9 +6,11 @@ summary
 
 from collections import deque
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from configs.schema import RunConfig
+from envs.opponent_schedule import OpponentSchedule
 from runtime import wire
 from runtime.traffic import REASONS
 from runtime.view import RunSnapshot
@@ -58,6 +60,10 @@ class Scoreboard:
         self._training = _Results(RECENT_EPISODES)
         # Of several evaluations the last one counts; a run that only evaluates is one evaluation.
         self._evaluation = _Results(max(config.evaluation.episodes, 1) if trains else None)
+        self._opponents: tuple[str, ...] = ()
+        if config.env.name == "battle":
+            schedule = OpponentSchedule.parse(config.env.opponent, config.env.evaluation_opponent)
+            self._opponents = schedule.names
         self._tick_when_last_rated = (0.0, 0.0)
         self._steps_per_s: float | None = None
         self._learner_device = ""
@@ -133,7 +139,9 @@ class Scoreboard:
             "train/win_rate": self._training.win_rate(),
             "eval/return_mean": self._evaluation.return_mean(),
             "eval/win_rate": self._evaluation.win_rate(),
+            **self._win_rates(),
             "comm/out_degree_mean": self._ratio("edges_open", "agent_steps"),
+            "comm/open_share": self._ratio("edges_open", "edge_slots"),
             "comm/edge_bytes_per_agent_step": self._bytes_per_agent_step(),
             "comm/message_payload_bytes": self._node.get("sent_payload_message"),
             "comm/beacon_payload_bytes": self._node.get("sent_payload_beacon"),
@@ -176,6 +184,7 @@ class Scoreboard:
             "comm": config.comm,
             "gate_timing": config.gate.timing,
             "gate_mode": config.gate.mode,
+            "gate_budget": config.gate.budget,
             "transport": config.runtime.transport,
             "seed": config.seed,
             "env_steps": int(self._world.get("env_steps", 0)),
@@ -188,6 +197,7 @@ class Scoreboard:
             "train_return_mean": self._training.return_mean(),
             "train_win_rate": self._training.win_rate(),
             "out_degree_mean": self._ratio("edges_open", "agent_steps"),
+            "open_share": self._ratio("edges_open", "edge_slots"),
             "message_payload_bytes": count.get("sent_payload_message", 0),
             "beacon_payload_bytes": count.get("sent_payload_beacon", 0),
             "edge_zmtp_bytes": edge_zmtp,
@@ -214,7 +224,36 @@ class Scoreboard:
             "agent_pss_mb_mean": node.get("agent_pss_mb_mean"),
             "messages_late": count.get("late", 0),
             "messages_dropped": self._dropped(),
+            "by_opponent": self.by_opponent(),
             "exit_reason": exit_reason,
+        }
+
+    def by_opponent(self) -> dict[str, dict[str, float]]:
+        """Episodes, win rate and mean return of the last evaluation against each of its opponents;
+        empty where nobody plays the other team.
+        """
+        grouped: dict[str, list[wire.EpisodeResult]] = {}
+        for result in self._evaluation.recent:
+            if result.opponent < len(self._opponents):
+                grouped.setdefault(self._opponents[result.opponent], []).append(result)
+        return {
+            name: {
+                "episodes": len(results),
+                "win_rate": sum(result.won for result in results) / len(results),
+                "return_mean": sum(result.episode_return for result in results) / len(results),
+            }
+            for name, results in sorted(grouped.items())
+        }
+
+    def _win_rates(self) -> dict[str, float]:
+        """One figure for each opponent, where there are several."""
+        by_opponent = self.by_opponent()
+        if len(by_opponent) < 2:
+            return {}
+        # A file's folder is the machine's business, and TensorBoard groups by slashes.
+        return {
+            f"eval/win_rate_{PurePath(name).stem}": figures["win_rate"]
+            for name, figures in by_opponent.items()
         }
 
     def _best(self, figure: str) -> float | None:

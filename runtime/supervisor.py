@@ -116,6 +116,10 @@ class Supervisor:
         self._start_deadline_s = start_deadline_s
         self._started = False
         self._stopping = False
+        # Counted, because looking through everybody whenever somebody is there costs N² in all.
+        self._num_heard = 0
+        """Agents that have ever said where they listen."""
+        self._num_ready = 0
 
     @property
     def restarts(self) -> int:
@@ -125,6 +129,10 @@ class Supervisor:
     def has_started(self) -> bool:
         """Whether everybody has been ready at once."""
         return self._started
+
+    @property
+    def num_ready(self) -> int:
+        return self._num_ready
 
     @property
     def ready(self) -> list[int]:
@@ -155,11 +163,12 @@ class Supervisor:
         life = self._lives.get(agent)
         if life is None or life.incarnation != incarnation or life.state is not _State.STARTING:
             return []
+        self._num_heard += not life.endpoint
         life.endpoint, life.state = endpoint, _State.CONNECTING
         self._endpoints[agent] = endpoint
         if self._started:
             return [self._book(agent)]
-        if all(life.endpoint for life in self._lives.values()):
+        if self._num_heard == len(self._lives):
             return [self._book(agent) for agent in self._lives]
         return []
 
@@ -169,8 +178,9 @@ class Supervisor:
         if life is None or life.incarnation != incarnation or life.state is not _State.CONNECTING:
             return []
         life.state = _State.READY
+        self._num_ready += 1
         commands: list[Command] = [Announce(agent, incarnation, up=True)]
-        if not self._started and len(self.ready) == len(self._lives):
+        if not self._started and self._num_ready == len(self._lives):
             self._started = True
             commands.append(AllReady())
         return commands
@@ -184,6 +194,7 @@ class Supervisor:
         if not self._started:
             return [GiveUp(f"{cause} before the run began, see its log")]
         was_up = life.state is _State.READY
+        self._num_ready -= was_up
         if life.is_doomed:
             life.state = _State.GONE
             return [Announce(agent, life.incarnation, up=False)] if was_up else []
@@ -215,7 +226,9 @@ class Supervisor:
         if self._stopping:
             return []
         if not self._started and now_s >= self._start_deadline_s:
-            missing = [agent for agent in self._lives if agent not in set(self.ready)]
+            missing = [
+                agent for agent, life in self._lives.items() if life.state is not _State.READY
+            ]
             shown = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
             return [GiveUp(f"{len(missing)} agents are not ready in time: {shown}")]
         commands: list[Command] = []

@@ -184,6 +184,18 @@ class Traffic:
         return np.array(self._values, dtype="<u8")
 
 
+class Uncounted(Traffic):
+    """Counters of a process that does not count what crosses, only what goes wrong."""
+
+    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
+        pass
+
+    def received(
+        self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
+    ) -> None:
+        pass
+
+
 def named(counters: NDArray[np.uint64]) -> dict[str, int]:
     """Give an AgentReport's counters their names back."""
     return dict(zip(COUNTERS, counters.tolist(), strict=True))

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_BUDGET = 1024
 """Packets taken from a socket in one go, so that a flood cannot starve the others."""
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+"""As plain numbers: an enumeration costs more than the call that it is handed to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,8 @@ STEP = Limits(send=16, receive=64, largest_bytes=16 * wire.MIB)
 TRAJECTORIES = Limits(send=4096, receive=4096, largest_bytes=256 * wire.MIB)
 """Deep, because the learner looks up only between two updates; the world's wait for a learner that
 is behind (learner.max_backlog) is what bounds them."""
-CONTROL = Limits(send=256, receive=1000, largest_bytes=64 * wire.MIB)
+CONTROL = Limits(send=4096, receive=4096, largest_bytes=64 * wire.MIB)
+"""Room for a word about each of a few thousand agents, who may all come or go at once."""
 
 
 _AGENT = b"agent-"
@@ -90,6 +93,15 @@ def host_of(routing_id: bytes) -> str | None:
 def last_endpoint(socket: zmq.Socket[bytes]) -> str:
     """Where a socket was bound or connected last, with the real port."""
     return cast("bytes", socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
+
+
+_CONTROL = TrafficClass.CONTROL
+_COUNTED_AS: dict[type[Packet], TrafficClass | None] = {
+    **CLASS_OF,
+    wire.EdgeHello: None,
+    wire.EdgeWelcome: None,
+}
+"""Class of what arrives; None: the edge counts it."""
 
 
 def _traffic_class(packet: Packet) -> TrafficClass:
@@ -176,7 +188,7 @@ class Channel:
     def send_frame(self, frame: bytes, traffic_class: TrafficClass | None) -> bool:
         """Send an encoded packet, counted under its class (None: the caller counts it)."""
         try:
-            self.socket.send(frame, zmq.NOBLOCK)
+            self.socket.send(frame, _NOBLOCK)
         except zmq.Again:
             self._traffic.dropped("full")
             return False
@@ -187,21 +199,22 @@ class Channel:
     def drain(self, *accepted: type[Packet]) -> Iterator[Packet]:
         """Everything that has arrived and decodes as one of the accepted kinds."""
         for _ in range(_DRAIN_BUDGET):
-            try:
-                frame = self.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            packet = self.take(*accepted)
+            if packet is None:
                 return
-            packet = _decode(frame, accepted, self._traffic, curve=self._curve)
-            if packet is not None:
-                yield packet
+            yield packet
 
     def take(self, *accepted: type[Packet]) -> Packet | None:
-        """One packet, if there is one and it decodes: saves the failing look for a second."""
-        try:
-            frame = self.socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        return _decode(frame, accepted, self._traffic, curve=self._curve)
+        """One packet that decodes, if there is one: saves the failing look for a second."""
+        for _ in range(_DRAIN_BUDGET):
+            try:
+                frame = self.socket.recv(_NOBLOCK)
+            except zmq.Again:
+                return None
+            packet = _decode(frame, accepted, self._traffic, curve=self._curve)
+            if packet is not None:
+                return packet
+        return None
 
     def close(self) -> None:
         self.socket.close()
@@ -295,7 +308,9 @@ class Hub:
 
     def _write(self, connection: bytes, frame: bytes) -> bool:
         try:
-            self.socket.send_multipart((connection, frame), zmq.NOBLOCK)
+            # Two calls cost less than half of what send_multipart does.
+            self.socket.send(connection, _NOBLOCK_MORE)
+            self.socket.send(frame, _NOBLOCK)
         except zmq.Again:
             raise
         except zmq.ZMQError as error:
@@ -307,46 +322,50 @@ class Hub:
     def drain(self, *accepted: type[Packet]) -> Iterator[tuple[bytes, Packet]]:
         """Everything that has arrived, with the name of its sender."""
         for _ in range(_DRAIN_BUDGET):
-            try:
-                peer = self.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            arrived = self.take(*accepted)
+            if arrived is None:
                 return
-            if self._doorbook is None:
-                parts = self.socket.recv_multipart()
-            else:
-                peer, parts = self._receive_from(peer, self._doorbook)
-                if parts == [b""]:
+            yield arrived
+
+    def take(self, *accepted: type[Packet]) -> tuple[bytes, Packet] | None:
+        """One packet that decodes, if there is one, with the name of its sender."""
+        curve = self._doorbook is not None
+        for _ in range(_DRAIN_BUDGET):
+            try:
+                peer = self.socket.recv(_NOBLOCK)
+            except zmq.Again:
+                return None
+            first = self.socket.recv(copy=False)
+            is_single = not first.more  # ours are single frames
+            rest = [] if is_single else self.socket.recv_multipart()
+            if self._doorbook is not None:
+                peer = self._name_of(peer, first, self._doorbook)
+                if is_single and not len(first):
                     continue  # a new connection has made itself known
-            if peer is None or len(parts) != 1:  # ours are single frames
+            if peer is None or rest:
                 self._traffic.dropped("decode" if peer else "duplicate")
                 continue
-            curve = self._doorbook is not None
-            packet = _decode(parts[0], accepted, self._traffic, curve=curve)
+            packet = _decode(first.bytes, accepted, self._traffic, curve=curve)
             if packet is not None:
-                yield peer, packet
+                return peer, packet
+        return None
 
-    def _receive_from(
-        self, connection: bytes, doorbook: "Doorbook"
-    ) -> tuple[bytes | None, list[bytes]]:
-        """The name behind a connection (None: another one speaks for it) and what it says."""
+    def _name_of(self, connection: bytes, first: zmq.Frame, doorbook: "Doorbook") -> bytes | None:
+        """The name behind a connection that says this; None: another one speaks for it."""
         # Asked again for every packet, which costs nothing that can be measured: a client may claim
         # the routing id of a connection that has gone, and would pass for whoever had that.
-        first = self.socket.recv(copy=False)
         name = cast("str", first.get("User-Id")).encode()
-        parts = [first.bytes]
-        if first.more:
-            parts += self.socket.recv_multipart()
         if doorbook.enter(connection, name):
             self._arrivals.add(name)
         while (newer := doorbook.newer_than(connection)) is not None:
             try:
                 # An empty frame tells whether the newer connection still stands; nobody minds it.
                 if self._write(newer, b""):
-                    return None, parts
+                    return None
             except zmq.Again:
-                return None, parts
+                return None
             doorbook.forget(newer)
-        return name, parts
+        return name
 
     def take_arrivals(self) -> set[bytes]:
         """Names that have opened a connection since the last call, by what `drain` has seen; what
@@ -369,6 +388,7 @@ def _decode(
     except WireFormatError as error:
         traffic.dropped(error.reason)
         return None
-    if not isinstance(packet, (wire.EdgeHello, wire.EdgeWelcome)):
-        traffic.received(_traffic_class(packet), len(frame), curve=curve)
+    traffic_class = _COUNTED_AS.get(type(packet), _CONTROL)
+    if traffic_class is not None:
+        traffic.received(traffic_class, len(frame), curve=curve)
     return packet

@@ -10,6 +10,7 @@ whose reason is counted.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from operator import attrgetter
 from typing import (
     Annotated,
     Any,
@@ -27,8 +28,9 @@ from numpy.typing import NDArray
 
 from runtime.codecs import Codec, Real, Scalars, Tensor, Text, Texts, Uint, brief, items
 from runtime.errors import WireFormatError
+from runtime.forms import Layout
 
-_pack = cast("Callable[[Any], bytes]", msgpack.packb)  # pyright: ignore  # no type stubs
+_pack = cast("Callable[[Any], bytes]", msgpack.Packer().pack)  # pyright: ignore  # no type stubs
 _unpack = cast("Callable[..., Any]", msgpack.unpackb)  # pyright: ignore  # no type stubs
 
 VERSION = 1
@@ -98,6 +100,8 @@ class Observation(Packet):
     """[E] ALIVE and EXPLORE bits."""
     in_masks: PerCopyU16
     """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
+    peer_masks: PerCopyU16
+    """[E] bit k: out-neighbour k took part in the last tick (paper timing: takes part in this)."""
     beacon_masks: PerCopyU16
     """[E] bit k: a beacon of out-neighbour k is on its way (causal: of the last tick)."""
     observations: Rows
@@ -115,6 +119,9 @@ class Action(Packet):
     """[E] action of each copy (0 where it is dead)."""
     out_masks: PerCopyU16
     """[E] bit k: a message went to out-neighbour k at this tick."""
+    beacons: PerCopyU8
+    """[ceil(E / 8)] bitmap of the copies in which a beacon went to all in-neighbours; paper timing
+    sends one in every step and leaves this empty."""
 
 
 @_packet(3, 64 * KIB)
@@ -136,7 +143,7 @@ class InMask(Packet):
 
 
 @_packet(5, 16 * MIB)
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class Message(Packet):
     """Agent to out-neighbour: message vectors of the copies in which the edge is open."""
 
@@ -151,7 +158,7 @@ class Message(Packet):
 
 
 @_packet(6, 16 * MIB)
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class Beacon(Packet):
     """Agent to in-neighbour, back on the same connection: its node embeddings z."""
 
@@ -305,6 +312,10 @@ class Stop(Packet):
     reason: Label
 
 
+INTERRUPTED = "interrupted"
+"""The reason at Ctrl-C: everybody is in a hurry then."""
+
+
 @_packet(24, KIB)
 @dataclass(frozen=True, slots=True)
 class AgentState(Packet):
@@ -318,7 +329,8 @@ class AgentState(Packet):
 @_packet(25, MIB)
 @dataclass(frozen=True, slots=True, eq=False)
 class AgentReport(Packet):
-    """Agent to node, once a second: heartbeat and cumulative counters (runtime/traffic.py)."""
+    """Agent to node, once a second or more rarely (runtime/report_period.py): heartbeat and
+    cumulative counters (runtime/traffic.py)."""
 
     agent: U16
     incarnation: U32
@@ -356,6 +368,8 @@ class EpisodeResult(Packet):
     episode_return: F64
     """Undiscounted sum over steps of the mean individual reward of all N agents."""
     won: U8
+    opponent: U8 = 0
+    """Index in the run's opponent schedule."""
 
 
 @_packet(28, 2 * KIB)
@@ -509,9 +523,32 @@ def _list_budget() -> Callable[[list[Any]], list[Any]]:
     return count
 
 
+@cache
+def _field_reader(cls: type[Packet]) -> Callable[[Packet], tuple[Any, ...]]:
+    return attrgetter(*(field.name for field in fields(cls)))  # type: ignore[arg-type]  # as above
+
+
+_LAYOUTS: dict[type[Packet], Layout] = {
+    cls: Layout(VERSION, cls.KIND, numbers, tensors)
+    for cls, numbers, tensors in (
+        (Observation, (32, None), 7),
+        (Action, (32, 32), 3),
+        (Gates, (32,), 1),
+        (InMask, (32,), 1),
+        (Message, (16, 32, 64), 2),
+        (Beacon, (16, 32, 64), 2),
+    )
+}
+"""Of the packets that cross in every step; a test holds them against the field annotations."""
+_KNOWN_STARTS = {layout.start: (cls, layout) for cls, layout in _LAYOUTS.items()}
+
+
 def encode(packet: Packet) -> bytes:
     """Turn a packet into one frame."""
     cls = type(packet)
+    layout = _LAYOUTS.get(cls)
+    if layout is not None:
+        return layout.write(_field_reader(cls)(packet))
     parts: list[Any] = [VERSION, cls.KIND]
     parts += [codec.pack(getattr(packet, name)) for name, codec in _codecs(cls)]
     return _pack(parts)
@@ -524,6 +561,11 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
         WireFormatError: reason `oversize`, `decode`, `version`, `kind`, `shape`, `dtype`, `range`
             or `nonfinite`.
     """
+    known = _KNOWN_STARTS.get(frame[:3])
+    if known is not None and (not accepted or known[0] in accepted):
+        values = known[1].read(frame)
+        if values is not None:
+            return known[0](*values)
     limit = max(cls.LARGEST for cls in accepted) if accepted else 256 * MIB
     if len(frame) > limit:
         raise WireFormatError("oversize", f"{len(frame)} bytes, at most {limit} allowed")
@@ -555,4 +597,7 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
         raise WireFormatError(
             "shape", f"{cls.__name__} has {len(codecs)} fields, not {len(raw) - 2}"
         )
-    return cls(*[codec.unpack(part) for (_, codec), part in zip(codecs, raw[2:], strict=True)])
+    values = [codec.unpack(part) for (_, codec), part in zip(codecs, raw[2:], strict=True)]
+    if known is not None:
+        known[1].learn(values)
+    return cls(*values)

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from agents import backbone
 from configs.schema import GateTiming
 from envs.base import Snapshot
-from envs.copies import Copies, CopyStep
+from envs.copies import CopyStep, EnvCopies
+from envs.opponent_schedule import OpponentSchedule
 from runtime import wire
 from runtime.failures import Aftermath
 
@@ -49,6 +50,10 @@ class WorldRules:
     updates_per_episode: float
     max_backlog: int
     """Updates the learner may owe before the world waits for it."""
+    opponents: OpponentSchedule | None = None
+    """Who plays the other team when; None where there is none."""
+    seed: int = 0
+    """Root of the draws of opponents."""
     victims: tuple[int, ...] = ()
     """Agents to be killed for good in an evaluation."""
     kill_at: int = 0
@@ -137,7 +142,13 @@ class World:
     """Lock-step of N agents over E copies."""
 
     def __init__(
-        self, copies: Copies, num_copies: int, rules: WorldRules, *, env_steps: int, episodes: int
+        self,
+        copies: EnvCopies,
+        num_copies: int,
+        rules: WorldRules,
+        *,
+        env_steps: int,
+        episodes: int,
     ) -> None:
         spec = copies.spec
         self._copies = copies
@@ -163,6 +174,9 @@ class World:
         """Episodes shipped and episodes the learner had seen when this learner first spoke."""
         self._num_taken = 0
         self._evaluations_to_begin = 0
+        self._evaluations_begun = 0
+        self._opponents_E = np.zeros(num_copies, dtype=np.int64)
+        """Index of the opponent in each copy's episode."""
         self._evaluate_at = env_steps if rules.evaluation_interval else 0
         self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._hung_N = np.zeros(spec.num_agents, dtype=np.bool_)
@@ -183,6 +197,9 @@ class World:
         self._acted_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._in_masks_EN = np.zeros(shape, dtype=np.uint16)
         self._peer_masks_EN = np.zeros(shape, dtype=np.uint16)
+        self._beacon_masks_EN = np.zeros(shape, dtype=np.uint16)
+        self._said_EN = np.zeros(shape, dtype=np.bool_)
+        """Whose beacon was news in this tick, and so is under way."""
         self._now: tuple[Snapshot, ...] = ()
         self._episodes: list[_Episode] = []
         if rules.train_steps > env_steps:
@@ -199,6 +216,14 @@ class World:
     def missing(self) -> list[int]:
         """Agents that the current exchange waits for."""
         return sorted(self._waiting)
+
+    @property
+    def num_missing(self) -> int:
+        return len(self._waiting)
+
+    def is_missing(self, agent: int) -> bool:
+        """Whether the current exchange waits for this agent."""
+        return agent in self._waiting
 
     @property
     def min_version(self) -> int:
@@ -279,6 +304,7 @@ class World:
         self._acted_N[:] = False
         self._actions_EN[:] = self._noop
         self._masks_EN[:] = 0
+        self._said_EN[:] = False
         self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
         self._gated.clear()
         paper = self._rules.gate_timing == "paper"
@@ -310,10 +336,15 @@ class World:
         shape = (self._num_copies,)
         if packet.actions.shape != shape or packet.out_masks.shape != shape:
             return []
+        if packet.beacons.shape != ((self._num_copies + 7) // 8,):
+            return []
         if int(packet.actions.max()) >= self._copies.spec.num_actions:
             return []
         self._actions_EN[:, agent] = packet.actions
         self._masks_EN[:, agent] = packet.out_masks
+        self._said_EN[:, agent] = np.unpackbits(
+            packet.beacons, count=self._num_copies, bitorder="little"
+        )
         self._versions_N[agent] = packet.policy_version
         self._acted_N[agent] = True
         self._waiting.discard(agent)
@@ -366,9 +397,10 @@ class World:
         present_EN = self._acted_N & (alive_EN | (self._rules.dead == "relay"))
         self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
         self._peer_masks_EN = self._turn_to_senders(present_EN)
+        self._beacon_masks_EN = self._turn_to_senders(present_EN & self._said_EN)
 
         commands: list[Command] = []
-        steps = self._copies.step(self._actions_EN)
+        steps = self._copies.step(self._actions_EN, self._opponents_E)
         self._now = tuple(step.now for step in steps)
         for copy, step in enumerate(steps):
             episode = self._episodes[copy]
@@ -402,6 +434,7 @@ class World:
         every_edge = np.uint16((1 << len(self._offsets)) - 1)
         self._in_masks_EN &= self._turn_to_receivers(np.where(spared_EN, every_edge, np.uint16(0)))
         self._peer_masks_EN &= self._turn_to_senders(spared_EN)
+        self._beacon_masks_EN &= self._turn_to_senders(spared_EN)
         return [Kill(agent) for agent in self.killed]
 
     def _finish(self, copy: int, last: CopyStep) -> list[Command]:
@@ -420,6 +453,7 @@ class World:
                 length=episode.step,
                 episode_return=episode_return,
                 won=int(last.transition.won),
+                opponent=int(self._opponents_E[copy]),
             )
             commands.append(ToLauncher(result))
             if evaluation and self.phase is Phase.EVALUATING:
@@ -427,9 +461,10 @@ class World:
         if self._ships(episode.mode):
             self._num_shipped += 1
             commands.append(ToLearner(episode.record(self.env_steps, last)))
-        self._episodes[copy] = self._new_episode(last.now)
+        self._episodes[copy] = self._new_episode(copy, last.now)
         self._in_masks_EN[copy] = 0
         self._peer_masks_EN[copy] = 0
+        self._beacon_masks_EN[copy] = 0
         return commands
 
     def _ships(self, mode: _Mode) -> bool:
@@ -458,11 +493,14 @@ class World:
             self._evaluate_at = self.env_steps + self._rules.evaluation_interval
             self._evaluations_to_begin = self.evaluations_left = self._rules.evaluation_episodes
         self._now = self._copies.reset()
-        self._episodes = [self._new_episode(snapshot) for snapshot in self._now]
+        self._episodes = [
+            self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self._now)
+        ]
         self._in_masks_EN[:] = 0
         self._peer_masks_EN[:] = 0
+        self._beacon_masks_EN[:] = 0
 
-    def _new_episode(self, first: Snapshot) -> _Episode:
+    def _new_episode(self, copy: int, first: Snapshot) -> _Episode:
         if self._evaluations_to_begin > 0:
             self._evaluations_to_begin -= 1
             mode = _Mode.EVALUATE
@@ -470,7 +508,19 @@ class World:
             mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.IDLE
         number = self.num_episodes
         self.num_episodes += 1
+        self._opponents_E[copy] = self._opponent_of(number, mode)
         return _Episode(number, mode, first)
+
+    def _opponent_of(self, number: int, mode: _Mode) -> int:
+        """Index of the opponent of an episode: drawn in training, taking turns in evaluations."""
+        schedule = self._rules.opponents
+        if schedule is None:
+            return 0
+        if mode is _Mode.EVALUATE:
+            self._evaluations_begun += 1
+            return schedule.in_turn(self._evaluations_begun - 1)
+        sequence = np.random.SeedSequence(self._rules.seed, spawn_key=(number,))
+        return schedule.draw(self.env_steps, np.random.default_rng(sequence).random())
 
     # --- what agents are told ---------------------------------------------------------------------
 
@@ -502,9 +552,10 @@ class World:
             asked_N = np.zeros_like(self._up_N)
             asked_N[list(self._waiting)] = True
             present_EN = asked_N & (alive_EN | (self._rules.dead == "relay"))
-            peers_NE = np.ascontiguousarray(self._turn_to_senders(present_EN).T)
+            peers_NE = beacons_NE = np.ascontiguousarray(self._turn_to_senders(present_EN).T)
         else:
             peers_NE = np.ascontiguousarray(self._peer_masks_EN.T)
+            beacons_NE = np.ascontiguousarray(self._beacon_masks_EN.T)
         in_masks_NE = np.ascontiguousarray(self._in_masks_EN.T)
         episodes_E = np.array([episode.number for episode in self._episodes], dtype=np.uint32)
         steps_E = np.array([episode.step for episode in self._episodes], dtype=np.uint16)
@@ -519,7 +570,8 @@ class World:
                     steps=steps_E,
                     flags=flags_NE[agent],
                     in_masks=in_masks_NE[agent],
-                    beacon_masks=peers_NE[agent],
+                    peer_masks=peers_NE[agent],
+                    beacon_masks=beacons_NE[agent],
                     observations=rows_END[alive_EN[:, agent], agent],
                 ),
             )

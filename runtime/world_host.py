@@ -2,14 +2,15 @@
 
     agents ⇄ Hub        launcher ⇄ Channel        learner ⇄ Delivery
 
-Environments, opponents and lock-step live in one process, so that no agent can see more than it is
-handed.
+Environments, opponents and lock-step live apart from the agents, in this process or in shards of it
+(envs/shards.py), so that no agent can see more than it is handed.
 """
 
 import logging
 import os
 import signal
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -20,7 +21,8 @@ import zmq
 
 from agents.delivery import WORLD_MOST_BYTES, Delivery
 from configs.schema import RunConfig
-from envs.registry import make_copies
+from envs import registry
+from envs.shards import ShardError, open_copies
 from runtime import wire
 from runtime.failures import NO_FAILURES, Failures
 from runtime.logs import setup_logging
@@ -81,30 +83,34 @@ def main(setup: WorldSetup) -> None:
     os.nice(setup.config.runtime.nice if setup.train_steps else 0)
     setup_logging("world", 0, setup.logs)
     config = setup.config
-    copies = make_copies(config.env, config.num_agents, config.seed, setup.episodes)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    host = WorldHost(
-        setup,
-        World(
-            copies,
-            config.env.copies,
-            _rules(setup),
-            env_steps=setup.env_steps,
-            episodes=setup.episodes,
-        ),
-        context,
-    )
-    try:
-        host.serve()
-    except _Stopped as stop:
-        logger.info("stopping: %s", stop)
-    except Exception:  # the process edge: the launcher points to our log
-        logger.exception("the world cannot go on")
-        raise SystemExit(1) from None
-    finally:
-        host.close()
-        copies.close()
-        context.term()
+    with ExitStack() as stack:
+        try:
+            # Shards are forked: before ZeroMQ starts its threads.
+            copies = open_copies(
+                config.env,
+                config.num_agents,
+                config.seed,
+                setup.episodes,
+                timeout_s=config.runtime.silent_timeout_s / 2,
+            )
+            stack.callback(copies.close)
+            world = World(
+                copies,
+                config.env.copies,
+                _rules(setup),
+                env_steps=setup.env_steps,
+                episodes=setup.episodes,
+            )
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            stack.callback(context.term)
+            host = WorldHost(setup, world, context)
+            stack.callback(host.close)
+            host.serve()
+        except _Stopped as stop:
+            logger.info("stopping: %s", stop)
+        except Exception:  # the process edge: the launcher points to our log
+            logger.exception("the world cannot go on")
+            raise SystemExit(1) from None
 
 
 def _rules(setup: WorldSetup) -> WorldRules:
@@ -121,6 +127,8 @@ def _rules(setup: WorldSetup) -> WorldRules:
         epsilon=linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps),
         updates_per_episode=config.learner.updates_per_episode,
         max_backlog=config.learner.max_backlog,
+        opponents=registry.opponents_of(config.env) if config.env.name == "battle" else None,
+        seed=config.seed,
         victims=setup.failures.victims(config.num_agents, config.seed),
         kill_at=setup.failures.kill_at,
     )
@@ -188,8 +196,13 @@ class WorldHost:
         while not self._launcher.is_writable:
             self._wait(0.02)
         self._launcher.send(hello)
-        while True:
-            self._turn()
+        try:
+            while True:
+                self._turn()
+        except ShardError as error:
+            (reason, *_) = str(error).splitlines()
+            self._launcher.send(wire.Instruction(f"failed: the world's {reason}"[:256], 0))
+            raise
 
     def _turn(self) -> None:
         now_s = time.monotonic()
@@ -239,10 +252,9 @@ class WorldHost:
         """What an agent was told may have died with its connection: it is told again over the new
         one, and answers again if it was its answer that was lost.
         """
-        missing = set(self._world.missing)
         for name in self._hub.take_arrivals():
             agent = agent_of(name)
-            if agent in missing and agent in self._asked:
+            if agent is not None and self._world.is_missing(agent) and agent in self._asked:
                 self._hub.send(name, self._asked[agent])
 
     def _take_control(self) -> None:
@@ -299,7 +311,7 @@ class WorldHost:
             "evaluations_left": world.evaluations_left,
             "missed_deadlines": world.missed_deadlines,
             "policy_version_min": world.min_version,
-            "missing_agents": len(world.missing),
+            "missing_agents": world.num_missing,
             "dropped": traffic.dropped_total,
             "killed": len(world.killed),
             **world.aftermath.figures(),

@@ -30,6 +30,7 @@ def make_spec(
     num_actions: int = 4,
     message_dtype: MessageDtype = "float16",
     beacon_dtype: BeaconDtype = "int8",
+    beacon_delta: float = 0.0,
 ) -> PolicySpec:
     """Every dimension differs, so that a mix-up of two shows."""
     return PolicySpec(
@@ -43,6 +44,7 @@ def make_spec(
         scorer=9,
         message_dtype=message_dtype,
         beacon_dtype=beacon_dtype,
+        beacon_delta=beacon_delta,
     )
 
 
@@ -124,6 +126,7 @@ def observation(
     epsilon: float = 0.0,
     heard: int | Sequence[int] = 0,
     beacons: int | Sequence[int] = 0,
+    peers: int | Sequence[int] | None = None,
     rows: NDArray[Any] | None = None,
 ) -> wire.Observation:
     """What the world hands out at `tick`; by default tick 1 is step 0 of episode 0 in all copies.
@@ -131,6 +134,7 @@ def observation(
     Args:
         heard: in-masks, one for all copies or one for each.
         beacons: beacon masks likewise.
+        peers: masks of those who took part likewise; by default whoever says a beacon.
         rows: observations of the copies that live; else drawn by the tick.
     """
     copies = rules.copies
@@ -146,6 +150,7 @@ def observation(
         steps=_column(copies, tick - 1 if steps is None else steps, np.uint16),
         flags=(alive_E * wire.ALIVE + explore_E * wire.EXPLORE).astype(np.uint8),
         in_masks=_column(copies, heard, np.uint16),
+        peer_masks=_column(copies, beacons if peers is None else peers, np.uint16),
         beacon_masks=_column(copies, beacons, np.uint16),
         observations=rows,
     )

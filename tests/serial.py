@@ -16,6 +16,7 @@ from agents.core import AgentCore, AgentRules
 from agents.events import (
     Command,
     Dropped,
+    Greeted,
     PeersLate,
     SendBeacon,
     SendMessage,
@@ -79,6 +80,8 @@ class SerialRun:
         """Between two ticks, an agent dies and comes back knowing nothing."""
         self._from_world(self.world.agent_state(agent, up=False))
         self.agents[agent] = self._new_agent(agent)
+        for peer in backbone.out_neighbours(agent, self.rules.num_agents):
+            self._from_agent(peer, self.agents[peer].handle(Greeted()))
         self._from_world(self.world.agent_state(agent, up=True))
 
     def _new_agent(self, agent: int) -> AgentCore:

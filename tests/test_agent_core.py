@@ -247,7 +247,6 @@ REFUSED: dict[str, tuple[Event, str]] = {
     "message as wide as a beacon": (replace(GOOD, rows=np.zeros((1, 6), np.float16)), "shape"),
     "message in another format": (replace(GOOD, rows=np.zeros((1, 7), np.float32)), "dtype"),
     "beacon of an in-neighbour": (replace(GOOD_BEACON, sender=in_neighbour(0)), "unknown_sender"),
-    "beacon of two ticks ago": (replace(GOOD_BEACON, tick=3), "stale"),
     "beacon as wide as a message": (replace(GOOD_BEACON, rows=np.zeros((1, 7), np.int8)), "shape"),
     "beacon in another format": (replace(GOOD_BEACON, rows=np.zeros((1, 6), np.float32)), "dtype"),
     "in-mask in causal timing": (in_mask(5, 0), "stale"),

@@ -115,10 +115,11 @@ def test_an_agent_remembers_its_own_message_as_the_others_heard_it() -> None:
         hidden, own = np.zeros((1, 8), np.float32), np.zeros((1, 7), np.float32)
         q: list[FloatArray] = []
         for row in trajectory.observations:
-            hidden = network.recur(row[None].astype(np.float32), hidden)
-            context = network.attend(hidden, own[:, None], np.ones((1, 1), np.bool_))
-            said = network.message(hidden, context)
-            q.append(network.q_values(hidden, said)[0])
+            before = network.parts(hidden)
+            hidden = network.recur(row[None].astype(np.float32), hidden, before)
+            parts = network.parts(hidden)
+            said = network.message(parts, network.attend(parts, own[:, None], None))
+            q.append(network.q_values(parts, said)[0])
             own = message_from_wire(message_to_wire(said, "float16")) if rounded else said
         assert np.allclose(trajectory.q_values, q, rtol=0, atol=1e-6) == rounded
 

@@ -49,7 +49,8 @@ class Host:
                 self.sensed.append(news)
                 choice = int(np.argmax(news.packet.observation)) % SPEC.num_actions
                 mask = np.zeros(1, dtype=np.uint16)
-                self.link.act(news, wire.Action(1, 3, np.array([choice], dtype=np.uint8), mask))
+                actions, said = np.array([choice], dtype=np.uint8), np.zeros(1, dtype=np.uint8)
+                self.link.act(news, wire.Action(1, 3, actions, mask, said))
 
     def __enter__(self) -> "Host":
         self._thread.start()

@@ -11,6 +11,7 @@ from envs.battle_map import MAX_AGENTS, MIN_AGENTS, deploy, places
     [
         *[(25, 20), (35, 42), (40, 64), (45, 81), (50, 100), (55, 121)],
         *[(60, 144), (70, 196), (80, 256), (90, 324), (100, 400)],
+        (160, 1024),
     ],
 )
 def test_a_map_holds_as_many_agents_as_in_the_papers(map_size: int, expected: int) -> None:
@@ -29,7 +30,7 @@ def test_first_and_last_places_of_20_agents_are_those_of_the_lattice() -> None:
     assert deployment.right[[0, 1, -1]].tolist() == [[15, 7], [15, 9], [21, 15]]
 
 
-@pytest.mark.parametrize("num_agents", [4, 5, 20, 33, 100, 399, 400])
+@pytest.mark.parametrize("num_agents", [4, 5, 20, 33, 100, 399, 400, 401, 1000, 1024])
 def test_nobody_shares_a_place_or_stands_in_a_wall(num_agents: int) -> None:
     deployment = deploy(num_agents)
     assert len(deployment.left) == len(deployment.right) == num_agents
@@ -48,5 +49,5 @@ def test_every_agent_faces_one_in_its_own_row(num_agents: int) -> None:
 
 @pytest.mark.parametrize("num_agents", [MIN_AGENTS - 1, MAX_AGENTS + 1])
 def test_an_impossible_population_is_refused_with_its_range(num_agents: int) -> None:
-    with pytest.raises(ValueError, match=f"between 4 and 400 agents, got {num_agents}"):
+    with pytest.raises(ValueError, match=f"between 4 and 1024 agents, got {num_agents}"):
         deploy(num_agents)

@@ -7,7 +7,7 @@ from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
 from envs.battle import NUM_ACTIONS, Battle
 from envs.battle_map import deploy
 from envs.copies import Copies, CopyStep
-from envs.opponents import Opponent, RandomOpponent, ScriptedOpponent
+from envs.opponents import Opponent, RandomOpponent, ScriptedOpponent, UniformArray
 from envs.relay import Relay
 
 
@@ -53,7 +53,7 @@ class Countdown:
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
-            observations_ND=np.full((1, 1), self._left, dtype=np.float32),
+            observations_ND=np.full((1, 1), self._left, dtype=np.float16),
             # Split in two: a float32 does not hold a seed of 32 bits.
             state_S=np.array(divmod(self._seed, 1 << 16), dtype=np.float32),
             alive_N=np.ones(1, dtype=np.bool_),
@@ -118,7 +118,7 @@ def test_a_resumed_run_continues_where_the_count_stopped() -> None:
 
 def play_battle(num_copies: int, opponent: Opponent, num_steps: int = 70) -> list[CopyStep]:
     """Steps of copy 0, whose reds play the same random actions whatever its company."""
-    copies = Copies([Battle(deploy(20), 40) for _ in range(num_copies)], 3, opponent)
+    copies = Copies([Battle(deploy(20), 40) for _ in range(num_copies)], 3, [opponent])
     copies.reset()
     rng = np.random.default_rng(0)
     steps: list[CopyStep] = []
@@ -140,7 +140,7 @@ def test_a_copy_plays_alone_as_it_plays_in_company(opponent: Opponent) -> None:
 
 
 def test_copies_of_a_battle_differ() -> None:
-    copies = Copies([Battle(deploy(20)) for _ in range(2)], 0, RandomOpponent())
+    copies = Copies([Battle(deploy(20)) for _ in range(2)], 0, [RandomOpponent()])
     copies.reset()
     a, b = copies.step(np.full((2, 20), 6))
     for _ in range(4):
@@ -154,7 +154,7 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[FloatArray] = []
 
-    def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
+    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
         self.asked.append(observations_BD)
         return np.full(len(observations_BD), 5)
 
@@ -162,7 +162,7 @@ class Recorder:
 def test_the_opponent_is_asked_once_for_all_copies() -> None:
     opponent = Recorder()
     battles = [Battle(deploy(4)), Battle(deploy(4)), Battle(deploy(4))]
-    copies = Copies(battles, 0, opponent)
+    copies = Copies(battles, 0, [opponent])
     copies.reset()
     for _ in range(3):
         copies.step(np.full((3, 4), 6))
@@ -178,12 +178,12 @@ def test_the_opponent_draws_anew_at_every_step_and_after_a_resume() -> None:
         drawn: list[list[int]] = []
 
         class Spy(RandomOpponent):
-            def act(self, observations_BD: FloatArray, rng: np.random.Generator) -> IntArray:
-                actions_B = super().act(observations_BD, rng)
+            def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
+                actions_B = super().act(observations_BD, uniforms_B)
                 drawn.append(actions_B.tolist())
                 return actions_B
 
-        copies = Copies([Battle(deploy(4), 2)], 0, Spy(), first_episode)
+        copies = Copies([Battle(deploy(4), 2)], 0, [Spy()], first_episode)
         copies.reset()
         for _ in range(5):
             copies.step(np.full((1, 4), 6))
@@ -200,7 +200,7 @@ def test_misuse_is_refused() -> None:
     with pytest.raises(ValueError, match="alike"):
         Copies([Relay(2), Relay(3)], seed=0)
     with pytest.raises(ValueError, match="relay has no second team"):
-        Copies([Relay(2)], 0, RandomOpponent())
+        Copies([Relay(2)], 0, [RandomOpponent()])
     copies = Copies([Relay(2), Relay(2)], seed=0)
     copies.reset()
     with pytest.raises(ValueError, match=r"\(2, 2\)"):

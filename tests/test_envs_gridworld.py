@@ -10,7 +10,7 @@ import pytest
 from envs.battle import CHARACTER, NOOP
 from envs.gridworld import GridWorld
 
-HIT_RIGHT = 17
+HIT_LEFT, HIT_RIGHT = 16, 17
 
 
 @pytest.fixture
@@ -39,6 +39,47 @@ def test_agents_keep_their_number_within_the_team_after_a_death(world: GridWorld
 def test_two_agents_on_one_place_are_a_programming_error(world: GridWorld) -> None:
     with pytest.raises(AssertionError, match="taken"):
         world.reset(0, [np.array([[2, 2], [2, 2]]), np.array([[6, 6]])])
+
+
+def test_calling_the_engine_directly_tells_what_magents_own_class_tells() -> None:
+    rows = np.arange(4, 14)
+    places = [np.stack([np.full(10, x), rows], axis=1) for x in (10, 11)]
+    ours = GridWorld(
+        map_size=25, character=CHARACTER, view_radius=3, attack_radius=1.5, hit_reward=0.2
+    )
+    theirs = GridWorld(
+        map_size=25, character=CHARACTER, view_radius=3, attack_radius=1.5, hit_reward=0.2
+    )
+    engine = theirs._engine  # pyright: ignore[reportPrivateUsage]  # the class itself
+    handles = engine.get_handles()
+    ours.reset(3, places)
+    theirs.reset(3, places)
+    rng = np.random.default_rng(0)
+    fallen = 0
+    for _ in range(40):
+        for team, handle in enumerate(handles):
+            num_living = int(engine.get_num(handle))
+            # Mostly blows at whoever stands opposite, now and then anything at all.
+            anything, blow = rng.integers(21, size=num_living), (HIT_RIGHT, HIT_LEFT)[team]
+            actions = np.where(rng.random(num_living) < 0.8, blow, anything)
+            ours.order(team, actions)
+            engine.set_action(handle, actions.astype(np.int32))
+        ours.step()
+        engine.step()
+        for team, handle in enumerate(handles):
+            np.testing.assert_array_equal(ours.rewards(team), engine.get_reward(handle))
+            np.testing.assert_array_equal(ours.survivors(team), engine.get_alive(handle))
+            fallen += int((~ours.survivors(team)).sum())
+        ours.bury()
+        engine.clear_dead()
+        if 0 in (engine.get_num(handle) for handle in handles):
+            break
+        for team, handle in enumerate(handles):
+            np.testing.assert_array_equal(ours.views(team), engine.get_observation(handle)[0])
+            np.testing.assert_array_equal(ours.positions(team), engine.get_pos(handle))
+            first = (0, 10)[team]
+            np.testing.assert_array_equal(ours.living(team) + first, engine.get_agent_id(handle))
+    assert fallen > 3, "without deaths the ranks never close"
 
 
 @pytest.mark.process

@@ -1,11 +1,25 @@
+import dataclasses
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents import backbone
-from agents.gate import Scorer, edge_features, logistic_noise
+from agents.gate import Scorer, edge_features, logistic_noise, within_budget
 from agents.policy import EDGE_FEATURES, views
-from tests.agents_helpers import SPEC, make_flat, make_network
+from configs.schema import GateMode
+from tests.agents_helpers import (
+    OPEN_ALL,
+    SPEC,
+    acted,
+    edges_of,
+    make_agent,
+    make_flat,
+    make_network,
+    make_rules,
+    observation,
+)
 
 POPULATIONS = (*range(2, 70), 100, 127, 128, 129, 1000, 4095, 4096)
 
@@ -99,3 +113,46 @@ def test_noise_is_float32_and_comes_from_the_generator_given() -> None:
     first, second = (logistic_noise(np.random.default_rng(5), (2, 3)) for _ in range(2))
     assert first.dtype == np.float32
     assert_array_equal(first, second)
+
+
+def test_a_budget_opens_the_highest_scores() -> None:
+    scores = np.array([[0.5, 3.0, 1.0, 2.0], [4.0, 3.0, 2.0, 1.0]], dtype=np.float32)
+    chosen = within_budget(scores, scores > 0.0, 2)
+    assert_array_equal(chosen, [[False, True, False, True], [True, True, False, False]])
+
+
+def test_of_equal_scores_a_budget_opens_the_lower_offset() -> None:
+    scores = np.array([[1.0, 2.0, 1.0, 2.0, 2.0]], dtype=np.float32)
+    assert_array_equal(within_budget(scores, scores > 0.0, 2), [[False, True, False, True, False]])
+    assert_array_equal(within_budget(scores, scores > 0.0, 4), [[True, True, False, True, True]])
+
+
+def test_a_budget_opens_no_edge_that_would_be_closed_without_it() -> None:
+    scores = np.array([[5.0, -1.0, 4.0, -2.0]], dtype=np.float32)
+    candidates = scores > 0.0
+    candidates[0, 0] = False  # its receiver is dead: it must not use up the budget either
+    assert_array_equal(within_budget(scores, candidates, 1), [[False, False, True, False]])
+    assert_array_equal(within_budget(scores, candidates, 3), candidates)
+
+
+@pytest.mark.parametrize("budget", [0, 3, 12])
+def test_no_budget_or_a_large_one_closes_nothing(budget: int) -> None:
+    candidates = np.array([[True, False, True]])
+    assert_array_equal(within_budget(np.ones((1, 3), np.float32), candidates, budget), candidates)
+
+
+@pytest.mark.parametrize("mode", ["learned", "open"])
+def test_an_agent_sends_over_no_more_edges_than_its_budget(mode: GateMode) -> None:
+    rules = make_rules(mode=mode)
+    flat = make_flat(score_bias=OPEN_ALL)
+    sent: list[set[int]] = []
+    for budget in range(1, len(backbone.offsets(rules.num_agents)) + 1):
+        agent = make_agent(dataclasses.replace(rules, gate_budget=budget), flat=flat)
+        commands = agent.handle(observation(rules, 1))
+        sent.append(edges_of(commands))
+        assert len(sent[-1]) == budget
+        assert acted(commands).out_masks == sum(1 << k for k in sent[-1])
+    for fewer, more in pairwise(sent):
+        assert fewer < more
+    # Without a scorer all edges are equal, and of equal ones the lower offset is taken.
+    assert mode == "learned" or sent[0] == {0}

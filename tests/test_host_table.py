@@ -90,6 +90,13 @@ def test_agent_that_misses_three_reports_is_silent_but_its_sums_stay() -> None:
     assert later["sent_packets_message"] == 4
 
 
+def test_a_thousand_agents_report_more_rarely_and_are_silent_later() -> None:
+    table = HostTable(1000)
+    table.update(report(0, num_edges=10), now_s=0.0)
+    assert table.status(12.0)["agents_reporting"] == 1
+    assert table.status(12.1)["agents_reporting"] == 0
+
+
 def test_empty_table_has_a_status() -> None:
     status = HostTable(5).status(0.0)
     assert set(COUNTERS) < set(status)

@@ -16,6 +16,7 @@ from learner.targets import (
     individual_targets,
     living_only,
     next_values,
+    td_loss,
     team_targets,
 )
 from tests.learner_helpers import array
@@ -75,6 +76,11 @@ def test_rewards_are_scaled_inside_the_learner() -> None:
     ]
 
 
+def test_rewards_are_clipped_before_they_are_scaled() -> None:
+    config = LearnerConfig(reward_clip=2.5, reward_scale=10.0)
+    assert targets(outcome(terminated=True, config=config)) == [[10 + 5, 20], [25, 25]]
+
+
 def test_the_team_is_rewarded_with_the_mean_and_the_dead_add_nothing() -> None:
     result = outcome(truncated=True)
     next_total = VDNMixer()(living_only(NEXT, result.alive_TBN[1:]), torch.zeros(2, 1, 1))
@@ -130,3 +136,61 @@ def test_each_algorithm_has_its_mixer(algorithm: str, kind: type | None) -> None
     config = LearnerConfig(algorithm=algorithm)  # type: ignore[arg-type]  # from the parameters above
     mixer = make_mixer(config, num_agents=3, state_dim=4)
     assert mixer is None if kind is None else isinstance(mixer, kind)
+
+
+# --- lambda ---------------------------------------------------------------------------------------
+
+
+def mixed(td_lambda: float, *, filled: bool = True, terminated: bool = False) -> list[list[float]]:
+    """[T, N] of three steps: r = 1, 2, then 3, 4, then 5, 6; agent 1 dies with the second step."""
+    result = Outcome.of(
+        LearnerConfig(),
+        rewards_TBN=torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]),
+        alive_TBN=torch.tensor([[[True, True]], [[True, True]], [[True, False]], [[True, False]]]),
+        filled_TB=torch.tensor([[True], [True], [filled]]),
+        terminated_TB=torch.tensor([[False], [False], [terminated]]),
+        truncated_TB=torch.tensor([[False], [not filled], [not terminated]]),
+    )
+    values = torch.tensor([[[10.0, 20.0]], [[30.0, 40.0]], [[50.0, 60.0]]])
+    numbers: list[list[float]] = array(individual_targets(values, result, GAMMA, td_lambda))[
+        :, 0
+    ].tolist()
+    return numbers
+
+
+def test_lambda_one_is_the_recorded_return_with_the_value_at_its_end() -> None:
+    third = 5 + 0.5 * 50
+    second = 3 + 0.5 * third
+    assert [row[0] for row in mixed(1.0)] == [1 + 0.5 * second, second, third]
+    assert [row[0] for row in mixed(1.0, terminated=True)] == [1 + 0.5 * (3 + 0.5 * 5), 5.5, 5.0]
+
+
+def test_lambda_mixes_value_and_return() -> None:
+    third = 5 + 0.5 * 50
+    second = 3 + 0.5 * (0.75 * 30 + 0.25 * third)
+    first = 1 + 0.5 * (0.75 * 10 + 0.25 * second)
+    assert [row[0] for row in mixed(0.25)] == pytest.approx([first, second, third])
+
+
+def test_no_return_reaches_back_over_a_death_or_the_end_of_what_was_played() -> None:
+    # Agent 1 dies with the second step: nothing of the third is its own.
+    assert [row[1] for row in mixed(1.0)][:2] == [2 + 0.5 * 4, 4]
+    # The episode ended by time with the second step: its value is the target network's.
+    assert [row[0] for row in mixed(1.0, filled=False)][:2] == [1 + 0.5 * (3 + 0.5 * 30), 3 + 15]
+
+
+def test_the_teams_return_is_mixed_likewise() -> None:
+    result = outcome(truncated=True)
+    total_TB = torch.tensor([[100.0], [200.0]])
+    one_step = array(team_targets(total_TB, result, GAMMA))[:, 0].tolist()
+    assert one_step == [1.5 + 50, 3.5 + 100]
+    assert array(team_targets(total_TB, result, GAMMA, 1.0))[:, 0].tolist() == [
+        1.5 + 0.5 * 103.5,
+        103.5,
+    ]
+
+
+def test_errors_beyond_the_bound_count_linearly() -> None:
+    errors = torch.tensor([0.5, -3.0])
+    assert float(td_loss(errors, 0.0)) == 0.25 + 9.0
+    assert float(td_loss(errors, 1.0)) == pytest.approx(0.25 + (2 * 3.0 - 1.0))

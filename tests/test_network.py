@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from agents.network import Network
 from agents.policy import FloatArray, views
 from tests.agents_helpers import SPEC, make_flat, make_network
 
@@ -43,6 +44,14 @@ def gru_by_hand(observation_D: FloatArray, hidden_H: FloatArray) -> list[float]:
     return following
 
 
+def recur(network: Network, observation_ED: FloatArray, hidden_EH: FloatArray) -> FloatArray:
+    return network.recur(observation_ED, hidden_EH, network.parts(hidden_EH))
+
+
+def parts_of(hidden_EH: FloatArray) -> FloatArray:
+    return make_network().parts(hidden_EH)
+
+
 # --- h --------------------------------------------------------------------------------------------
 
 
@@ -50,20 +59,20 @@ def test_recur_equals_the_formula_written_out() -> None:
     observation_ED, hidden_EH = draw(COPIES, SPEC.observation_dim), draw(COPIES, SPEC.hidden)
     by_hand = [gru_by_hand(observation_ED[e], hidden_EH[e]) for e in range(COPIES)]
     # Ten-term sums in float32 against double.
-    assert_allclose(make_network().recur(observation_ED, hidden_EH), by_hand, atol=2e-6)
+    assert_allclose(recur(make_network(), observation_ED, hidden_EH), by_hand, atol=2e-6)
 
 
 def test_recur_stays_finite_for_inputs_of_any_size() -> None:
     for sign in (1.0, -1.0):
         observation_ED = np.full((1, SPEC.observation_dim), sign * 6e4, dtype=np.float32)
-        hidden_EH = make_network().recur(observation_ED, np.ones((1, SPEC.hidden), np.float32))
+        hidden_EH = recur(make_network(), observation_ED, np.ones((1, SPEC.hidden), np.float32))
         assert (np.abs(hidden_EH) <= 1.0).all()
 
 
 def test_beacon_is_the_tangent_of_an_affine_map() -> None:
     hidden_EH, t = draw(COPIES, SPEC.hidden), tensors()
     expected = np.tanh(hidden_EH @ t["beacon.weight"].T + t["beacon.bias"])
-    assert_allclose(make_network().beacon(hidden_EH), expected, rtol=1e-6)
+    assert_allclose(make_network().beacon(parts_of(hidden_EH)), expected, rtol=1e-6)
 
 
 # --- c --------------------------------------------------------------------------------------------
@@ -72,15 +81,14 @@ def test_beacon_is_the_tangent_of_an_affine_map() -> None:
 def attention_by_hand(
     hidden_H: FloatArray, tokens_TM: FloatArray, present_T: list[bool]
 ) -> FloatArray:
-    """Softmax over the tokens present, each with a key and a value of its own."""
+    """Softmax over the tokens present, each with a key of its own, and their weighted mean."""
     t = tensors()
     query = t["query.weight"] @ hidden_H
     open_TM = [token for token, present in zip(tokens_TM, present_T, strict=True) if present]
     logits = np.array([t["key.weight"] @ token @ query for token in open_TM], dtype=np.float64)
     weights = np.exp(logits / np.sqrt(SPEC.attention))
     weights /= weights.sum()
-    values = np.array([t["value.weight"] @ token for token in open_TM])
-    return (weights[:, None] * values).sum(axis=0)
+    return (weights[:, None] * np.array(open_TM)).sum(axis=0)
 
 
 PRESENT = np.array(
@@ -98,29 +106,37 @@ def test_attention_equals_the_formula_over_the_tokens_present() -> None:
     expected = [
         attention_by_hand(hidden_EH[e], tokens_ETM[e], PRESENT[e].tolist()) for e in range(COPIES)
     ]
-    context_EH = make_network().attend(hidden_EH, tokens_ETM, PRESENT)
-    assert_allclose(context_EH, expected, rtol=1e-5, atol=1e-5)
+    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    assert_allclose(heard_EM, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_attention_with_nothing_open_is_the_value_of_the_own_token() -> None:
+def test_attention_with_nothing_open_is_the_own_token() -> None:
     hidden_EH, tokens_ETM = draw(1, SPEC.hidden), draw(1, 4, SPEC.message)
-    context_EH = make_network().attend(hidden_EH, tokens_ETM, PRESENT[3:])
-    expected = tensors()["value.weight"] @ tokens_ETM[0, 0]
-    assert_allclose(context_EH[0], expected, rtol=1e-6, atol=1e-6)
+    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT[3:])
+    assert_array_equal(heard_EM, tokens_ETM[:, 0])
+
+
+def test_attention_without_a_mask_is_over_all_tokens() -> None:
+    parts_EP, tokens_ETM = parts_of(draw(COPIES, SPEC.hidden)), draw(COPIES, 4, SPEC.message)
+    everything = np.ones((COPIES, 4), dtype=np.bool_)
+    expected = make_network().attend(parts_EP, tokens_ETM, everything)
+    assert_array_equal(make_network().attend(parts_EP, tokens_ETM, None), expected)
 
 
 def test_a_closed_token_has_no_influence_whatever_it_holds() -> None:
     hidden_EH, tokens_ETM = draw(COPIES, SPEC.hidden), draw(COPIES, 4, SPEC.message)
-    before = make_network().attend(hidden_EH, tokens_ETM, PRESENT)
+    before = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     tokens_ETM[~PRESENT] = 1e4
-    assert_array_equal(make_network().attend(hidden_EH, tokens_ETM, PRESENT), before)
+    assert_array_equal(make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT), before)
 
 
 def test_an_open_token_has_influence() -> None:
     hidden_EH, tokens_ETM = draw(COPIES, SPEC.hidden), draw(COPIES, 4, SPEC.message)
-    before = make_network().attend(hidden_EH, tokens_ETM, PRESENT)
+    before = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     tokens_ETM[:, 2] += 1.0
-    changed_E = (make_network().attend(hidden_EH, tokens_ETM, PRESENT) != before).any(axis=1)
+    changed_E = (make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT) != before).any(
+        axis=1
+    )
     assert_array_equal(changed_E, PRESENT[:, 2])
 
 
@@ -128,12 +144,11 @@ def test_an_open_token_has_influence() -> None:
 def test_attention_takes_logits_that_would_overflow_an_exponential(scale: float) -> None:
     hidden_EH = draw(COPIES, SPEC.hidden, scale=scale)
     tokens_ETM = draw(COPIES, 4, SPEC.message)
-    context_EH = make_network().attend(hidden_EH, tokens_ETM, PRESENT)
-    values_ETH = tokens_ETM @ tensors()["value.weight"].T
-    assert np.isfinite(context_EH).all()
-    # Nothing but a mixture of values can come out.
-    assert (context_EH <= values_ETH.max(axis=1) + 1e-4).all()
-    assert (context_EH >= values_ETH.min(axis=1) - 1e-4).all()
+    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    assert np.isfinite(heard_EM).all()
+    # Nothing but a mixture of tokens can come out.
+    assert (heard_EM <= tokens_ETM.max(axis=1) + 1e-4).all()
+    assert (heard_EM >= tokens_ETM.min(axis=1) - 1e-4).all()
 
 
 # --- m and q --------------------------------------------------------------------------------------
@@ -141,16 +156,18 @@ def test_attention_takes_logits_that_would_overflow_an_exponential(scale: float)
 
 def test_a_message_holds_the_own_state_even_without_context() -> None:
     # Decision 1: read literally, equation 5 would have everyone send the same constant.
-    no_context = np.zeros((2, SPEC.hidden), dtype=np.float32)
-    first, second = make_network().message(draw(2, SPEC.hidden), no_context)
+    nothing = np.zeros((2, SPEC.message), dtype=np.float32)
+    first, second = make_network().message(parts_of(draw(2, SPEC.hidden)), nothing)
     assert np.abs(first - second).max() > 0.1
 
 
 def test_message_takes_state_first_and_context_second() -> None:
-    hidden_EH, context_EH, t = draw(COPIES, 8), draw(COPIES, 8, seed=3), tensors()
+    hidden_EH, heard_EM, t = draw(COPIES, 8), draw(COPIES, SPEC.message, seed=3), tensors()
     own, heard = t["message.weight"][:, :8], t["message.weight"][:, 8:]
+    context_EH = heard_EM @ t["value.weight"].T
     expected = np.tanh(hidden_EH @ own.T + context_EH @ heard.T + t["message.bias"])
-    assert_allclose(make_network().message(hidden_EH, context_EH), expected, atol=1e-6)
+    # Two matrices are merged, so the order of additions differs.
+    assert_allclose(make_network().message(parts_of(hidden_EH), heard_EM), expected, atol=1e-5)
 
 
 def test_q_values_equal_the_formula() -> None:
@@ -158,25 +175,26 @@ def test_q_values_equal_the_formula() -> None:
     state, said = t["q_hidden.weight"][:, : SPEC.hidden], t["q_hidden.weight"][:, SPEC.hidden :]
     fused = np.maximum(hidden_EH @ state.T + message_EM @ said.T + t["q_hidden.bias"], 0)
     expected = fused @ t["q_out.weight"].T + t["q_out.bias"]
-    assert_allclose(make_network().q_values(hidden_EH, message_EM), expected, atol=1e-5)
+    assert_allclose(make_network().q_values(parts_of(hidden_EH), message_EM), expected, atol=1e-5)
 
 
 def test_everything_is_computed_in_float32() -> None:
     network = make_network()
-    hidden_EH = network.recur(draw(2, SPEC.observation_dim), draw(2, SPEC.hidden))
-    context_EH = network.attend(hidden_EH, draw(2, 4, SPEC.message), PRESENT[:2])
-    message_EM = network.message(hidden_EH, context_EH)
-    scores_EK = network.scorer(network.beacon(hidden_EH), draw(2, 3, SPEC.beacon))
-    for result in (hidden_EH, context_EH, message_EM, scores_EK):
+    hidden_EH = recur(network, draw(2, SPEC.observation_dim), draw(2, SPEC.hidden))
+    parts_EP = network.parts(hidden_EH)
+    heard_EM = network.attend(parts_EP, draw(2, 4, SPEC.message), PRESENT[:2])
+    message_EM = network.message(parts_EP, heard_EM)
+    scores_EK = network.scorer(network.beacon(parts_EP), draw(2, 3, SPEC.beacon))
+    for result in (hidden_EH, parts_EP, heard_EM, message_EM, scores_EK):
         assert result.dtype == np.float32
-    assert network.q_values(hidden_EH, message_EM).dtype == np.float32
+    assert network.q_values(parts_EP, message_EM).dtype == np.float32
 
 
 def test_copies_do_not_see_each_other() -> None:
     network = make_network()
     observation_ED, hidden_EH = draw(COPIES, SPEC.observation_dim), draw(COPIES, SPEC.hidden)
-    together = network.recur(observation_ED, hidden_EH)
+    together = recur(network, observation_ED, hidden_EH)
     for e in range(COPIES):
-        alone = network.recur(observation_ED[e : e + 1], hidden_EH[e : e + 1])
+        alone = recur(network, observation_ED[e : e + 1], hidden_EH[e : e + 1])
         # Another batch size, another order of additions.
         assert_allclose(together[e : e + 1], alone, atol=1e-6)

@@ -65,6 +65,32 @@ def test_hard_limit_that_is_too_low_names_what_is_needed(limits: list[tuple[int,
     assert len(limits) == 1
 
 
+def test_a_machine_that_allows_too_few_processes_is_refused_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preflight.require_tasks(1000)  # this machine does
+
+    def read_text(path: Path) -> str:
+        files = {
+            "/proc/sys/kernel/pid_max": "4194304\n",
+            "/proc/sys/kernel/threads-max": "3299\n",
+            "/proc/self/cgroup": "0::/box/inner\n",
+            "/sys/fs/cgroup/box/inner/pids.max": "max\n",
+            "/sys/fs/cgroup/box/pids.max": "2000\n",
+        }
+        try:
+            return files[str(path)]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(SetupError, match=r"^1000 agents need 3300 .*threads-max allows 3299: "):
+        preflight.require_tasks(1000)
+    with pytest.raises(SetupError, match=r"^600 agents need 2100 .*pids\.max allows 2000: "):
+        preflight.require_tasks(600)
+    preflight.require_tasks(566)
+
+
 def test_taken_metrics_port_is_refused(config: RunConfig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]

@@ -72,6 +72,7 @@ def test_episodes_get_a_line_each(log: RunLog, tmp_path: Path) -> None:
             "length": 200,
             "episode_return": -1.5,
             "won": False,
+            "opponent": 0,
         }
     ]
 

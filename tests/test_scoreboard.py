@@ -102,6 +102,7 @@ def test_edge_bytes_are_messages_beacons_and_handshakes() -> None:
             edge_handshake_zmtp=20.0,
             sent_zmtp_action=1e6,
             agent_steps=9.0,
+            edge_slots=45.0,
             edges_open=27.0,
         )
     )
@@ -111,6 +112,7 @@ def test_edge_bytes_are_messages_beacons_and_handshakes() -> None:
     # Opening the edges is no part of a step.
     assert row["edge_bytes_per_agent_step"] == 20.0
     assert row["out_degree_mean"] == 3.0
+    assert row["open_share"] == 0.6
 
 
 def test_trajectories_are_those_of_agents_and_world() -> None:

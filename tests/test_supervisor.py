@@ -144,6 +144,21 @@ def test_an_agent_that_dies_before_it_was_ready_again_is_not_announced_twice() -
     assert supervisor.due(12.0) == [Spawn(2, 2, endpoint(2))]
 
 
+def test_the_count_of_the_ready_follows_deaths_and_returns() -> None:
+    supervisor = make_supervisor()
+    assert supervisor.num_ready == 0
+    supervisor = running()
+    assert supervisor.num_ready == NUM_AGENTS
+    supervisor.exited(2, -9, 10.0)
+    supervisor.exited(4, -9, 10.0)
+    assert supervisor.num_ready == len(supervisor.ready) == 3
+    supervisor.due(11.0)
+    supervisor.exited(2, 1, 11.5)  # before it was ready again
+    assert supervisor.num_ready == 3
+    come_back(supervisor, 4, 1)
+    assert supervisor.num_ready == len(supervisor.ready) == 4
+
+
 def test_several_dead_agents_are_started_again() -> None:
     supervisor = running()
     supervisor.exited(1, -9, 10.0)

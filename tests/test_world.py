@@ -161,9 +161,17 @@ def test_the_copies_step_when_the_last_action_has_come() -> None:
         action(3),
         action(2, copies=2),
         action(2, 4),
-        wire.Action(2, 1, np.zeros(1, np.uint8), np.zeros(2, np.uint16)),
+        wire.Action(2, 1, np.zeros(1, np.uint8), np.zeros(2, np.uint16), np.zeros(1, np.uint8)),
+        wire.Action(2, 1, np.zeros(1, np.uint8), np.zeros(1, np.uint16), np.zeros(2, np.uint8)),
     ],
-    ids=["last tick", "next tick", "other copies", "no such action", "other masks"],
+    ids=[
+        "last tick",
+        "next tick",
+        "other copies",
+        "no such action",
+        "other masks",
+        "other beacons",
+    ],
 )
 def test_an_action_that_does_not_fit_is_ignored(packet: wire.Action) -> None:
     env = ScriptedEnv(9)

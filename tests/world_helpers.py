@@ -84,7 +84,7 @@ class ScriptedEnv:
     def _snapshot(self) -> Snapshot:
         agents_N = np.arange(self._num_agents)
         columns = (agents_N, np.full_like(agents_N, self._step), agents_N * 0 + self._episode)
-        observations_ND = np.stack(columns, axis=1).astype(np.float32)
+        observations_ND = np.stack(columns, axis=1).astype(np.float16)
         return Snapshot(
             observations_ND=observations_ND * self._alive_N[:, None],
             state_S=np.array([self._step], dtype=np.float32),
@@ -146,12 +146,14 @@ def action(
     *,
     copies: int = 1,
     version: int = 1,
+    says: bool | Sequence[bool] = True,
 ) -> wire.Action:
     return wire.Action(
         tick,
         version,
         np.array(np.broadcast_to(np.array(actions), copies), dtype=np.uint8),
         np.array(np.broadcast_to(np.array(masks), copies), dtype=np.uint16),
+        np.packbits(np.broadcast_to(np.array(says), copies), bitorder="little"),
     )
 
 

@@ -37,7 +37,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("--env", "chess"), "chess"),
         (("--agents", "3", "--env", "battle"), "3"),
-        (("--agents", "401", "--env", "battle"), "401"),
+        (("--agents", "1025", "--env", "battle"), "1025"),
         (("--agents", "1", "--env", "relay"), "agents must be between 2 and 4096, got 1"),
         (("--policy", "nowhere.safetensors"), "nowhere.safetensors"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.policy import PolicyFile
-from configs.schema import GateTiming, RunConfig, Transport
+from configs.schema import GateMode, GateTiming, RunConfig, Transport
 from learner.episode import Episode
 from learner.gates import GateRule
 from learner.network import PolicyNetwork
@@ -61,7 +61,7 @@ def replay(config: RunConfig, policy: PolicyFile, episode: Episode) -> tuple[Arr
     network.load_flat(policy.flat)
     observations = torch.tensor(episode.observations[:-1].astype(np.float32))
     alive = torch.tensor(episode.alive[:-1])
-    rule = GateRule.of(config.comm, config.gate.timing, config.gate.mode)
+    rule = GateRule.of(config.comm, config.gate)
     with torch.no_grad():
         output = unroll(network, UnrollInput(observations[:, None], alive[:, None]), rule)
     open_TNK: Array = output.gates_TBNK[:, 0].numpy() > 0.5
@@ -101,6 +101,41 @@ def test_eight_processes_do_what_the_unroll_does(
     )
     policy = undecided_policy(config)
     hold_against_unroll(config, policy, record(config, policy, 4, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("timing", "mode", "budget"),
+    [("causal", "learned", 1), ("paper", "open", 2)],
+)
+def test_a_budget_leaves_the_same_edges_open(
+    timing: GateTiming, mode: GateMode, budget: int, tmp_path: Path
+) -> None:
+    config = run_config("battle", 8, timing=timing, mode=mode, env_options={"opponent": "scripted"})
+    config = dataclasses.replace(config, gate=dataclasses.replace(config.gate, budget=budget))
+    policy = undecided_policy(config)
+    episodes = record(config, policy, 4, tmp_path)
+    hold_against_unroll(config, policy, episodes)
+    opened = np.concatenate([np.bitwise_count(episode.gates).ravel() for episode in episodes])
+    assert opened.max() == budget, "the budget must be what limits somebody"
+
+
+@pytest.mark.parametrize("timing", ["causal", "paper"])
+def test_silence_means_the_same_to_agents_and_unroll(timing: GateTiming, tmp_path: Path) -> None:
+    """Beacons that have hardly changed are not said, with deaths among those who hear of it."""
+    config = run_config("battle", 8, timing=timing, env_options={"opponent": "scripted"})
+    network = dataclasses.replace(config.network, beacon_delta=0.5)
+    config = dataclasses.replace(config, network=network)
+    policy = undecided_policy(config)
+    episodes = record(config, policy, 4, tmp_path)
+    hold_against_unroll(config, policy, episodes)
+    said_always = dataclasses.replace(
+        policy, spec=dataclasses.replace(policy.spec, beacon_delta=0.0)
+    )
+    changed = sum(
+        int((replay(config, policy, e)[1] != replay(config, said_always, e)[1]).sum())
+        for e in episodes
+    )
+    assert changed > 0, "what is not said must matter for this test to mean something"
 
 
 @pytest.mark.parametrize("timing", ["causal", "paper"])

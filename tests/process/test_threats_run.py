@@ -316,9 +316,9 @@ def hostile_frames(kind: wire.Packet) -> dict[str, bytes]:
         "false dtype": wire.encode(wire.Message(2, 1, 0, one, np.ones((1, 64), dtype=np.int8))),
         "false shape": wire.encode(wire.Message(2, 1, 0, one, np.ones((7, 3), dtype=np.float16))),
         "an impossible shape": _packed([wire.VERSION, wire.Message.KIND, 2, 1, 0, shape, shape]),
-        "from the past": wire.encode(wire.Action(0, 1, one, np.ones(1, dtype=np.uint16))),
+        "from the past": wire.encode(wire.Action(0, 1, one, np.ones(1, dtype=np.uint16), one)),
         "from the future": wire.encode(
-            wire.Action((1 << 32) - 1, 1, one, np.ones(1, dtype=np.uint16))
+            wire.Action((1 << 32) - 1, 1, one, np.ones(1, dtype=np.uint16), one)
         ),
         "another version": _packed([wire.VERSION + 1, kind.KIND]),
         "another kind": _packed([wire.VERSION, 99]),
@@ -339,7 +339,7 @@ def test_nothing_that_a_guest_can_send_ends_a_process(enemy: Enemy) -> None:
     one = np.ones(1, dtype=np.uint8)
     rows = np.ones((1, 64), dtype=np.float16)
     doors: list[tuple[str, str, wire.Packet]] = [
-        (IN_B, WORLD, wire.Action(1, 1, one, np.ones(1, dtype=np.uint16))),
+        (IN_B, WORLD, wire.Action(1, 1, one, np.ones(1, dtype=np.uint16), one)),
         (IN_B, LEARNER, wire.SnapshotRequest(1)),
         (IN_B, out, wire.Message(2, 1, 0, one, rows)),
         ("node-b", LAUNCHER, wire.Status("node", {"agents_ready": 2.0})),

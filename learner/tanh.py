@@ -1,0 +1,21 @@
+"""tanh of a whole buffer, in place.
+
+    tanh x = 2 sigmoid(2 x) - 1
+
+torch's tanh on a CPU costs more than a product with a 64 x 64 matrix; by way of its sigmoid it
+takes half as long, and both are off by a unit or two of the last place of 1.
+"""
+
+import torch
+from torch import Tensor
+
+_MINUS_ONE = torch.tensor(-1.0, dtype=torch.float64)
+"""A scalar of no dimension takes on the type of the tensor that it meets."""
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """`x`, overwritten with its tanh."""
+    if x.device.type != "cpu":
+        return x.tanh_()
+    x.mul_(2.0).sigmoid_()
+    return torch.add(_MINUS_ONE, x, alpha=2.0, out=x)

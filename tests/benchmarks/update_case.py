@@ -1,0 +1,28 @@
+"""What one update of the learner is asked to do; apart from the measurement, which needs torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateCase:
+    agents: int
+    """Of Battle."""
+    unroll: Literal["ours", "plain"] = "ours"
+    batch: int = 32
+    steps: int = 200
+    """Of every episode."""
+    window: int = 0
+    """Steps that an update takes of one; 0 takes it whole."""
+    threads: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+    updates: int = 2
+    """Measured, after a first one that is not: it touches its memory for the first time."""
+
+
+KEPT_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""Environment in which glibc keeps freed memory, as the learner's process asks it to."""
