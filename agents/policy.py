@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -276,11 +276,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
 
 
 def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:
-    """Check that a file's policy fits a run.
+    """Check that a file's policy fits a run; when beacons are said is no matter of fitting.
 
     Raises:
         PolicyFileError: names every dimension that differs.
     """
+    found = replace(found, beacon_delta=wanted.beacon_delta)
     differences = [
         f"{field.name} is {getattr(found, field.name)}, this run has {getattr(wanted, field.name)}"
         for field in fields(PolicySpec)

@@ -127,9 +127,17 @@ class AgentProcess(Shell):
             if now_s >= give_up_at:
                 logger.warning("going on without an answer from agents %s", edges.unwelcomed)
                 return
-            self._wait(min(edges.greet(now_s), give_up_at - now_s, GREET_PERIOD_S))
-            self._take_all()
-            self._obey_node()
+            ready = self._wait(min(edges.greet(now_s), give_up_at - now_s, GREET_PERIOD_S))
+            # Nothing but what is ready: a thousand agents that look everywhere each time one
+            # neighbour has come are what the start of a run would mostly consist of.
+            if edges.inbox_socket in ready:
+                self._take_inbox()
+            for k, socket in enumerate(edges.out_sockets):
+                if socket in ready:
+                    for beacon in edges.drain_beacons(k):
+                        self._carry_out(self._core.handle(beacon))
+            if self._node.socket in ready:
+                self._obey_node()
 
     # --- the run ----------------------------------------------------------------------------------
 

@@ -92,8 +92,14 @@ def _after_training(base: RunConfig) -> RunConfig:
     return replace(
         base,
         env=replace(base.env, opponent=who if at else phase),
-        gate=replace(base.gate, temperature_start=base.gate.temperature_end),
+        gate=replace(
+            base.gate,
+            temperature_start=base.gate.temperature_end,
+            price_start=0,
+            price_steps=0,
+        ),
         agents=replace(base.agents, epsilon_start=base.agents.epsilon_end),
+        learner=replace(base.learner, teacher=""),
     )
 
 

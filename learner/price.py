@@ -14,9 +14,9 @@ score had grown while it was free would stay open however dear it became. And wh
 without end is not found again when it turns out to have been needed.
 
 Two things keep a price from shutting the gate for good. It comes late: at first nothing has been
-learnt from messages, so no edge is worth anything. And it is waived while the policy, as it would
-be deployed, is worse than it may be: first the price, then accuracy would fall, and slowly at that,
-because without messages nothing tells a score that messages would have helped.
+learnt from messages, so no edge is worth anything. And with `gate.price_loss` it is waived while
+the policy, played without noise, errs more than that: a price that goes on pressing there shuts the
+last edges too, and where nothing is heard nothing tells a score that hearing would help.
 
 Dimension key: T = time, B = batch, N = agents, K = offsets.
 """

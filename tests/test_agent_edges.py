@@ -11,7 +11,7 @@ import pytest
 import zmq
 from numpy.testing import assert_array_equal
 
-from agents.edges import GREET_PERIOD_S, Edges
+from agents.edges import Edges
 from agents.events import SendBeacon, SendMessage
 from agents.parameters import ParameterStore
 from agents.setup import ShellSetup
@@ -223,12 +223,18 @@ def test_an_edge_is_greeted_again_until_it_is_answered(stack: ExitStack, tmp_pat
     ours = stack.enter_context(End(setup_of(0, tmp_path)))
     theirs = stack.enter_context(End(setup_of(1, tmp_path)))
     ours.edges.connect((theirs.edges.endpoint,))
-    now_s = time.monotonic()
-    wait_for("a greeting to leave", lambda: ours.edges.greet(now_s) > 0.5, 10.0)
-    sent = ours.traffic["edge_handshake_zmtp"]
-    ours.edges.greet(now_s + 0.5 * GREET_PERIOD_S)
+    before = ours.traffic["edge_handshake_zmtp"]
+
+    def has_left() -> bool:
+        ours.edges.greet(time.monotonic())
+        return ours.traffic["edge_handshake_zmtp"] > before
+
+    wait_for("a greeting to leave", has_left, 10.0)
+    sent, now_s = ours.traffic["edge_handshake_zmtp"], time.monotonic()
+    again_after_s = ours.edges.greet(now_s)
+    ours.edges.greet(now_s + 0.5 * again_after_s)
     assert ours.traffic["edge_handshake_zmtp"] == sent, "not so soon"
-    ours.edges.greet(now_s + 1.1 * GREET_PERIOD_S)
+    ours.edges.greet(now_s + again_after_s + 0.1)
     assert ours.traffic["edge_handshake_zmtp"] > sent
     assert ours.edges.unwelcomed == [1]
     wait_for(

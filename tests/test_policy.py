@@ -292,3 +292,15 @@ def test_what_an_earlier_crash_left_behind_is_overwritten(path: Path) -> None:
     path.with_name(path.name + ".tmp").write_bytes(b"longer than what is written now")
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_policy_that_says_its_beacons_at_other_times_fits_all_the_same() -> None:
+    require_spec(Path("a.safetensors"), make_spec(), make_spec(beacon_delta=0.3))
+
+
+def test_a_policy_that_is_older_than_silence_says_every_change(path: Path) -> None:
+    policy = load_policy(Path(__file__).parents[1] / "configs/policies/relay.safetensors")
+    assert policy.spec.beacon_delta == 0.0
+    spec = replace(policy.spec, beacon_delta=0.25)
+    save_policy(path, replace(policy, spec=spec))
+    assert load_policy(path).spec == spec

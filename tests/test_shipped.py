@@ -45,12 +45,16 @@ def test_idqn_is_an_opponent_that_beats_random_from_both_sides() -> None:
 
 def test_who_begins_with_a_policy_begins_where_the_schedules_end() -> None:
     fresh = load_run_config(["--agents", "20", "--env", "battle"])
-    assert fresh.agents.epsilon_start == fresh.gate.temperature_start == 1.0
-    assert "@" in fresh.env.opponent
+    assert fresh.agents.epsilon_start > fresh.agents.epsilon_end
+    assert fresh.gate.temperature_start > fresh.gate.temperature_end
+    assert fresh.gate.price_start > 0
+    assert fresh.learner.teacher == "idqn"
     config = load_run_config(["--agents", "20", "--env", "battle", "--policy", SHIPPED])
     assert config.agents.epsilon_start == fresh.agents.epsilon_end
     assert config.gate.temperature_start == fresh.gate.temperature_end
-    assert config.env.opponent == "scripted+scripted+idqn"
+    assert (config.gate.price, config.gate.price_start) == (fresh.gate.price, 0)
+    assert config.learner.teacher == ""
+    assert config.env.opponent == "scripted+idqn"
     own = ["--agents.epsilon-start", "0.5", "--opponent", "random"]
     config = load_run_config(["--env", "battle", "--policy", SHIPPED, *own])
     assert (config.agents.epsilon_start, config.env.opponent) == (0.5, "random")
@@ -64,3 +68,10 @@ def test_an_evaluation_meets_idqn_unless_told_otherwise() -> None:
     )
     assert resolve(options)[0].env.opponent == "random+scripted"
     assert np.isfinite(resolve(options)[1].flat).all()
+
+
+def test_a_policy_meets_the_last_opponents_of_a_schedule() -> None:
+    phases = ["--opponent", "random@0,scripted+idqn@50"]
+    assert load_run_config(["--env", "battle", *phases]).env.opponent == phases[1]
+    # What is said on the command line is meant as it is said.
+    assert load_run_config(["--policy", SHIPPED, *phases]).env.opponent == phases[1]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from agents.policy import PolicyFile
+from agents.policy import PolicyFile, views
 from configs.schema import GateMode, GateTiming, RunConfig, Transport
 from learner.episode import Episode
 from learner.gates import GateRule
@@ -123,9 +123,13 @@ def test_a_budget_leaves_the_same_edges_open(
 def test_silence_means_the_same_to_agents_and_unroll(timing: GateTiming, tmp_path: Path) -> None:
     """Beacons that have hardly changed are not said, with deaths among those who hear of it."""
     config = run_config("battle", 8, timing=timing, env_options={"opponent": "scripted"})
-    network = dataclasses.replace(config.network, beacon_delta=0.5)
+    network = dataclasses.replace(config.network, beacon_delta=0.1)
     config = dataclasses.replace(config, network=network)
     policy = undecided_policy(config)
+    tensors = views(policy.spec, policy.flat)
+    receiver = slice(network.beacon, 2 * network.beacon)
+    tensors["scorer_hidden.weight"][:, receiver] *= 4.0  # what is heard of others tips the gates
+    tensors["scorer_out.bias"][...] = -0.5
     episodes = record(config, policy, 4, tmp_path)
     hold_against_unroll(config, policy, episodes)
     said_always = dataclasses.replace(

@@ -51,6 +51,7 @@ def meddle(config: RunConfig, folder: Path, action: Callable[[Mapping[str, int]]
     return outcome
 
 
+@pytest.mark.slow
 def test_a_run_in_shards_plays_what_a_run_without_them_plays(tmp_path: Path) -> None:
     results: list[list[tuple[float, int, int]]] = []
     for num_shards in (1, 3):
@@ -73,6 +74,7 @@ def test_a_shard_that_dies_ends_the_run_and_is_named(tmp_path: Path) -> None:
     assert outcome.reason == "the world's shard 1 died (signal 9)"
 
 
+@pytest.mark.slow
 def test_a_shard_that_hangs_ends_the_run_and_is_named(tmp_path: Path) -> None:
     config = sharded("relay", 2)
     runtime = dataclasses.replace(config.runtime, silent_timeout_s=4.0)
