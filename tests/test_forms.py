@@ -157,3 +157,13 @@ def test_the_largest_frame_of_a_kind_is_no_larger_for_being_known() -> None:
         wire.decode(wire.encode(wire.Gates(1, rows)), wire.Gates)
     with pytest.raises(WireFormatError):
         wire.decode(wire.encode(wire.Gates(1, rows)), wire.Gates)
+
+
+def test_a_number_that_is_too_large_for_its_field_is_left_to_the_codecs() -> None:
+    (message, *_) = PACKETS
+    layout, parts = layout_of(message), unpack(wire.encode(message))
+    layout.learn(values_of(message))
+    pack = cast("Callable[[Any], bytes]", msgpack.packb)  # type: ignore[reportUnknownMemberType]
+    for sender, fits in ((0, True), (200, True), (2**16 - 1, True), (2**16, False), (-1, False)):
+        parts[2] = sender
+        assert (layout.read(pack(parts)) is not None) == fits

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.mirror import LEFT_RIGHT_A, UP_DOWN_A, reflect
@@ -117,7 +117,7 @@ def test_a_short_training_writes_file_and_curve_and_repeats_itself(
     written: list[dict[str, np.ndarray[Any, np.dtype[np.float32]]]] = []
     for name in ("a", "b"):
         assert main([*command, "--out", str(tmp_path / f"{name}.safetensors")]) == 0
-        written.append(load_file(tmp_path / f"{name}.safetensors"))
+        written.append(load((tmp_path / f"{name}.safetensors").read_bytes()))
     for name, tensor in written[0].items():
         np.testing.assert_array_equal(tensor, written[1][name])
     curve = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

@@ -82,6 +82,30 @@ def test_bit_k_of_a_beacon_mask_says_that_out_neighbour_k_has_acted() -> None:
     assert beacons == {0: [0b111], 1: [0b011], 2: [0b111], 3: [0b101], 4: [0b110]}
 
 
+def test_who_has_no_news_is_there_and_has_no_beacon_under_way() -> None:
+    world = make_world(ScriptedEnv(5), ScriptedEnv(5), up=[0, 1, 2, 3, 4])
+    world.begin_tick()
+    for agent in range(5):
+        says = [agent != 1, agent != 2]  # by copy
+        world.action(agent, action(1, copies=2, says=says))
+    told = observations_of(world.begin_tick())
+    assert told[0].peer_masks.tolist() == [0b111, 0b111]  # 1, 2 and 4
+    assert told[0].beacon_masks.tolist() == [0b110, 0b101]
+    # Agent 5, out-neighbour 2 of 1, has not acted at all.
+    assert told[1].peer_masks.tolist() == [0b011, 0b011]
+    assert told[1].beacon_masks.tolist() == [0b011, 0b010]
+
+
+def test_news_of_one_tick_is_not_expected_again_in_the_next() -> None:
+    world = make_world(ScriptedEnv(5))
+    play(world)
+    world.begin_tick()
+    for agent in EVERYBODY:
+        world.action(agent, action(2, says=False))
+    told = observations_of(world.begin_tick())
+    assert (told[0].peer_masks.tolist(), told[0].beacon_masks.tolist()) == ([0b111], [0])
+
+
 @pytest.mark.parametrize("relay", [False, True])
 def test_the_dead_have_a_beacon_only_if_they_relay(relay: bool) -> None:
     env = ScriptedEnv(9, deaths={0: [1]})
