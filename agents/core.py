@@ -33,7 +33,6 @@ from agents.events import (
     Dropped,
     Event,
     Greeted,
-    Parameters,
     PeersLate,
     Renumbered,
     SendBeacon,
@@ -192,7 +191,7 @@ class AgentCore:
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
         self._network = Network(spec, parameters.flat, self._features_KF)
         self._network_version: int = parameters.version
-        self._hidden_EH: FloatArray = np.zeros((copies, spec.hidden), dtype=np.float32)
+        self._hidden_EH: FloatArray = self._network.begin(copies)
         self._parts_EP = self._network.parts(self._hidden_EH)
         self._beacon = SaidBeacon(spec, copies, repeat_ticks=repeat_ticks, says_who=rules.realtime)
         self._own_EM: FloatArray = np.zeros((copies, spec.message), dtype=np.float32)
@@ -273,7 +272,12 @@ class AgentCore:
                 return self._observe(event)
             case wire.InMask():
                 return self._learn_in_mask(event)
-            case wire.DenseParameters() | wire.DeltaParameters():
+            case (
+                wire.DenseParameters()
+                | wire.DeltaParameters()
+                | wire.SparseParameters()
+                | wire.SparseDelta()
+            ):
                 return self._update(event)
             case PeersLate():
                 return self._go_on_without_late_peers()
@@ -294,7 +298,9 @@ class AgentCore:
         # A new version takes effect here and nowhere else: never within a step.
         is_new = self._network_version != self._parameters.version
         if is_new:
+            previous = self._network
             self._network = Network(self._rules.spec, self._parameters.flat, self._features_KF)
+            self._hidden_EH = self._network.adopt(self._hidden_EH, previous)
             self._network_version = self._parameters.version
 
         self._tick, self._now, self._roll = now.tick, now, roll
@@ -401,7 +407,7 @@ class AgentCore:
         self._expected_messages = self._messages_under_way
         self._phase = _Phase.MESSAGES
 
-    def _update(self, packet: Parameters) -> list[Command]:
+    def _update(self, packet: wire.Parameters) -> list[Command]:
         if self._parameters.apply(packet) is Outcome.GAP:
             self.tally.snapshots_requested += 1
             return [ToNode(wire.SnapshotRequest(self._parameters.version))]

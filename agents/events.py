@@ -70,13 +70,12 @@ class Dropped:
     reason: str
 
 
-Parameters = wire.DenseParameters | wire.DeltaParameters
 Event = (
     wire.Observation
     | wire.InMask
     | wire.Message
     | wire.Beacon
-    | Parameters
+    | wire.Parameters
     | PeersLate
     | Greeted
     | Renumbered

@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from agents.dead_units import without_dead_units
 from agents.gate import BoolArray, Scorer
 from agents.policy import FloatArray, PolicySpec, views
 
@@ -25,8 +26,9 @@ class Network:
     """A policy version, ready to run."""
 
     def __init__(self, spec: PolicySpec, flat: FloatArray, features_KF: FloatArray) -> None:
-        tensors = views(spec, flat)
-        hidden, message = spec.hidden, spec.message
+        tensors, self._living_H = without_dead_units(views(spec, flat))
+        hidden, message = self._living_H.size, spec.message
+        self._width = spec.hidden
         self.scorer = Scorer(tensors, features_KF)
         self._hidden = hidden
 
@@ -62,6 +64,20 @@ class Network:
         self._gru, self._beacon, self._asks, self._own, self._state = (
             slice(start, stop) for start, stop in pairwise(ends)
         )
+
+    def begin(self, copies: int) -> FloatArray:
+        """[E, H] the hidden state before the first step; H counts units that have an effect."""
+        return np.zeros((copies, self._hidden), dtype=np.float32)
+
+    def adopt(self, hidden_EH: FloatArray, previous: "Network") -> FloatArray:
+        """[E, H] the hidden state of another version as this one's; units that had no effect there
+        begin at zero.
+        """
+        if np.array_equal(self._living_H, previous._living_H):
+            return hidden_EH
+        whole_EH = np.zeros((len(hidden_EH), self._width), dtype=np.float32)
+        whole_EH[:, previous._living_H] = hidden_EH
+        return whole_EH[:, self._living_H]
 
     def parts(self, hidden_EH: FloatArray) -> FloatArray:
         """[E, P] what the next stages need of a hidden state, and the GRU of the next step."""

@@ -1,6 +1,6 @@
 """Which policy version an agent or a node has, and how it gets to the next.
 
-    DenseParameters | DeltaParameters -> ParameterStore.apply -> APPLIED | OLD | GAP
+    wire.Parameters (dense, sparse or a delta) -> ParameterStore.apply -> APPLIED | OLD | GAP
 
 A delta is applied to its own base and to nothing else; a gap asks for a snapshot.
 """
@@ -9,8 +9,11 @@ from enum import Enum, auto
 
 import numpy as np
 
+from agents import sparse_parameters
 from agents.policy import FloatArray, checksum
+from agents.sparse_parameters import Masked, narrowest
 from runtime import wire
+from runtime.masks import BoolArray
 
 
 class Outcome(Enum):
@@ -27,23 +30,37 @@ class ParameterStore:
     def __init__(self, flat: FloatArray, version: int) -> None:
         self.flat: FloatArray = flat
         self.version: int = version
+        self._mask: BoolArray | None = None
+        """[P] which weights exist; None if the newest version came dense and nobody has said."""
 
-    def apply(self, packet: wire.DenseParameters | wire.DeltaParameters) -> Outcome:
+    def apply(self, packet: wire.Parameters) -> Outcome:
         if packet.version <= self.version:
             return Outcome.OLD
-        if isinstance(packet, wire.DenseParameters):
-            flat = np.array(packet.values, dtype=np.float32)
-            if flat.shape != self.flat.shape:
-                return Outcome.GAP
-        else:
-            if packet.base_version != self.version or not self._fits(packet):
-                return Outcome.GAP
-            flat = self.flat.copy()
-            flat[packet.indices] = packet.values
-        if checksum(flat) != packet.crc32:
+        masked: Masked | None = None
+        flat: FloatArray | None
+        match packet:
+            case wire.DenseParameters():
+                flat = np.array(packet.values, dtype=np.float32)
+            case wire.DeltaParameters():
+                flat = self._with_changes(packet)
+            case wire.SparseParameters():
+                masked = sparse_parameters.from_whole(packet, self.flat.size)
+                flat = None if masked is None else masked.flat
+            case wire.SparseDelta():
+                masked = self._with_difference(packet)
+                flat = None if masked is None else masked.flat
+        if flat is None or flat.shape != self.flat.shape or checksum(flat) != packet.crc32:
             return Outcome.GAP
         self.flat, self.version = flat, packet.version
+        self._mask = None if masked is None else masked.mask
         return Outcome.APPLIED
+
+    def _with_changes(self, packet: wire.DeltaParameters) -> FloatArray | None:
+        if packet.base_version != self.version or not self._fits(packet):
+            return None
+        flat = self.flat.copy()
+        flat[packet.indices] = packet.values
+        return flat
 
     def _fits(self, packet: wire.DeltaParameters) -> bool:
         same_length = packet.indices.shape == packet.values.shape
@@ -51,5 +68,13 @@ class ParameterStore:
             packet.indices.size == 0 or int(packet.indices.max()) < self.flat.size
         )
 
-    def snapshot(self) -> wire.DenseParameters:
-        return wire.DenseParameters(self.version, checksum(self.flat), self.flat)
+    def _with_difference(self, packet: wire.SparseDelta) -> Masked | None:
+        if packet.base_version != self.version or self._mask is None:
+            return None
+        return sparse_parameters.from_delta(packet, Masked(self.flat, self._mask))
+
+    def snapshot(self) -> wire.DenseParameters | wire.SparseParameters:
+        """The whole version: sparse if it came so."""
+        if self._mask is not None:
+            return sparse_parameters.whole(self.version, Masked(self.flat, self._mask))
+        return wire.DenseParameters(self.version, checksum(self.flat), narrowest(self.flat))

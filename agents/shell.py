@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from agents.core import AgentCore
 from agents.edges import Edges
-from agents.events import Parameters
 from agents.pinning import pin
 from agents.profile import Profile, profile_path, write
 from agents.setup import ShellSetup
@@ -122,7 +121,7 @@ class Shell(ABC):
             raise Stopped("the node is gone")
         return ready
 
-    def _take_control(self) -> Iterator[wire.AddressBook | Parameters]:
+    def _take_control(self) -> Iterator[wire.AddressBook | wire.Parameters]:
         """What the node says, apart from what is dealt with here.
 
         Raises:
@@ -130,8 +129,7 @@ class Shell(ABC):
         """
         accepted = (
             wire.AddressBook,
-            wire.DenseParameters,
-            wire.DeltaParameters,
+            *wire.PARAMETERS,
             wire.ClockOffsets,
             wire.Stop,
         )
@@ -141,10 +139,9 @@ class Shell(ABC):
                     raise Stopped(packet.reason)
                 case wire.ClockOffsets():
                     self._edges.set_clock_offsets(packet.offsets_ns)
-                case wire.AddressBook() | wire.DenseParameters() | wire.DeltaParameters():
-                    yield packet
                 case _:
-                    raise AssertionError(packet)
+                    assert isinstance(packet, wire.AddressBook | wire.Parameters)
+                    yield packet
 
     # --- what goes --------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ import dacite
 import tyro
 import yaml
 
-from configs.schema import EnvName, RunConfig
+from configs.schema import EnvName, RunConfig, SparseLayer
 
 RESOLVED = "config.yaml"
 """Name of the resolved configuration within a run's folder."""
@@ -38,6 +38,7 @@ RESOLVED = "config.yaml"
 _PRESETS = Path(__file__).parent
 _ENVS: tuple[str, ...] = get_args(EnvName)
 _OptionsT = TypeVar("_OptionsT")
+_LAYERS = tuple[SparseLayer, ...]
 
 
 class ConfigError(ValueError):
@@ -250,7 +251,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _build(raw: dict[str, Any], origin: str) -> RunConfig:
     for unknown, known in _unknown_keys(RunConfig, raw):
         raise ConfigError(f"{origin}: unknown key {unknown}{_nearest(unknown, known)}")
-    hooks = {int: _integer, float: _number}
+    hooks = {int: _integer, float: _number, _LAYERS: _layers}
     try:
         return dacite.from_dict(RunConfig, raw, dacite.Config(strict=True, type_hooks=hooks))
     except dacite.WrongTypeError as error:
@@ -269,6 +270,12 @@ def _number(value: object) -> object:
     if isinstance(value, bool):
         raise dacite.WrongTypeError(float, value)
     return float(value) if isinstance(value, int) else value
+
+
+def _layers(value: object) -> object:
+    if not isinstance(value, list):
+        raise dacite.WrongTypeError(_LAYERS, value)
+    return tuple(cast("list[object]", value))
 
 
 def _unknown_keys(
@@ -308,6 +315,8 @@ def _wrong_type(error: dacite.WrongTypeError) -> str:
         return f"{path} must be a group of keys, {got}{hint}"
     if get_origin(wanted) is Literal:
         return f"{path} must be one of {', '.join(map(str, get_args(wanted)))}, {got}"
+    if wanted == _LAYERS:
+        return f"{path} must be a list of {', '.join(get_args(SparseLayer))}, {got}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
     return f"{path} must be {names[wanted]}, {got}{_yaml_hint(wanted, value)}"
 

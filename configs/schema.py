@@ -12,13 +12,22 @@ from typing import Annotated, Literal
 import tyro
 
 EnvName = Literal["battle", "relay"]
-Algorithm = Literal["iql", "vdn", "qmix"]
+Algorithm = Literal["iql", "vdn", "qmix", "wqmix", "res", "facmac"]
 Comm = Literal["sops", "none"]
 GateTiming = Literal["causal", "paper"]
 GateMode = Literal["learned", "open", "closed"]
 MessageDtype = Literal["float16", "float32"]
 BeaconDtype = Literal["int8", "float32"]
+PublishMode = Literal["dense", "delta", "sparse"]
+PublishDtype = Literal["float32", "float16"]
 Transport = Literal["ipc", "tcp"]
+SparseLayer = Literal[
+    "scorer", "messages", "mixer",
+    "encoder", "gru", "query", "key", "value", "message", "q_hidden", "q_out",
+    "beacon", "edge", "scorer_hidden", "scorer_out",
+    "hyper_w_1", "hyper_w_final", "hyper_b_1", "v", "net",
+]  # fmt: skip
+"""Groups of layers, then those of policy and mixers by their names (learner/sparse/layers.py)."""
 
 MAX_AGENTS = 4096
 """Agent ids travel as 16 bits and edge masks as 16 bits: 4096 agents have 12 offsets."""
@@ -182,6 +191,74 @@ class GateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SparseConfig:
+    """Networks of which only a share of the weights ever exists (learner/sparse/)."""
+
+    method: Literal["none", "static", "set", "rigl"] = "none"
+    """none: dense; static: the links drawn at the start stay; set: the weakest are replaced by
+    chance; rigl: by those with the largest gradient (algorithm 1 of MAST)."""
+
+    sparsity: float = 0.9
+    """Share of zeros among the weights that are masked together; biases do not count."""
+
+    allocation: Literal["erdos-renyi", "uniform"] = "erdos-renyi"
+    """How links are shared out to layers: erdos-renyi gives small ones more, uniform all alike."""
+
+    policy: float = -1.0
+    """Sparsity of the agents' networks by themselves; -1: `sparsity`. With this or `mixer` given
+    the two are masked apart, with neither all weights of both share one total."""
+
+    mixer: float = -1.0
+    """Sparsity of the mixers and their hypernetworks by themselves; -1: `sparsity`."""
+
+    dense: tuple[SparseLayer, ...] = ()
+    """Layers that keep all their weights, or groups of such: scorer, messages, mixer. They do not
+    count in `sparsity`."""
+
+    fraction: float = 0.5
+    """Share ζ0 of a layer's links that the first evolution replaces; it falls as a cosine to 0."""
+
+    period: int = 200
+    """Gradient steps between two evolutions of the topology."""
+
+    end: int = 0
+    """Gradient steps after which the topology stays; 0 evolves it to the end of the run's steps."""
+
+    pattern: Literal["unstructured", "block", "n:m"] = "unstructured"
+    """block: `group` neighbouring inputs of a unit have their weights together or not at all; n:m:
+    of every `group` neighbouring inputs the same number has weights."""
+
+    group: int = 4
+    """Neighbouring inputs in a block, or M of n:m; in layers whose inputs it does not divide the
+    next smaller number that does."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0.0 <= self.sparsity < 1.0,
+            f"sparse.sparsity must be in [0, 1), got {self.sparsity}",
+        )
+        for name in ("policy", "mixer"):
+            share: float = getattr(self, name)
+            _require(
+                share == -1.0 or 0.0 <= share < 1.0,
+                f"sparse.{name} must be in [0, 1), or -1 for sparse.sparsity, got {share}",
+            )
+        _require(
+            0.0 <= self.fraction <= 1.0,
+            f"sparse.fraction must be in [0, 1], got {self.fraction}",
+        )
+        _require(self.period >= 1, f"sparse.period must be at least 1, got {self.period}")
+        _require(self.end >= 0, f"sparse.end must not be negative, got {self.end}")
+        _require(1 <= self.group <= 256, f"sparse.group must be in [1, 256], got {self.group}")
+        for share in (self.sparsity, self.policy, self.mixer):
+            _require(
+                self.pattern != "n:m" or share == -1.0 or (1.0 - share) * self.group >= 0.5,
+                f"sparse.pattern n:m keeps at least one weight of a group: with sparsity {share} "
+                f"give sparse.group more than {self.group}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentsConfig:
     dead: Literal["silent", "relay"] = "silent"
     """silent: a dead agent sends nothing; relay: it keeps relaying, as the reference code does."""
@@ -228,13 +305,27 @@ class AgentsConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerConfig:
     algorithm: Annotated[Algorithm, _short("algorithm")] = "iql"
-    """iql: individual rewards, no mixer; vdn, qmix: team reward (mean of the individual ones)."""
+    """iql: individual rewards, no mixer; vdn, qmix: team reward (mean of the individual ones);
+    wqmix: QMIX weighted optimistically, with targets from a central critic without restriction;
+    res: QMIX with a softmax over joint actions in its targets and a pull towards returns;
+    facmac: policies that climb a critic whose agents' values are mixed as in QMIX."""
 
     device: Annotated[Literal["auto", "cpu", "cuda"], _short("device")] = "auto"
     """Where the learner trains; auto takes CUDA if there is one."""
 
     threads: int = 0
     """Torch threads of the learner; 0 takes half of the cores, the agents need the others."""
+
+    ranks: int = 1
+    """Processes that share each update (DistributedDataParallel under torchrun's agent), on GPUs
+    one each; torch threads are divided among them."""
+
+    precision: Literal["float32", "tf32"] = "float32"
+    """On CUDA: tf32 lets matrix products round their factors to 10 bits of fraction."""
+
+    prefetch: Literal["auto", "on", "off"] = "auto"
+    """Gather the next update's batch while this one is computed, if it is owed already: it misses
+    the episodes that arrive meanwhile. auto: on CUDA; on a CPU it would compete with the agents."""
 
     gamma: float = 0.99
     """Discount factor."""
@@ -263,6 +354,20 @@ class LearnerConfig:
     replay_episodes: int = 2000
     """Episodes the replay holds; the oldest leave first."""
 
+    online_episodes: int = 0
+    """Dual replay: newest episodes from which a part of each batch is drawn; 0 draws all from all
+    (MAST: 128 beside 5000)."""
+
+    online_share: float = 0.25
+    """Dual replay: share of a batch that comes from the newest episodes, rounded to whole ones."""
+
+    replay_distance: float = 0.0
+    """Dynamic replay (RLx2): share of the actions in the oldest episodes that the present policy
+    may choose otherwise before the oldest tenth is forgotten; 0 forgets nothing early."""
+
+    replay_check_period: int = 200
+    """Dynamic replay: gradient steps between looks at the oldest episodes."""
+
     learning_starts: int = 32
     """Episodes in the replay before the first update."""
 
@@ -270,11 +375,29 @@ class LearnerConfig:
     """Share λ of the recorded return in TD targets: 0 trusts the target network after one step, 1
     never before the window's end."""
 
+    n_step: int = 1
+    """Rewards in a TD target before the target network's value, of one fixed number (RLx2) and not
+    mixed by λ; 1 leaves the choice to td_lambda."""
+
+    td_lambda_start: int = 0
+    """Environment steps before td_lambda or n_step count: targets look one step ahead until then
+    (MAST: 3/8 of the run)."""
+
     huber: float = 0.0
     """TD errors beyond this count linearly and not squared; 0 squares all."""
 
     double_q: bool = True
     """Choose the bootstrap action by the online network and value it by the target network."""
+
+    operator: Literal["max", "mellowmax"] = "max"
+    """What makes one value of an agent's next action values: the best action's, or the soft
+    mellowmax of all (MAST, eq. 3), which chooses no action, so that double_q has no say."""
+
+    mellowmax_alpha: float = 1.0
+    """Soft mellowmax: inverse temperature of the weights; 0 is mellowmax."""
+
+    mellowmax_omega: float = 10.0
+    """Soft mellowmax: the larger, the closer to the maximum."""
 
     target_update_period: int = 200
     """Gradient steps between copies of the online network into the target network."""
@@ -297,6 +420,28 @@ class LearnerConfig:
 
     hypernet_embed: int = 64
     """QMIX: hidden units of the mixer's hypernetworks."""
+
+    wqmix_alpha: float = 0.1
+    """OW-QMIX: weight of squared errors where q_tot is not below its target."""
+
+    central_hidden: int = 64
+    """OW-QMIX: hidden units of the central critic's agents."""
+
+    central_embed: int = 256
+    """OW-QMIX: hidden units of the central critic's mixer."""
+
+    critic_hidden: int = 64
+    """FACMAC: hidden units of the critic's layers."""
+
+    critic_rate: float = 0.2
+    """FACMAC: step size of critic and mixer, as a share of learning_rate (the paper's code: 5e-4
+    beside 2.5e-3)."""
+
+    res_beta: float = 5.0
+    """RES: inverse temperature of the softmax over joint actions."""
+
+    res_lambda: float = 0.05
+    """RES: weight of the squared distance between q_tot and the recorded return."""
 
     aux: Literal["none", "predict", "contrast"] = "none"
     """Auxiliary loss: predict the state from the message (eq. 6), or InfoNCE (eq. 7)."""
@@ -329,8 +474,12 @@ class LearnerConfig:
     dead_in_loss: bool = False
     """Papers' habit: dead agents stay in the TD loss until the episode ends."""
 
-    publish: Literal["dense", "delta"] = "dense"
-    """What a parameter version carries: every weight, or the changed entries against a base."""
+    publish: PublishMode = "dense"
+    """What a parameter version carries: every weight; the changed entries against a base; or only
+    the weights that the topology has, and which these are when it has moved."""
+
+    publish_dtype: PublishDtype = "float32"
+    """What agents' weights are rounded to; the learner's own stay as they are."""
 
     publish_period: int = 4
     """Gradient steps between published versions."""
@@ -354,6 +503,46 @@ class LearnerConfig:
         )
         _require(self.huber >= 0.0, f"learner.huber must not be negative, got {self.huber}")
         _require(
+            self.n_step == 1 or self.td_lambda == 0.0,
+            "learner.n_step above 1 and learner.td_lambda are two answers to one question: give "
+            f"one, got {self.n_step} and {self.td_lambda}",
+        )
+        _require(
+            self.algorithm not in ("wqmix", "res") or self.operator == "mellowmax" or self.double_q,
+            f"learner.algorithm {self.algorithm} values the actions that the online network "
+            "chooses: give learner.double_q true, or learner.operator mellowmax",
+        )
+        _require(
+            self.algorithm != "facmac" or self.operator == "max",
+            "learner.algorithm facmac values what its policy does: learner.operator has no say, "
+            f"give max, got {self.operator}",
+        )
+        _require(
+            0.0 <= self.wqmix_alpha <= 1.0,
+            f"learner.wqmix_alpha must be in [0, 1], got {self.wqmix_alpha}",
+        )
+        for name in ("mellowmax_alpha", "res_beta", "res_lambda"):
+            coefficient: float = getattr(self, name)
+            _require(coefficient >= 0.0, f"learner.{name} must not be negative, got {coefficient}")
+        _require(
+            0.0 <= self.replay_distance <= 1.0,
+            f"learner.replay_distance must be in [0, 1], got {self.replay_distance}",
+        )
+        _require(
+            0.0 <= self.online_share <= 1.0,
+            f"learner.online_share must be in [0, 1], got {self.online_share}",
+        )
+        _require(
+            self.online_episodes <= self.replay_episodes,
+            "learner.online_episodes are the newest of the replay's, so at most "
+            f"learner.replay_episodes, got {self.online_episodes} of {self.replay_episodes}",
+        )
+        _require(
+            self.online_episodes == 0 or self.online_rows <= self.online_episodes,
+            "learner.online_episodes must hold the share of a batch that comes from them, "
+            f"{self.online_rows} rows, got {self.online_episodes}",
+        )
+        _require(
             0.0 < self.target_rate <= 1.0,
             f"learner.target_rate must be in (0, 1], got {self.target_rate}",
         )
@@ -373,13 +562,26 @@ class LearnerConfig:
             "target_update_period",
             "mixing_embed",
             "hypernet_embed",
+            "n_step",
+            "replay_check_period",
+            "central_hidden",
+            "central_embed",
+            "critic_hidden",
             "aux_negatives",
             "publish_period",
+            "ranks",
             "teacher_steps",
         ):
             value: int = getattr(self, name)
             _require(value >= 1, f"learner.{name} must be at least 1, got {value}")
-        for name in ("threads", "window", "burn_in", "journal_episodes"):
+        for name in (
+            "threads",
+            "window",
+            "burn_in",
+            "journal_episodes",
+            "online_episodes",
+            "td_lambda_start",
+        ):
             value = getattr(self, name)
             _require(value >= 0, f"learner.{name} must not be negative, got {value}")
         _require(
@@ -388,13 +590,34 @@ class LearnerConfig:
             f"{self.window}",
         )
         _require(
+            self.ranks <= min(self.batch_size, self.learning_starts),
+            "learner.ranks share a batch by its episodes: at most learner.batch_size and "
+            f"learner.learning_starts, got {self.ranks}",
+        )
+        _require(
+            self.ranks == 1 or self.aux != "contrast",
+            "learner.aux contrast draws its negatives from the whole batch: give learner.ranks 1",
+        )
+        _require(
             self.learning_starts <= self.replay_episodes,
             "learner.learning_starts must fit learner.replay_episodes, got "
             f"{self.learning_starts} of {self.replay_episodes}",
         )
-        for name in ("updates_per_episode", "grad_clip", "aux_temperature", "checkpoint_period_s"):
+        for name in (
+            "updates_per_episode",
+            "grad_clip",
+            "aux_temperature",
+            "checkpoint_period_s",
+            "mellowmax_omega",
+            "critic_rate",
+        ):
             number: float = getattr(self, name)
             _require(number > 0.0, f"learner.{name} must be positive, got {number}")
+
+    @property
+    def online_rows(self) -> int:
+        """Rows of a batch that come from the newest episodes."""
+        return round(self.batch_size * self.online_share) if self.online_episodes else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -523,6 +746,7 @@ class RunConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    sparse: SparseConfig = field(default_factory=SparseConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

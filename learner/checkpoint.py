@@ -1,6 +1,7 @@
 """A learner's whole state <-> the content of a checkpoint.
 
-    policy, mixer, auxiliary, their targets, Adam's moments, counters, generators  <->  arrays, JSON
+    policy, mixer, auxiliary, their targets and masks, Adam's moments, counters, generators
+                                                                              <->  arrays, JSON
 
 The replay is not in it: its newest episodes are in the journal (learner/journal.py). Given the same
 replay, a restored learner takes exactly the steps that the saved one would have taken.
@@ -37,8 +38,24 @@ def save_checkpoint(path: Path, learner: Learner, version: int, config: str) -> 
         version: newest policy version published.
         config: the run's configuration as YAML.
     """
+    write_checkpoint(path, capture(learner, version, config))
+
+
+def load_checkpoint(path: Path, learner: Learner) -> CheckpointProgress:
+    """Bring a fresh learner of the same configuration to the saved state.
+
+    Raises:
+        CheckpointError: unreadable, or of a learner with other parts or dimensions.
+    """
+    content = read_checkpoint(path)
+    restore(learner, content, f"checkpoint {path}")
+    return content.progress
+
+
+def capture(learner: Learner, version: int, config: str) -> CheckpointContent:
+    """The whole state; arrays may be those of the learner itself."""
     progress = learner.progress
-    content = CheckpointContent(
+    return CheckpointContent(
         CheckpointProgress(
             env_steps=progress.env_steps,
             episodes=progress.episodes,
@@ -51,25 +68,24 @@ def save_checkpoint(path: Path, learner: Learner, version: int, config: str) -> 
             "device": learner.device.type,
             "skipped_steps": progress.skipped_steps,
             "owed": learner.owed,
+            "topology": _topology_notes(learner),
         },
         config,
     )
-    write_checkpoint(path, content)
 
 
-def load_checkpoint(path: Path, learner: Learner) -> CheckpointProgress:
-    """Bring a fresh learner of the same configuration to the saved state.
+def restore(learner: Learner, content: CheckpointContent, where: str) -> None:
+    """Bring a fresh learner of the same configuration to a captured state.
 
     Raises:
-        CheckpointError: unreadable, or of a learner with other parts or dimensions.
+        CheckpointError: of a learner with other parts or dimensions; `where` says from where.
     """
-    content = read_checkpoint(path)
     _begin_moments(learner)
     tensors = _tensors(learner)
     noise = tensors.pop("noise")
     arrays = dict(content.arrays)
     saved_noise = arrays.pop("noise", None)
-    _require_same_shapes(path, tensors, arrays)
+    _require_same_shapes(where, tensors, arrays)
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(torch.tensor(arrays[name]))
@@ -82,14 +98,16 @@ def load_checkpoint(path: Path, learner: Learner) -> CheckpointProgress:
         learner.owed = float(content.notes.get("owed", 0.0))  # older checkpoints have none
         learner.rng.bit_generator.state = content.notes["sampling"]
         same_device = content.notes["device"] == learner.device.type
+        if learner.topology is not None:
+            evolutions, moved = content.notes["topology"]
+            learner.topology.resume(int(evolutions), float(moved))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} has damaged metadata: {error!r}") from error
+        raise CheckpointError(f"{where} has damaged metadata: {error!r}") from error
     # A generator's state means nothing on another kind of device.
     if same_device and saved_noise is not None and saved_noise.shape == tuple(noise.shape):
         learner.generator.set_state(torch.tensor(saved_noise))
     else:
         learner.reseed()
-    return progress
 
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
@@ -100,15 +118,27 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
         for moment, tensor in learner.optimiser.state.get(parameter, {}).items():
             if moment in _MOMENTS:
                 tensors[f"adam.{moment}.{name}"] = tensor
+    central = learner.target_central
     targets: tuple[tuple[str, nn.Module | None], ...] = (
         ("target.policy", learner.target_network),
         ("target.mixer", learner.target_mixer),
+        ("target.central_agent", central and central.agent),
+        ("target.central_mixer", central and central.mixer),
+        ("target.critic", learner.target_critic),
     )
     for prefix, module in targets:
         for name, parameter in module.named_parameters() if module is not None else ():
             tensors[f"{prefix}.{name}"] = parameter
+    if learner.topology is not None:
+        for name, mask in learner.topology.masks.items():
+            tensors[f"mask.{name}"] = mask
     tensors["noise"] = learner.generator.get_state()
     return tensors
+
+
+def _topology_notes(learner: Learner) -> tuple[int, float] | None:
+    topology = learner.topology
+    return None if topology is None else (topology.evolutions, topology.moved)
 
 
 def _begin_moments(learner: Learner) -> None:
@@ -122,23 +152,21 @@ def _begin_moments(learner: Learner) -> None:
 
 
 def _require_same_shapes(
-    path: Path, tensors: Mapping[str, Tensor], arrays: dict[str, NDArray[Any]]
+    where: str, tensors: Mapping[str, Tensor], arrays: dict[str, NDArray[Any]]
 ) -> None:
-    # A learner that has not taken a step yet has no moments to save.
-    if not any(name.startswith("adam.") for name in arrays):
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                arrays[name] = np.zeros(tuple(tensor.shape), dtype=np.float32)
+    # A parameter that has not had a gradient yet has no moments to save: before the first step none
+    # has, and with gates that are never scored the scorer never will.
+    for name, tensor in tensors.items():
+        if name.startswith("adam."):
+            arrays.setdefault(name, np.zeros(tuple(tensor.shape), dtype=np.float32))
     if set(arrays) != set(tensors):
         missing = sorted(set(tensors) - set(arrays))[:3]
         surplus = sorted(set(arrays) - set(tensors))[:3]
-        raise CheckpointError(
-            f"checkpoint {path} is of another learner: without {missing}, with {surplus}"
-        )
+        raise CheckpointError(f"{where} is of another learner: without {missing}, with {surplus}")
     for name, tensor in tensors.items():
         if arrays[name].shape != tuple(tensor.shape):
             raise CheckpointError(
-                f"checkpoint {path}: {name} has shape {arrays[name].shape}, this run asks for "
+                f"{where}: {name} has shape {arrays[name].shape}, this run asks for "
                 f"{tuple(tensor.shape)}"
             )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import Comm, GateConfig, GateMode, GateTiming
+from learner.replay import Rows
 from learner.straight_through import straight_through
 
 
@@ -32,6 +33,9 @@ class GateRule:
     come to rely on edges that only chance opens."""
     budget: int = 0
     """Edges that an agent may open in a step; 0 sets no limit."""
+    rows: Rows | None = None
+    """Rows of a larger batch that this one is. Noise is drawn for all of it, so that it does not
+    depend on who works off which rows."""
 
     @classmethod
     def of(
@@ -40,18 +44,30 @@ class GateRule:
         gate: GateConfig,
         temperature: float = 1.0,
         noise: torch.Generator | None = None,
-        noisy_B: Tensor | None = None,
     ) -> "GateRule":
         """The rule of a run; agents that never speak are agents whose gates are closed."""
         mode = "closed" if comm == "none" else gate.mode
-        return cls(gate.timing, mode, temperature, noise, noisy_B, gate.budget)
+        return cls(gate.timing, mode, temperature, noise, budget=gate.budget)
 
 
-def logistic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Logistic(0, 1), the difference of two Gumbel variables, in the shape of `like`."""
-    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+def logistic_noise(
+    like_TBNK: Tensor, generator: torch.Generator, rows: Rows | None = None
+) -> Tensor:
+    """Logistic(0, 1), the difference of two Gumbel variables, in the shape of `like_TBNK`.
+
+    Args:
+        like_TBNK: gives shape, type and device.
+        generator: source of the noise.
+        rows: what `like_TBNK` is of a larger batch, for all of which noise is drawn.
+    """
+    shape = list(like_TBNK.shape)
+    if rows is not None:
+        shape[1] = rows.of
+    uniform = torch.rand(shape, generator=generator, device=like_TBNK.device, dtype=like_TBNK.dtype)
+    if rows is not None:
+        uniform = uniform[:, rows.slice]
     # rand() may return exactly 0, whose logit is -inf.
-    tiny = torch.finfo(like.dtype).eps
+    tiny = torch.finfo(like_TBNK.dtype).eps
     return torch.logit(uniform, eps=tiny)
 
 
@@ -75,7 +91,7 @@ def gate(scores_TBNK: Tensor, allowed_TBNK: Tensor, rule: GateRule) -> Tensor:
     """
     noisy = scores_TBNK
     if rule.noise is not None:
-        noise = logistic_noise(scores_TBNK, rule.noise)
+        noise = logistic_noise(scores_TBNK, rule.noise, rule.rows)
         if rule.noisy_B is not None:
             noise = noise * rule.noisy_B[None, :, None, None]
         noisy = noisy + noise

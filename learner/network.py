@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from agents.gate import edge_features
 from agents.policy import EDGE_FEATURES, FloatArray, PolicySpec, views
-from learner.gru import gru
+from learner.gru import run_gru
 from learner.pair_scores import pair_scores
 from learner.projections import Layer, projections
 from learner.straight_through import round_beacon
@@ -106,12 +106,7 @@ class PolicyNetwork(nn.Module):
         x_TBNH = functional.relu(self.encoder(observations_TBND), inplace=True)
         sequences = x_TBNH.reshape(time, batch * agents, -1)
         start = hidden_BNH.reshape(batch * agents, -1)
-        if sequences.is_cuda:  # cuDNN's is one kernel for all steps
-            hidden, _ = self.gru(sequences, start.unsqueeze(0).contiguous())
-        else:
-            parameters = self.tensors()
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            hidden = gru(sequences, start, *(parameters[f"gru.{name}"] for name in names))
+        hidden = run_gru(self.gru, sequences, start)
         return hidden.view(time, batch, agents, -1)
 
     def project(self, hidden: Tensor, *, hears: bool, scores: bool) -> "Projected":

@@ -30,7 +30,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.process import parent_process
@@ -45,11 +45,15 @@ from configs.load import dump_run_config
 from configs.schema import LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.episode import Episode, EpisodeJoiner, Part, senders_of
+from learner.follower import begin_together, follow
 from learner.gate_watch import GateWatch
 from learner.journal import FOLDER, Journal
 from learner.learner import Learner
 from learner.publish import Publisher
+from learner.ranks import Ranks, launched
 from learner.setup import LearnerSetup
+from learner.sparse.accounting import account
+from learner.sparse.snapshots import MASKS, MaskSnapshots
 from runtime import wire
 from runtime.logs import setup_logging
 from runtime.security import Gatekeeper
@@ -131,10 +135,20 @@ def main(setup: LearnerSetup) -> None:
     config = setup.config.learner
     # Half of the cores by default: threads that wait for a core which an agent has are slower than
     # no threads at all.
-    torch.set_num_threads(config.threads or max((os.cpu_count() or 1) // 2, 1))
+    threads = config.threads or max((os.cpu_count() or 1) // 2, 1)
+    torch.set_num_threads(max(threads // config.ranks, 1))
+    # Changes nothing on a CPU.
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    ranks: Ranks | None = None
+    if launched():
+        ranks = Ranks(resolve_device(config))
+        if ranks.rank > 0:
+            _follow(setup, ranks)
+            _leave_agent(termination)
+            return
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        process = LearnerProcess(setup, context, termination)
+        process = LearnerProcess(setup, context, termination, ranks)
         try:
             process.serve()
         except _Stopped as stop:
@@ -147,13 +161,45 @@ def main(setup: LearnerSetup) -> None:
         logger.exception("the learner cannot go on")
         context.destroy(linger=0)
         raise SystemExit(1) from None
+    if ranks is not None:
+        _leave_agent(termination)
+
+
+def _leave_agent(termination: _Termination) -> None:
+    """End as torchrun's agent expects. Who returns waits until the agent has heard; and once the
+    agent has sent SIGTERM it does not listen any more.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if termination.asked:
+        logging.shutdown()
+        os._exit(0)  # SystemExit(0) would be taken for a return
 
 
 def resolve_device(config: LearnerConfig) -> torch.device:
-    """Where to train; auto takes CUDA if there is one."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
+    """Where to train; auto takes CUDA if there is one, and each rank a GPU of its own."""
+    kind = config.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and launched():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device(kind)
+
+
+def _follow(setup: LearnerSetup, ranks: Ranks) -> None:
+    """Be a rank behind the first, until that one ends: SIGTERM is its business."""
+    setproctitle.setproctitle(f"murmuration: learner, rank {ranks.rank}")
+    learner = _make_learner(setup)
+    logger.info("rank %d of %d on %s", ranks.rank, ranks.size, learner.device)
+    follow(learner, ranks)
+
+
+def _make_learner(setup: LearnerSetup) -> Learner:
+    config, dimensions = setup.config, setup.dimensions
+    spec = PolicySpec.of(config.network, dimensions.observation_dim, dimensions.num_actions)
+    device, workers = resolve_device(config.learner), torch.get_num_threads()
+    return Learner(config, spec, dimensions, setup.initial, device, workers)
 
 
 def _leave_with_parent() -> None:
@@ -179,10 +225,11 @@ def _keep_memory() -> None:
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc only
-        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names and numbers of malloc.h
+        trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8  # of malloc.h
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
         libc.mallopt(top_pad, 1 << 28)
+        libc.mallopt(arena_max, 1)  # the arenas of further threads keep nothing
 
 
 class LearnerProcess:
@@ -195,17 +242,16 @@ class LearnerProcess:
         setup: LearnerSetup,
         context: "zmq.Context[zmq.Socket[bytes]]",
         termination: _Termination,
+        ranks: Ranks | None = None,
     ) -> None:
         config, dimensions = setup.config, setup.dimensions
         self._setup = setup
         self._config = config.learner
         self._termination = termination
         self._config_text = dump_run_config(config)
-        self._spec = PolicySpec.of(
-            config.network, dimensions.observation_dim, dimensions.num_actions
-        )
-        device = resolve_device(config.learner)
-        self._learner = Learner(config, self._spec, dimensions, setup.initial, device)
+        self._learner = _make_learner(setup)
+        self._spec = self._learner.spec
+        self._ranks = ranks
         self._joiner = EpisodeJoiner(dimensions)
         kept = min(config.learner.journal_episodes, config.learner.replay_episodes)
         self._journal = Journal(setup.run_dir / FOLDER, kept)
@@ -216,8 +262,15 @@ class LearnerProcess:
             version = max(version, self._resume())
         else:
             self._journal.clear()
-        flat = self._learner.parameters_flat()
-        self._publisher = Publisher(flat, config.learner.publish, version + 1)
+        if ranks is not None:
+            begin_together(self._learner, ranks)
+        self._publisher = Publisher(
+            self._learner.parameters_flat(),
+            config.learner.publish,
+            version + 1,
+            mask=self._learner.mask_flat(),
+            dtype=config.learner.publish_dtype,
+        )
 
         self._traffic = Traffic()
         keyring = setup.keyring
@@ -249,8 +302,14 @@ class LearnerProcess:
         """Routing ids of those who want parameters."""
         self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
         self._metrics: dict[str, float] = {}
+        self._account = account(self._learner, config)
+        self._updates, self._updating_s = 0, 0.0
+        """Of this life, and the seconds that they took."""
         self._gate_watch = GateWatch()
+        self._mask_snapshots = MaskSnapshots(setup.run_dir / MASKS)
         self._versions_published = 0
+        self._published_bytes = 0
+        """Of all versions, each counted once whoever gets it."""
         self._versions_skipped = 0
         self._published_step = self._learner.progress.gradient_steps
         self._finishing = False
@@ -261,7 +320,12 @@ class LearnerProcess:
         self._journal_failures = 0
         self._journal_at = 0.0
         """Clock reading from which the journal may be tried again."""
-        logger.info("%d parameters on %s, listening on %s", self._spec.size, device, self.endpoint)
+        logger.info(
+            "%d parameters on %s, listening on %s",
+            self._spec.size,
+            self._learner.device,
+            self.endpoint,
+        )
 
     @property
     def endpoint(self) -> str:
@@ -302,6 +366,7 @@ class LearnerProcess:
             _Stopped: the end.
         """
         self.save()
+        self._keep_masks()
         hello = wire.Hello("learner", 0, self._setup.incarnation, os.getpid(), self.endpoint)
         while not self._launcher.send(hello):
             time.sleep(0.02)
@@ -425,13 +490,20 @@ class LearnerProcess:
 
     def _update(self) -> None:
         began_s = time.monotonic()
-        with self._termination.allowed():
+        # With other ranks an update is finished first: they are in it as well.
+        alone = self._ranks is None
+        with self._termination.allowed() if alone else nullcontext():
             metrics = self._learner.compute_gradient(
                 between_parts=lambda: self._send_status(time.monotonic())
             )
         self._learner.apply_gradient(metrics)
-        self._metrics = {**metrics, "update_s": time.monotonic() - began_s}
+        update_s = time.monotonic() - began_s
+        self._updates += 1
+        self._updating_s += update_s
+        mean_s = self._updating_s / self._updates
+        self._metrics = {**metrics, "update_s": update_s, "update_s_mean": mean_s}
         self._watch_gate(metrics["open_share"])
+        self._keep_masks()
         steps = self._learner.progress.gradient_steps
         if steps % self._config.publish_period == 0:
             self._publish()
@@ -444,13 +516,24 @@ class LearnerProcess:
             if line is not None:
                 logger.warning("%s", line)
 
+    def _keep_masks(self) -> None:
+        """Snapshots are pictures for later: one that cannot be written is not worth a run."""
+        topology, steps = self._learner.topology, self._setup.config.steps
+        if topology is None:
+            return
+        try:
+            self._mask_snapshots.look(topology, self._learner.progress.env_steps, steps)
+        except OSError as error:
+            logger.warning("no snapshot of the masks could be written: %s", error)
+
     def _publish(self) -> None:
         flat = self._learner.parameters_flat()
         self._published_step = self._learner.progress.gradient_steps
-        self._send_to_nodes(self._publisher.publish(flat))
+        self._send_to_nodes(self._publisher.publish(flat, self._learner.mask_flat()))
 
-    def _send_to_nodes(self, packet: wire.DenseParameters | wire.DeltaParameters) -> None:
+    def _send_to_nodes(self, packet: wire.Parameters) -> None:
         self._versions_published += 1
+        self._published_bytes += len(wire.encode(packet))
         unreachable = self._traffic["dropped_unreachable"]
         for peer in list(self._nodes):
             self._hub.send(peer, packet)
@@ -496,7 +579,11 @@ class LearnerProcess:
             "dropped_packets": self._joiner.dropped_packets.total(),
             "dropped_frames": traffic.dropped_total,
             **self._metrics,
+            **self._account,
+            **({} if learner.topology is None else learner.topology.figures()),
         }
+        if self._versions_published:
+            values["version_bytes_mean"] = self._published_bytes / self._versions_published
         if self._lags:
             values["policy_lag_mean"] = sum(self._lags) / len(self._lags)
         # Not a number has no place on the wire; a gap in the record says as much.
@@ -510,12 +597,12 @@ class LearnerProcess:
         What cannot be written now is tried again when the next checkpoint is due.
         """
         self._checkpoint_at = time.monotonic() + self._config.checkpoint_period_s
-        newest = self._publisher.snapshot()
+        flat, version = self._publisher.flat, self._publisher.version
         checkpoint = self._setup.checkpoint
         try:
-            save_checkpoint(checkpoint, self._learner, newest.version, self._config_text)
+            save_checkpoint(checkpoint, self._learner, version, self._config_text)
             # The policy that agents have, not one that is a few unpublished steps ahead of it.
-            policy = PolicyFile(self._spec, newest.values, newest.version, self._trained())
+            policy = PolicyFile(self._spec, flat, version, self._trained())
             save_policy(self._setup.run_dir / POLICY_FILE, policy)
         except OSError as error:
             self._checkpoint_failures += 1
@@ -552,6 +639,9 @@ class LearnerProcess:
     def close(self) -> None:
         for reason, count in self._joiner.dropped_episodes.items():
             logger.warning("%d episodes were dropped: %s", count, reason)
+        if self._ranks is not None:
+            self._ranks.dismiss()
+            self._ranks.close()
         self._hub.close()
         self._launcher.close()
         if self._gatekeeper is not None:

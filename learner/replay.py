@@ -1,12 +1,13 @@
 """Replay: the newest episodes, whole and compact, and windows drawn from them.
 
-    Episode -> Replay (a ring) -> sample -> WindowBatch, time first
+    Episode -> Replay (a ring) -> choose -> Windows -> gather -> WindowBatch, time first
 
 Dimension key: T = steps of the window, B = batch, N = agents, D = observation features, S = state.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,20 @@ from numpy.typing import NDArray
 
 from agents.policy import FloatArray
 from learner.episode import Episode
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows of a part of a batch somebody works off."""
+
+    begin: int
+    end: int
+    of: int
+    """Rows of the whole part."""
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.begin, self.end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +53,16 @@ class WindowBatch:
     """[T, B] time ran out with this step."""
     starts: NDArray[np.int64]
     """[B] step of its episode that a window begins with."""
+    returns_after: FloatArray
+    """[B] the team's discounted rewards behind the window; zeros unless asked for."""
 
     @property
     def size(self) -> int:
         """B"""
         return len(self.starts)
 
-    def split(self, rows: int) -> list["WindowBatch"]:
-        """The same windows as batches of at most `rows` rows."""
-        return [self._rows(slice(at, at + rows)) for at in range(0, self.size, rows)]
-
-    def _rows(self, rows: slice) -> "WindowBatch":
+    def at(self, rows: slice) -> "WindowBatch":
+        """Some of the rows, not copied."""
         return WindowBatch(
             observations=self.observations[:, rows],
             actions=self.actions[:, rows],
@@ -59,7 +73,22 @@ class WindowBatch:
             terminated=self.terminated[:, rows],
             truncated=self.truncated[:, rows],
             starts=self.starts[rows],
+            returns_after=self.returns_after[rows],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Discounting:
+    """How rewards make up a return: the mean of the agents', clipped, step after step."""
+
+    gamma: float
+    reward_clip: float
+    """Largest reward that counts; infinity lets all count."""
+
+    def total(self, rewards_TN: FloatArray) -> float:
+        """Of all steps, seen from the first one."""
+        powers_T = self.gamma ** np.arange(len(rewards_TN))
+        return float(powers_T @ rewards_TN.clip(max=self.reward_clip).mean(axis=-1))
 
 
 class Replay:
@@ -68,19 +97,29 @@ class Replay:
     def __init__(self, capacity: int) -> None:
         self.size_bytes = 0
         """Bytes of all episodes held."""
-        self._capacity = capacity
+        self.capacity = capacity
+        """Episodes held at most."""
         self._episodes: deque[Episode] = deque()
 
     def __len__(self) -> int:
         return len(self._episodes)
 
     def add(self, episode: Episode) -> None:
-        if len(self._episodes) == self._capacity:
-            self.size_bytes -= self._episodes.popleft().size_bytes
+        if len(self._episodes) == self.capacity:
+            self.drop_oldest(1)
         self._episodes.append(episode)
         self.size_bytes += episode.size_bytes
 
-    def sample(self, rng: np.random.Generator, batch_size: int, window: int = 0) -> WindowBatch:
+    def drop_oldest(self, count: int) -> None:
+        for _ in range(count):
+            self.size_bytes -= self._episodes.popleft().size_bytes
+
+    def oldest(self, count: int) -> "Windows":
+        """Whole episodes, the oldest first; fewer if the replay holds fewer."""
+        episodes = list(islice(self._episodes, count))
+        return Windows(episodes, [0] * len(episodes), [e.length for e in episodes])
+
+    def choose(self, rng: np.random.Generator, batch_size: int, window: int = 0) -> "Windows":
         """Draw episodes uniformly, none twice, and a window with a random start from each.
 
         Args:
@@ -93,15 +132,45 @@ class Replay:
         """
         if not self._episodes:
             raise ValueError("cannot sample from an empty replay")
-        count = min(batch_size, len(self._episodes))
-        chosen = rng.choice(len(self._episodes), size=count, replace=False)
-        episodes = [self._episodes[index] for index in chosen.tolist()]
+        episodes = [self._episodes[index] for index in self._draw(rng, batch_size)]
         lengths = [min(e.length, window) if window else e.length for e in episodes]
         starts = [
             int(rng.integers(0, e.length - length + 1))
             for e, length in zip(episodes, lengths, strict=True)
         ]
-        return _gather(episodes, starts, lengths)
+        return Windows(episodes, starts, lengths)
+
+    def _draw(self, rng: np.random.Generator, batch_size: int) -> list[int]:
+        """Positions of a batch's episodes, the oldest of all being 0."""
+        count = min(batch_size, len(self._episodes))
+        return rng.choice(len(self._episodes), size=count, replace=False).tolist()
+
+    def sample(self, rng: np.random.Generator, batch_size: int, window: int = 0) -> WindowBatch:
+        """`choose` and `gather` at once."""
+        return self.choose(rng, batch_size, window).gather()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """Windows that were drawn and whose contents still lie in their episodes."""
+
+    episodes: list[Episode]
+    starts: list[int]
+    lengths: list[int]
+
+    def gather(self, discounting: Discounting | None = None) -> WindowBatch:
+        """Copy the contents side by side; touches nothing that the replay changes, so any thread
+        may do it.
+
+        Args:
+            discounting: what returns behind the windows are made by; None: nobody needs them.
+        """
+        batch = _gather(self.episodes, self.starts, self.lengths)
+        if discounting is not None:
+            ends = np.add(self.starts, self.lengths)
+            for b, (episode, end) in enumerate(zip(self.episodes, ends, strict=True)):
+                batch.returns_after[b] = discounting.total(episode.rewards[end:])
+        return batch
 
 
 def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> WindowBatch:
@@ -119,6 +188,7 @@ def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> W
         terminated=np.zeros((time, batch), dtype=np.bool_),
         truncated=np.zeros((time, batch), dtype=np.bool_),
         starts=np.array(starts, dtype=np.int64),
+        returns_after=np.zeros(batch, dtype=np.float32),
     )
     for b, (episode, start, length) in enumerate(zip(episodes, starts, lengths, strict=True)):
         stop = start + length

@@ -39,6 +39,11 @@ class LearnerSetup:
 
 def main(setup: LearnerSetup) -> None:
     """Run the learner until it is told to stop. Entry point of the process."""
-    from learner import process
+    if setup.config.learner.ranks > 1:
+        from learner import torchrun
 
-    process.main(setup)
+        torchrun.main(setup)
+    else:
+        from learner import process
+
+        process.main(setup)

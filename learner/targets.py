@@ -7,6 +7,10 @@ without cutting: behaviour and target policy differ by epsilon only):
 
     G_t = r_t + gamma ((1 - lambda) q'_t+1 + lambda G_t+1)        as long as steps were recorded
 
+which is MAST's (1 - lambda) sum_n lambda^(n-1) T_n, where T_n is the n-step target; RLx2 takes one
+T_n (`n_step`). Either may begin late in a run (`learner.td_lambda_start`): returns of policies that
+are long gone mislead more than a young target network.
+
 `terminated` ends the value, `truncated` does not: after a time-out the value of the next
 observation counts. An agent that dies has no value beyond; a dead agent has none at all. Flags
 bring back the papers' habits, a time-out as the end and dead agents in the loss.
@@ -21,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from configs.schema import LearnerConfig
+from learner.mellowmax import soft_mellowmax
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,39 +66,44 @@ class Outcome:
         return self.filled_TB.unsqueeze(-1) & self.alive_TBN[:-1]
 
 
-def next_values(online_q_TBNA: Tensor, target_q_TBNA: Tensor, *, double_q: bool) -> Tensor:
+def next_values(online_q_TBNA: Tensor, target_q_TBNA: Tensor, config: LearnerConfig) -> Tensor:
     """[T, B, N] value of each agent's next step, from q of steps 1 to T.
 
-    Double Q: the online network chooses the action and the target network values it.
+    Double Q: the online network chooses the action and the target network values it. Soft mellowmax
+    chooses none: the target network's values are all it needs.
     """
-    if not double_q:
+    if config.operator == "mellowmax":
+        return soft_mellowmax(target_q_TBNA, config.mellowmax_alpha, config.mellowmax_omega)
+    if not config.double_q:
         return target_q_TBNA.amax(-1)
     best_TBN1 = online_q_TBNA.argmax(-1, keepdim=True)
     return target_q_TBNA.gather(-1, best_TBN1).squeeze(-1)
 
 
 def individual_targets(
-    next_TBN: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0
+    next_TBN: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0, n_step: int = 1
 ) -> Tensor:
     """[T, B, N] r_i + gamma q_i', without q_i' where the episode ends or agent i dies."""
     goes_on_TBN = ~outcome.ends_TB.unsqueeze(-1) & outcome.alive_TBN[1:]
-    more_TB1 = _is_followed(outcome.filled_TB).unsqueeze(-1)
-    return _mixed_returns(outcome.rewards_TBN, next_TBN, gamma * goes_on_TBN, td_lambda * more_TB1)
+    followed_TB1 = _is_followed(outcome.filled_TB).unsqueeze(-1)
+    rewards_TBN, discounts_TBN = outcome.rewards_TBN, gamma * goes_on_TBN
+    if n_step > 1:
+        return _n_step_returns(rewards_TBN, next_TBN, discounts_TBN, followed_TB1, n_step)
+    return _mixed_returns(rewards_TBN, next_TBN, discounts_TBN, td_lambda * followed_TB1)
 
 
 def team_targets(
-    next_total_TB: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0
+    next_total_TB: Tensor, outcome: Outcome, gamma: float, td_lambda: float = 0.0, n_step: int = 1
 ) -> Tensor:
     """[T, B] mean of the individual rewards + gamma q_tot', without q_tot' where the episode ends.
 
     The dead count with a reward of 0; their share of q_tot' is the mixer's matter (`living_only`).
     """
-    return _mixed_returns(
-        outcome.rewards_TBN.mean(-1),
-        next_total_TB,
-        gamma * ~outcome.ends_TB,
-        td_lambda * _is_followed(outcome.filled_TB),
-    )
+    followed_TB = _is_followed(outcome.filled_TB)
+    rewards_TB, discounts_TB = outcome.rewards_TBN.mean(-1), gamma * ~outcome.ends_TB
+    if n_step > 1:
+        return _n_step_returns(rewards_TB, next_total_TB, discounts_TB, followed_TB, n_step)
+    return _mixed_returns(rewards_TB, next_total_TB, discounts_TB, td_lambda * followed_TB)
 
 
 def _is_followed(filled_TB: Tensor) -> Tensor:
@@ -115,13 +125,42 @@ def _mixed_returns(
     return torch.stack(mixed[::-1])
 
 
-def td_loss(td_error: Tensor, huber: float) -> Tensor:
-    """Sum of the squared errors; errors beyond `huber` (if any) count 2 huber |e| - huber²."""
-    if not huber:
-        return td_error.square().sum()
-    return 2.0 * functional.huber_loss(
-        td_error, torch.zeros_like(td_error), reduction="sum", delta=huber
-    )
+def _n_step_returns(
+    rewards: Tensor, next_values: Tensor, discounts: Tensor, followed: Tensor, n_step: int
+) -> Tensor:
+    """[T, …] n rewards and the value after them; fewer where less was recorded."""
+    one_step = rewards + discounts * next_values
+    returns = one_step
+    for _ in range(n_step - 1):
+        # One reward more: the shorter return of the next step stands for its value.
+        gain = functional.pad(returns[1:] - next_values[:-1], (0, 0) * (returns.ndim - 1) + (0, 1))
+        returns = one_step + discounts * followed * gain
+    return returns
+
+
+def returns_to_go(outcome: Outcome, gamma: float, after_B: Tensor) -> Tensor:
+    """[T, B] the team's discounted rewards from each step to the episode's end, as recorded.
+
+    Args:
+        outcome: of windows.
+        gamma: discount factor.
+        after_B: the same of the steps behind the window, scaled and clipped likewise.
+    """
+    returns = [after_B]
+    for rewards_B in reversed(outcome.rewards_TBN.mean(-1).unbind(0)):
+        returns.append(rewards_B + gamma * returns[-1])
+    return torch.stack(returns[:0:-1])
+
+
+def td_loss(td_error: Tensor, huber: float, weights: Tensor | None = None) -> Tensor:
+    """Sum of the squared errors, or of weights × squared errors; errors beyond `huber` (if any)
+    count 2 huber |e| - huber².
+    """
+    losses = td_error.square()
+    if huber:
+        zeros = torch.zeros_like(td_error)
+        losses = 2.0 * functional.huber_loss(td_error, zeros, reduction="none", delta=huber)
+    return (losses if weights is None else weights * losses).sum()
 
 
 def living_only(q_TBN: Tensor, alive_TBN: Tensor) -> Tensor:

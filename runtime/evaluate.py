@@ -87,6 +87,10 @@ class EvaluateOptions:
     """Edges an agent may open in one step, 0 without limit; unset takes what the policy was trained
     with."""
 
+    beacon_delta: Annotated[float | None, tyro.conf.arg(name="network.beacon-delta")] = None
+    """Agents keep a beacon to themselves while it differs by no more than this from the last one
+    that was sent; unset takes the policy's own."""
+
     transport: Transport = "ipc"
     """ipc or tcp over loopback."""
 
@@ -209,6 +213,9 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
         )
         require_spec(path, policy.spec, wanted)
+    if options.beacon_delta is not None:
+        said = dataclasses.replace(policy.spec, beacon_delta=options.beacon_delta)
+        policy = dataclasses.replace(policy, spec=said)
     trained: dict[str, Any] = {
         "timing": options.gate_timing or policy.trained.get("gate_timing", preset.gate.timing),
         "mode": options.gate_mode or policy.trained.get("gate_mode", preset.gate.mode),

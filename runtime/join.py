@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import setproctitle
 import uvloop
 import zmq
@@ -245,7 +246,7 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
     return training_setup(
         config,
         spec,
-        ParameterStore(policy.values.copy(), policy.version),
+        ParameterStore(policy.values.astype(np.float32), policy.version),
         ships=cast('Literal["training", "all", "none"]', assignment.ships),
         learns=bool(assignment.learns),
         place=place_of(bundle, assignment.incarnation),

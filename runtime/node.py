@@ -520,8 +520,8 @@ class Node:
     def _take_parameters(self) -> None:
         """Keep the newest version for agents that come later, and pass the packet on as it is."""
         assert self._learner is not None
-        for packet in self._learner.drain(wire.DenseParameters, wire.DeltaParameters):
-            assert isinstance(packet, (wire.DenseParameters, wire.DeltaParameters))
+        for packet in self._learner.drain(*wire.PARAMETERS):
+            assert isinstance(packet, wire.Parameters)
             match self._parameters.apply(packet):
                 case Outcome.OLD:
                     continue

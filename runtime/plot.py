@@ -9,7 +9,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -71,11 +72,18 @@ def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
     """
     lines = (run / EPISODES).read_text(encoding="utf-8").splitlines()
     episodes = [json.loads(line) for line in lines]
-    evaluations = [episode for episode in episodes if episode["evaluation"]]
+    # A run that was continued has begun an evaluation anew, and to count its seconds from 0.
+    sittings = accumulate(now["t_s"] < then["t_s"] for then, now in pairwise(episodes))
+    in_sittings = zip((0, *sittings), episodes, strict=True)
+    numbered = [
+        ((sitting, number), episode)
+        for sitting, own in groupby(in_sittings, key=itemgetter(0))
+        for number, episode in enumerate(e for _, e in own if e["evaluation"])
+    ]
     if size is None:
         size = parse_run_config((run / RESOLVED).read_text()).evaluation.episodes
     found: list[Evaluation] = []
-    for _, group in groupby(enumerate(evaluations), key=lambda pair: pair[0] // size):
+    for _, group in groupby(numbered, key=lambda pair: (pair[0][0], pair[0][1] // size)):
         batch = [episode for _, episode in group]
         returns = np.array([episode["episode_return"] for episode in batch])
         found.append(

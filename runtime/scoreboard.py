@@ -211,11 +211,15 @@ class Scoreboard:
             + int(self._world.get("sent_payload_trajectory", 0)),
             "policy_bytes": count.get("received_payload_parameters", 0),
             "policy_versions": int(learner.get("policy_versions", 0)),
+            "version_bytes_mean": learner.get("version_bytes_mean"),
             "policy_lag_mean": learner.get("policy_lag_mean", 0.0),
             "heartbeat_bytes": count.get("sent_payload_heartbeat", 0),
             "control_bytes": count.get("sent_payload_control", 0),
             "learner_updates": int(learner.get("updates", 0)),
             "learner_device": device,
+            "learner_update_s_mean": learner.get("update_s_mean"),
+            "sparse_method": config.sparse.method,
+            **{name: learner.get(name) for name in _SIZES},
             "checkpoint_failures": int(learner.get("checkpoint_failures", 0)),
             "journal_failures": int(learner.get("journal_failures", 0)),
             "episodes_dropped": int(learner.get("episodes_dropped", 0)),
@@ -287,6 +291,13 @@ class Scoreboard:
             self._steps_per_s = (played - last_played) / (elapsed_s - last_s)
             self._tick_when_last_rated = (elapsed_s, played)
 
+
+_SIZES = (
+    "sparsity", "active_weights", "topology_evolutions",
+    "model_weights", "model_weights_dense", "model_size", "model_size_dense",
+    "inference_flops", "inference_flops_dense", "training_flops", "training_flops_dense",
+)  # fmt: skip
+"""Of the networks in training, on paper (learner/sparse/accounting.py)."""
 
 _LEAST = ("policy_version_min",)
 _GREATEST = ("policy_version", "policy_version_max", "tick", "message_latency_p50_ms",

@@ -40,6 +40,8 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.TrajectoryAck: TrafficClass.TRAJECTORY,
     wire.DenseParameters: TrafficClass.PARAMETERS,
     wire.DeltaParameters: TrafficClass.PARAMETERS,
+    wire.SparseParameters: TrafficClass.PARAMETERS,
+    wire.SparseDelta: TrafficClass.PARAMETERS,
     wire.SnapshotRequest: TrafficClass.PARAMETERS,
     wire.BodyObservation: TrafficClass.OBSERVATION,
     wire.BodyAction: TrafficClass.ACTION,

@@ -55,6 +55,9 @@ PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, _COPIES)]
 PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, _COPIES)]
 Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8"), 2, 4 * MIB)]
 Counts = Annotated[NDArray[np.uint64], Tensor(("uint64",), 1, 4096)]
+# float16 where every number is one to the bit.
+Weights = Annotated[NDArray[Any], Tensor(("float32", "float16"), 1, 16 * MIB)]
+PackedMask = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, 2 * MIB + 1)]
 CountsByHost = Annotated[NDArray[np.uint64], Tensor(("uint64",), 2, 64 * KIB)]
 
 
@@ -249,7 +252,7 @@ class DenseParameters(Packet):
 
     version: U32
     crc32: U32
-    values: Annotated[NDArray[np.float32], Tensor(("float32",), 1, 16 * MIB)]
+    values: Weights
 
 
 @_packet(13, 64 * MIB)
@@ -261,13 +264,49 @@ class DeltaParameters(Packet):
     base_version: U32
     crc32: U32
     indices: Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, 16 * MIB)]
-    values: Annotated[NDArray[np.float32], Tensor(("float32",), 1, 16 * MIB)]
+    values: Weights
+
+
+@_packet(16, 64 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseParameters(Packet):
+    """A whole policy version of which only some weights exist; the others are zero."""
+
+    version: U32
+    crc32: U32
+    """Of the flat vector, zeros included."""
+    size: U32
+    """Numbers in that vector."""
+    mask: PackedMask
+    """Which of them exist."""
+    values: Weights
+    """Of those that exist, in their order."""
+
+
+@_packet(17, 64 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseDelta(Packet):
+    """How the weights that exist differ from those of the base (agents/sparse_parameters.py)."""
+
+    version: U32
+    base_version: U32
+    crc32: U32
+    mask: PackedMask
+    """Which exist now; empty if it is those of the base."""
+    width: U8
+    """Octets of a number: 4 for float32; 2 where base and result are float16 to the bit."""
+    difference: Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, 64 * MIB)]
+    """Bits of the new values xor the old ones, octets by their place, deflated."""
+
+
+Parameters = DenseParameters | DeltaParameters | SparseParameters | SparseDelta
+PARAMETERS = (DenseParameters, DeltaParameters, SparseParameters, SparseDelta)
 
 
 @_packet(14, KIB)
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest(Packet):
-    """Somebody has version `have` and needs a dense one (0: nothing yet)."""
+    """Somebody has version `have` and needs a whole one (0: nothing yet)."""
 
     have: U32
 

@@ -3,7 +3,12 @@
 import logging
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# Tests assert behaviour, and never time: on a crowded machine anything takes long.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

@@ -100,3 +100,14 @@ def test_losses_with_a_budget_are_refused_by_the_simulation(policy: Path) -> Non
         simulate(
             config, read, make_copies(config.env, AGENTS, 0), 1, failures=Failures(drop_edges=0.1)
         )
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 0.0), (0.4, 0.4)])
+def test_beacons_are_said_as_in_training_or_as_asked_for(
+    policy: Path, asked: float | None, expected: float
+) -> None:
+    options = EvaluateOptions(policy=f"{policy}", env="relay", agents=AGENTS, beacon_delta=asked)
+    config, read = resolve(options)
+    assert (config.network.beacon_delta, read.spec.beacon_delta) == (expected, expected)
+    with pytest.raises(ValueError, match="beacon_delta must be in"):
+        resolve(EvaluateOptions(policy=f"{policy}", env="relay", agents=16, beacon_delta=3.0))

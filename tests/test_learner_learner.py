@@ -14,6 +14,7 @@ from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_progress
 from learner.learner import Learner
+from learner.ranks import shared_out
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_flat, make_spec
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
@@ -91,6 +92,39 @@ def test_parts_of_a_batch_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -
         assert_allclose(parts, whole, rtol=1e-4, atol=1e-6)
 
 
+def test_threads_that_share_a_batch_take_the_step_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "AGENT_STEPS_FOR_A_THREAD", 1)
+    found: list[FloatArray] = []
+    for workers in (1, 2, 2):
+        run = make_config(gate=GateConfig(mode="open"), learner=settings(aux="predict"))
+        learner = Learner(
+            run, make_spec(), DIMENSIONS, make_flat(make_spec(), gain=1.0), workers=workers
+        )
+        fill(learner)
+        told: list[int] = []
+        for _ in range(3):
+            metrics = learner.compute_gradient(lambda told=told: told.append(1))
+            learner.apply_gradient(metrics)
+        found.append(learner.parameters_flat())
+    assert_allclose(found[1], found[0], atol=1e-5)
+    assert_array_equal(found[2], found[1], err_msg="two threads come to the same numbers again")
+
+
+def test_noise_of_parts_side_by_side_does_not_depend_on_who_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learner_module, "AGENT_STEPS_FOR_A_THREAD", 1)
+    run = make_config(learner=settings())
+    found: list[FloatArray] = []
+    for _ in range(4):
+        learner = Learner(run, make_spec(), DIMENSIONS, make_flat(make_spec(), gain=1.0), workers=2)
+        fill(learner)
+        learner.update()
+        found.append(learner.parameters_flat())
+    for again in found[1:]:
+        assert_array_equal(again, found[0])
+
+
 def test_what_the_dead_and_the_padding_hold_does_not_matter() -> None:
     metrics: list[dict[str, float]] = []
     for junk in (0.0, 7.0):
@@ -112,7 +146,7 @@ def test_burn_in_masks_only_windows_that_begin_within_an_episode() -> None:
     steps: set[tuple[bool, int]] = set()
     for _ in range(30):
         batch = learner.replay.sample(learner.rng, 1, config.window)
-        part = learner._load(batch)  # pyright: ignore[reportPrivateUsage]  # the mask has no other face
+        part = learner._load(shared_out(batch, 1, ranks=1)[0][0], learner.generator)  # pyright: ignore[reportPrivateUsage]  # the mask has no other face
         steps.add((bool(batch.starts[0] == 0), int(part.learns_TB.sum())))
     assert steps == {(True, 4), (False, 1)}
 
@@ -122,7 +156,8 @@ def test_the_dead_relay_only_if_told_to() -> None:
         run = make_config(agents=AgentsConfig(dead=dead), learner=settings())  # type: ignore[arg-type]
         learner = make_learner(run=run)
         learner.add(make_episode(1, lifetimes=LIFETIMES))
-        part = learner._load(learner.replay.sample(learner.rng, 1))  # pyright: ignore[reportPrivateUsage]
+        (share,) = shared_out(learner.replay.sample(learner.rng, 1), 1, ranks=1)[0]
+        part = learner._load(share, learner.generator)  # pyright: ignore[reportPrivateUsage]
         assert bool(part.alive.all()) is expected
         assert not part.agent_mask_TBN.all()
 
@@ -207,6 +242,19 @@ def test_a_checkpoint_from_before_the_first_step_can_be_resumed(tmp_path: Path) 
     for learner in (old, fresh):
         fill(learner)
         learner.update()
+    assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
+
+
+def test_layers_that_never_learn_do_not_keep_a_learner_from_being_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    run = make_config(comm="none", learner=settings())
+    old, fresh = make_learner(run=run), make_learner(run=run)
+    for learner in (old, fresh):
+        fill(learner)
+    old.update()
+    save_checkpoint(path, old, version=1, config="")
+    load_checkpoint(path, fresh)
+    assert fresh.update() == old.update()
     assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
 
 

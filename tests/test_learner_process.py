@@ -85,8 +85,8 @@ class Surroundings:
                 self.hellos.append(packet)
             elif isinstance(packet, wire.Status):
                 self.statuses.append(packet)
-        for packet in self.node.drain(wire.DenseParameters, wire.DeltaParameters):
-            assert isinstance(packet, (wire.DenseParameters, wire.DeltaParameters))
+        for packet in self.node.drain(*wire.PARAMETERS):
+            assert isinstance(packet, wire.Parameters)
             if self.store.apply(packet) is Outcome.APPLIED:
                 assert checksum(self.store.flat) == packet.crc32
                 self.versions.append(packet.version)
@@ -190,6 +190,7 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
         assert finished["dropped_frames"] == 2
         assert finished["episodes_dropped"] == 0
         assert finished["policy_lag_mean"] >= 0.0
+        assert finished["version_bytes_mean"] == pytest.approx(4 * around.store.flat.size, abs=40)
         assert finished["trajectory_bytes"] > 0
         assert finished["backlog"] == 0
         around.wait_for(lambda: around.store.version == finished["version"])
@@ -206,8 +207,11 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
     assert read_progress(around.folder / "checkpoint.safetensors").updates == 37
 
 
-def test_a_killed_learner_resumes_above_the_version_that_nodes_have(around: Surroundings) -> None:
-    with running(around.setup()) as process:
+@pytest.mark.parametrize("publish", ["dense", "sparse"])
+def test_a_killed_learner_resumes_above_the_version_that_nodes_have(
+    around: Surroundings, publish: str
+) -> None:
+    with running(around.setup(publish=publish)) as process:
         around.wait_for(lambda: around.hellos)
         around.subscribe()
         for number in range(10):
@@ -219,7 +223,7 @@ def test_a_killed_learner_resumes_above_the_version_that_nodes_have(around: Surr
     # The only checkpoint is that of the start: it knows nothing of the versions published since.
     had = around.store.version
     assert read_progress(around.folder / "checkpoint.safetensors").version < had
-    with running(around.setup(resume=True, incarnation=1)) as process:
+    with running(around.setup(resume=True, incarnation=1, publish=publish)) as process:
         around.wait_for(lambda: len(around.hellos) == 2)
         assert around.hellos[1].incarnation == 1
         around.subscribe()

@@ -65,16 +65,6 @@ def test_windows_start_anywhere_and_know_whether_they_see_the_end() -> None:
     assert starts == set(range(6))
 
 
-def test_split_keeps_every_row_in_order() -> None:
-    replay = Replay(capacity=5)
-    for number in range(5):
-        replay.add(make_episode(number))
-    batch = replay.sample(RNG, 5)
-    parts = batch.split(2)
-    assert [part.size for part in parts] == [2, 2, 1]
-    assert_array_equal(np.concatenate([part.rewards for part in parts], axis=1), batch.rewards)
-
-
 def test_an_empty_replay_has_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="empty replay"):
         Replay(capacity=1).sample(RNG, 1)

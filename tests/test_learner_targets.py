@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,18 @@ from torch import Tensor
 
 from configs.schema import LearnerConfig
 from learner.learner import initialise_linear_layers
+from learner.mellowmax import soft_mellowmax
 from learner.mixers import QMixer, VDNMixer, make_mixer
 from learner.targets import (
     Outcome,
     individual_targets,
     living_only,
     next_values,
+    returns_to_go,
     td_loss,
     team_targets,
 )
-from tests.learner_helpers import array
+from tests.learner_helpers import array, tensor
 
 GAMMA = 0.5
 
@@ -93,8 +96,18 @@ def test_the_team_is_rewarded_with_the_mean_and_the_dead_add_nothing() -> None:
 def test_double_q_values_the_choice_of_the_online_network() -> None:
     online = torch.tensor([[[[1.0, 5.0, 2.0]]]])
     target = torch.tensor([[[[7.0, 3.0, 9.0]]]])
-    assert float(next_values(online, target, double_q=True)) == 3.0
-    assert float(next_values(online, target, double_q=False)) == 9.0
+    assert float(next_values(online, target, LearnerConfig(double_q=True))) == 3.0
+    assert float(next_values(online, target, LearnerConfig(double_q=False))) == 9.0
+
+
+def test_soft_mellowmax_takes_all_values_of_the_target_network_and_no_choice() -> None:
+    online = torch.tensor([[[[1.0, 5.0, 2.0]]]])
+    target = torch.tensor([[[[7.0, 3.0, 9.0]]]])
+    config = LearnerConfig(operator="mellowmax", mellowmax_alpha=0.5, mellowmax_omega=2.0)
+    found = float(next_values(online, target, config))
+    assert found == float(next_values(-online, target, config))
+    assert found == float(soft_mellowmax(target, 0.5, 2.0))
+    assert 7.0 < found < 9.0
 
 
 def qmix_by_hand(mixer: QMixer, q_N: NDArray[Any], state: Tensor) -> float:
@@ -194,3 +207,109 @@ def test_errors_beyond_the_bound_count_linearly() -> None:
     errors = torch.tensor([0.5, -3.0])
     assert float(td_loss(errors, 0.0)) == 0.25 + 9.0
     assert float(td_loss(errors, 1.0)) == pytest.approx(0.25 + (2 * 3.0 - 1.0))
+
+
+@pytest.mark.parametrize(("huber", "large"), [(0.0, 9.0), (1.0, 2 * 3.0 - 1.0)])
+def test_weights_scale_losses_and_not_errors(huber: float, large: float) -> None:
+    errors, weights = torch.tensor([0.5, -3.0]), torch.tensor([1.0, 0.1])
+    assert float(td_loss(errors, huber, weights)) == pytest.approx(0.25 + 0.1 * large)
+
+
+# --- by brute force -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Random:
+    """Windows of 7 steps: one that goes on behind its end, and episodes of 1 to 7 steps that end by
+    time or by themselves; agents that die anywhere, or were never there.
+    """
+
+    result: Outcome
+    next_TBN: Tensor
+    next_total_TB: Tensor
+
+
+def random_outcome(config: LearnerConfig, seed: int) -> Random:
+    rng = np.random.default_rng(seed)
+    time, batch, agents = 7, 12, 3
+    lengths = np.array([time, *rng.integers(1, time + 1, batch - 1)])
+    goes_on = np.array([True] + [False] * (batch - 1))
+    by_itself = rng.random(batch) < 0.5
+    steps = np.arange(time)[:, None]
+    last = (steps == lengths - 1) & ~goes_on
+    lived = rng.integers(0, 2 * time, size=(batch, agents))
+    alive = np.arange(time + 1)[:, None, None] < lived
+    filled = steps < lengths
+    rewards = rng.normal(size=(time, batch, agents)) * alive[:-1] * filled[..., None]
+    result = Outcome.of(
+        config,
+        rewards_TBN=tensor(rewards, np.float64),
+        alive_TBN=tensor(alive, np.bool_),
+        filled_TB=tensor(filled, np.bool_),
+        terminated_TB=tensor(last & by_itself, np.bool_),
+        truncated_TB=tensor(last & ~by_itself, np.bool_),
+    )
+    next_TBN = tensor(rng.normal(size=(time, batch, agents)), np.float64)
+    return Random(result, next_TBN, tensor(rng.normal(size=(time, batch)), np.float64))
+
+
+def n_step_targets(rewards: list[float], values: list[float], ends: list[bool]) -> list[float]:
+    """T_1, T_2, … of the first of some steps, as many as were recorded.
+
+    T_n = r_0 + … + gamma^(n-1) r_(n-1) + gamma^n q'_n; none looks over an end, where q' is 0.
+    """
+    targets: list[float] = []
+    total = 0.0
+    for n, (reward, value, end) in enumerate(zip(rewards, values, ends, strict=True), start=1):
+        total += GAMMA ** (n - 1) * reward
+        targets.append(total if end else total + GAMMA**n * value)
+        if end:
+            break
+    return targets
+
+
+def mixed_by_definition(targets: list[float], td_lambda: float) -> float:
+    """(1 - lambda) sum_n lambda^(n-1) T_n, where the last T_n stands for all that would follow."""
+    total = sum((1 - td_lambda) * td_lambda**n * x for n, x in enumerate(targets[:-1]))
+    return total + td_lambda ** (len(targets) - 1) * targets[-1]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("timeout_is_terminal", [False, True])
+@pytest.mark.parametrize(
+    ("td_lambda", "n_step"), [(0.0, 1), (0.3, 1), (0.8, 1), (1.0, 1), (0.0, 3), (0.0, 50)]
+)
+def test_targets_are_the_n_step_targets_of_their_definition(
+    td_lambda: float, n_step: int, timeout_is_terminal: bool, seed: int
+) -> None:
+    drawn = random_outcome(LearnerConfig(timeout_is_terminal=timeout_is_terminal), seed)
+    result = drawn.result
+    individual = array(individual_targets(drawn.next_TBN, result, GAMMA, td_lambda, n_step))
+    team = array(team_targets(drawn.next_total_TB, result, GAMMA, td_lambda, n_step))
+    alive, rewards = array(result.alive_TBN), array(result.rewards_TBN)
+    ends, played = array(result.ends_TB), array(result.filled_TB).sum(axis=0)
+    assert ends.any()
+    assert (alive[0] & ~alive[-1]).any()
+
+    def expected(rewards: Any, values: Any, ends: Any) -> Any:
+        targets = n_step_targets(rewards.tolist(), values.tolist(), ends.tolist())
+        number = targets[min(n_step, len(targets)) - 1]
+        mixture = mixed_by_definition(targets, td_lambda)
+        # What is made of flags is float32.
+        return pytest.approx(number if n_step > 1 else mixture, abs=1e-6)
+
+    next_TBN, next_total_TB = array(drawn.next_TBN), array(drawn.next_total_TB)
+    for b, t in np.ndindex(len(played), len(rewards)):
+        rest = slice(t, played[b])
+        if t < played[b]:
+            r_TN, ends_T = rewards[rest, b], ends[rest, b]
+            assert team[t, b] == expected(r_TN.mean(-1), next_total_TB[rest, b], ends_T)
+            for i in np.flatnonzero(alive[t, b]):
+                over_T = ends_T | ~alive[t + 1 : played[b] + 1, b, i]
+                assert individual[t, b, i] == expected(r_TN[:, i], next_TBN[rest, b, i], over_T)
+
+
+def test_the_recorded_return_goes_on_behind_the_window() -> None:
+    result = outcome(truncated=True)
+    found = array(returns_to_go(result, GAMMA, torch.tensor([8.0])))[:, 0].tolist()
+    assert found == [1.5 + 0.5 * (3.5 + 0.5 * 8.0), 3.5 + 0.5 * 8.0]

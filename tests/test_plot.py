@@ -19,8 +19,8 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / RESOLVED).write_text(dump_run_config(config))
     rows = [(0, 1.0, True), (0, 3.0, False), (50, 9.0, False), (100, 4.0, True), (100, 6.0, True)]
     with (tmp_path / EPISODES).open("w") as log:
-        for steps, episode_return, won in rows:
-            row = {"env_steps": steps, "episode_return": episode_return, "won": won}
+        for t_s, (steps, episode_return, won) in enumerate(rows):
+            row = {"t_s": t_s, "env_steps": steps, "episode_return": episode_return, "won": won}
             log.write(json.dumps({**row, "evaluation": steps != 50}) + "\n")
     return tmp_path
 
@@ -30,6 +30,17 @@ def test_evaluations_are_grouped_and_training_is_left_out(run: Path) -> None:
     assert (first.env_steps, first.return_mean, first.win_rate) == (0, 2.0, 0.5)
     assert (second.env_steps, second.return_mean, second.win_rate) == (100, 5.0, 1.0)
     assert second.return_std == 1.0
+
+
+def test_a_run_that_was_continued_evaluates_anew(run: Path) -> None:
+    """Interrupted after one of two episodes: the other does not come from the next evaluation."""
+    with (run / EPISODES).open("a") as log:
+        for t_s, steps, episode_return in [(9.0, 150, 8.0), (0.5, 140, 1.0), (0.6, 140, 3.0)]:
+            row = {"t_s": t_s, "env_steps": steps, "episode_return": episode_return, "won": True}
+            log.write(json.dumps({**row, "evaluation": True}) + "\n")
+    *_, cut_off, anew = read_evaluations(run)
+    assert (cut_off.env_steps, cut_off.episodes, cut_off.return_mean) == (150, 1, 8.0)
+    assert (anew.env_steps, anew.episodes, anew.return_mean) == (140, 2, 2.0)
 
 
 def test_a_picture_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

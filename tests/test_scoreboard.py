@@ -138,11 +138,16 @@ def test_dropped_packets_are_summed_over_all_reasons() -> None:
 
 def test_the_learners_figures_arrive_in_the_summary() -> None:
     board = make_board()
-    board.take_status(
-        wire.Status("learner", {"updates": 40.0, "policy_versions": 41.0, "policy_lag_mean": 1.5})
-    )
+    figures = {"updates": 40.0, "policy_versions": 41.0, "policy_lag_mean": 1.5}
+    board.take_status(wire.Status("learner", {**figures, "version_bytes_mean": 9.5}))
     row = summary(board)
     assert (row["learner_updates"], row["policy_versions"], row["policy_lag_mean"]) == (40, 41, 1.5)
+    assert row["version_bytes_mean"] == 9.5
+    assert row["model_size"] is None
+    board.take_status(wire.Status("learner", {"model_size": 7.0, "update_s_mean": 0.5}))
+    row = summary(board)
+    assert (row["model_size"], row["learner_update_s_mean"]) == (7.0, 0.5)
+    assert row["sparse_method"] == "none"
 
 
 def test_the_latest_word_of_a_process_counts_and_strangers_are_not_heard() -> None:

@@ -146,6 +146,16 @@ def test_kinds_are_distinct() -> None:
             "93 03 91 01 c4 01 05"
             "93 01 92 01 02 c4 04 00 3c 00 c0",
         ),
+        (
+            wire.SparseParameters(
+                version=3,
+                crc32=7,
+                size=9,
+                mask=np.array([0, 1, 1], dtype=np.uint8),
+                values=np.array([1.0, -2.0], dtype=np.float16),
+            ),
+            "97 01 10 03 07 09  93 03 91 03 c4 03 00 01 01  93 01 91 02 c4 04 00 3c 00 c0",
+        ),
     ],
 )
 def test_bytes_on_the_wire_stay_what_they_are(packet: wire.Packet, frame: str) -> None:

@@ -1,6 +1,8 @@
 """Value factorisation: how the agents' values make up the team's.
 
 chosen q of each agent [, global state] -> mixer -> q_tot
+
+What else weighted QMIX and RES need lies in `wqmix` and `res`.
 """
 
 from configs.schema import LearnerConfig
@@ -19,7 +21,7 @@ def make_mixer(config: LearnerConfig, num_agents: int, state_dim: int) -> Mixer 
             return None
         case "vdn":
             return VDNMixer()
-        case "qmix":
+        case "qmix" | "wqmix" | "res" | "facmac":
             return QMixer(
                 num_agents,
                 state_dim,

@@ -38,8 +38,27 @@ class QMixer(nn.Module):
 
     def forward(self, q_N: Tensor, state_S: Tensor) -> Tensor:
         """[…, N], […, S] -> […]"""
+        mixed_E, _ = self._first_layer(q_N, state_S)
+        w_final_E = self.hyper_w_final(state_S).abs()
+        return (functional.elu(mixed_E) * w_final_E).sum(-1) + self.v(state_S).squeeze(-1)
+
+    def deviations(self, q_N: Tensor, others_NA: Tensor, state_S: Tensor) -> Tensor:
+        """[…, N], […, N, A], […, S] -> […, N, A]: q_tot when entry n of q is that of `others` and
+        the rest stay.
+
+        The first layer is linear, so one agent's change adds to it: one product for all N × A in
+        place of as many.
+        """
+        mixed_E, w_1_NE = self._first_layer(q_N, state_S)
+        changes_NA1 = (others_NA - q_N.unsqueeze(-1)).unsqueeze(-1)
+        mixed_NAE = torch.addcmul(mixed_E[..., None, None, :], changes_NA1, w_1_NE.unsqueeze(-2))
+        w_final_E = self.hyper_w_final(state_S).abs()
+        # (…, N, A, E) · (…, E) as one product: no second tensor of that size.
+        total_NA = (functional.elu(mixed_NAE).flatten(-3, -2) @ w_final_E.unsqueeze(-1)).squeeze(-1)
+        return (total_NA + self.v(state_S)).unflatten(-1, others_NA.shape[-2:])
+
+    def _first_layer(self, q_N: Tensor, state_S: Tensor) -> tuple[Tensor, Tensor]:
+        """[…, E] units before their activation, and […, N, E] their weights."""
         w_1_NE = self.hyper_w_1(state_S).abs().unflatten(-1, (self.num_agents, self.mixing_embed))
         mixed_E = torch.einsum("...n,...ne->...e", q_N, w_1_NE)
-        hidden_E = functional.elu(mixed_E + self.hyper_b_1(state_S))
-        w_final_E = self.hyper_w_final(state_S).abs()
-        return (hidden_E * w_final_E).sum(-1) + self.v(state_S).squeeze(-1)
+        return mixed_E + self.hyper_b_1(state_S), w_1_NE

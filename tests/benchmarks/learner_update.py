@@ -87,12 +87,13 @@ def make_learner(case: UpdateCase) -> Learner:
             batch_size=case.batch,
             window=case.window,
             learning_starts=1,
+            teacher="",  # nobody else's update has one
         ),
     )
     env = spec_of(config.env, case.agents)
     policy = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
     flat = initialise(policy, np.random.default_rng(0))
-    learner = Learner(config, policy, _dimensions(env), flat, case.device)
+    learner = Learner(config, policy, _dimensions(env), flat, case.device, case.threads)
     for number in range(case.batch):
         learner.add(synthetic_episode(env, config, number, case.steps))
     return learner

@@ -24,5 +24,6 @@ KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
     "MALLOC_TOP_PAD_": str(1 << 28),
+    "MALLOC_ARENA_MAX": "1",
 }
 """Environment in which glibc keeps freed memory, as the learner's process asks it to."""

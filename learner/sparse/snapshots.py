@@ -1,0 +1,77 @@
+"""Masks over training, one file for each twentieth of a run.
+
+    topology ──▶ runs/<id>/masks/035.npz   the masks when 35 % of the steps were over
+                                           ──▶ python -m runtime.mask_plot
+
+The number of files does not grow with the run. A run that is continued writes the file of the
+twentieth in which it goes on once more, with the masks that it has then.
+"""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.policy import write_atomically
+
+if TYPE_CHECKING:  # who draws masks needs no torch
+    from learner.sparse.topology import Topology
+
+MASKS = "masks"
+"""Name of the folder within a run's."""
+_PARTS = 20
+
+
+class MaskSnapshots:
+    """Writes the masks of a topology whenever the next twentieth of the run has begun.
+
+    Args:
+        folder: made when there is something to write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._part = -1
+        """Twentieths of the run at the last file."""
+
+    def look(self, topology: "Topology", env_steps: int, steps: int) -> bool:
+        """Write a file if one is due; whether that was so.
+
+        Args:
+            topology: as it is after `env_steps`.
+            steps: of the whole run.
+
+        Raises:
+            OSError: it could not be written; the next one will be tried.
+        """
+        part = min(_PARTS * env_steps // steps, _PARTS)
+        if part <= self._part:
+            return False
+        self._part = part
+        arrays: dict[str, Any] = {name: mask.cpu().numpy() for name, mask in topology.masks.items()}
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays, env_steps=np.int64(env_steps))
+        self._folder.mkdir(exist_ok=True)
+        path = self._folder / f"{100 * part // _PARTS:03d}.npz"
+        write_atomically(path, content.getvalue())
+        return True
+
+
+class Snapshot(NamedTuple):
+    """The content of one file."""
+
+    env_steps: int
+    masks: dict[str, NDArray[np.bool_]]
+    """[out, in] of each masked matrix, by the name of its parameter."""
+
+
+def read_snapshots(run: Path) -> list[Snapshot]:
+    """All files of a run in order."""
+    found: list[Snapshot] = []
+    for path in sorted((run / MASKS).glob("*.npz")):
+        with np.load(path) as file:
+            masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
+        found.append(Snapshot(int(masks.pop("env_steps")), masks))
+    return found

@@ -1,0 +1,182 @@
+"""One training of the protocol, and how far it is by what lies on disk.
+
+    results/mast/relay/rigl/seed-1/       a cell: method and seed
+        lock                              held while somebody works on it
+        output.txt                        what its commands have printed
+        runs/<id>/                        of runtime.launch
+        evaluation-scripted.json          of runtime.evaluate, one for each opponent
+
+Nothing is remembered besides: a cell that was interrupted, or whose folder was copied elsewhere,
+says itself what is missing.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from configs.load import RESOLVED, ConfigError, parse_run_config
+from configs.schema import EnvName, RunConfig
+from learner.checkpoint_file import CheckpointError, read_progress
+from runtime.launch import CHECKPOINT
+from runtime.methods import Method
+
+_POLICY = "policy.safetensors"
+
+OPPONENTS: dict[EnvName, tuple[str, ...]] = {"battle": ("scripted", "idqn"), "relay": ("",)}
+"""Who is met in evaluations; nobody, in an environment without an other team."""
+
+
+class State(Enum):
+    MISSING = "missing"
+    HALF_DONE = "half done"
+    TRAINED = "trained"
+    """Evaluations are missing."""
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a cell is."""
+
+    state: State
+    run: Path | None
+    """Its folder, once there is a checkpoint to go on from."""
+    env_steps: int
+    """Of the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A method with one seed."""
+
+    method: Method
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.name}, seed {self.seed}"
+
+    def standing(self, task: EnvName, steps: int, episodes: int) -> Standing:
+        """Look at the disk.
+
+        Args:
+            steps: of the whole run.
+            episodes: of an evaluation; one of fewer does not count.
+        """
+        run = self._run()
+        if run is None:
+            return Standing(State.MISSING, None, 0)
+        env_steps = read_progress(run / CHECKPOINT).env_steps
+        # Some of the last episodes may not count in the checkpoint: they were cut off.
+        if env_steps < steps and self.summary().get("exit_reason") != "finished":
+            return Standing(State.HALF_DONE, run, env_steps)
+        met = [self.evaluation(opponent) for opponent in OPPONENTS[task]]
+        missing = any(figures.get("evaluation_episodes", 0) < episodes for figures in met)
+        return Standing(State.TRAINED if missing else State.DONE, run, env_steps)
+
+    def policy(self) -> Path:
+        """The file of a cell that has been trained."""
+        run = self._run()
+        assert run is not None
+        return run / _POLICY
+
+    def summary(self) -> dict[str, Any]:
+        """Of the run; empty if there is none."""
+        run = self._run()
+        return {} if run is None else _json(run / "summary.json")
+
+    def evaluation(self, opponent: str) -> dict[str, Any]:
+        """What runtime.evaluate has printed; empty if it has not."""
+        return _json(self.evaluation_path(opponent))
+
+    def evaluation_path(self, opponent: str) -> Path:
+        return self.folder / f"evaluation{'-' if opponent else ''}{opponent}.json"
+
+    def seconds(self) -> float | None:
+        """That the run has taken, in all its sittings."""
+        run = self._run()
+        path = None if run is None else run / "metrics.jsonl"
+        if path is None or not path.exists():
+            return None
+        at_s = [float(json.loads(line)["t_s"]) for line in path.read_text().splitlines()]
+        # Every sitting counts from 0.
+        ends_s = [now for now, then in zip(at_s, [*at_s[1:], 0.0], strict=True) if then < now]
+        return sum(ends_s)
+
+    def progress(self) -> int:
+        """Environment steps by the newest line of the log, while it is being trained."""
+        lines = [
+            path.read_text().splitlines()[-1:]
+            for path in sorted(self.folder.glob("runs/*/metrics.jsonl"))[-1:]
+        ]
+        return max(
+            (int(json.loads(line)["env_steps"]) for last in lines for line in last), default=0
+        )
+
+    def require(self, wanted: RunConfig) -> None:
+        """Check that what has been begun is what is wanted now.
+
+        Raises:
+            ConfigError: other steps, agents or settings.
+        """
+        run = self._run()
+        if run is None:
+            return
+        path = run / RESOLVED
+        begun = _what_counts(parse_run_config(path.read_text(encoding="utf-8"), f"{path}"))
+        for section, value in _what_counts(wanted).items():
+            if begun[section] != value:
+                raise ConfigError(
+                    f"{run} was begun with other {section} ({begun[section]}, now {value}): ask "
+                    "for the same again, or give another --out"
+                )
+
+    @contextmanager
+    def locked(self) -> Generator[int | None]:
+        """Have the cell to oneself, as long as this process or who inherits the descriptor lives.
+
+        Yields:
+            a descriptor to be inherited; None: somebody else has it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _run(self) -> Path | None:
+        """The newest that can be continued: one that died within its first second cannot."""
+        for path in sorted(self.folder.glob(f"runs/*/{CHECKPOINT}"), reverse=True):
+            try:
+                read_progress(path)
+            except CheckpointError:
+                continue
+            return path.parent
+        return None
+
+
+def _what_counts(config: RunConfig) -> dict[str, Any]:
+    """What a result depends on, by section; on which device and with which threads is not that."""
+    sections: dict[str, Any] = dataclasses.asdict(config)
+    for place in ("runtime", "resume"):
+        del sections[place]
+    for place in ("device", "threads", "ranks", "precision", "prefetch", "checkpoint_period_s"):
+        del sections["learner"][place]
+    return sections
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
