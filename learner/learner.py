@@ -18,7 +18,7 @@ Dimension key: T = time, B = batch, N = agents, A = actions, K = offsets.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -408,15 +408,17 @@ class Learner:
                 tell()
                 yield self._accumulate(part, count, living, last=part is parts[-1])
             return
-        # Two gradients that are added to a third make the same sum in either order; with more
-        # workers the last bits depend on who comes first.
-        futures = [
-            self._crew.submit(self._accumulate, part, count, living, last=False) for part in parts
-        ]
+        futures = [self._crew.submit(self._differentiate, part, count, living) for part in parts]
         for future in futures:
             while not wait((future,), timeout=_BETWEEN_LOOKS_S).done:
                 tell()
-            yield future.result()
+            gradients, sums = future.result()
+            # In the order of the parts, whoever was first: the sum is the same to the last bit.
+            for parameter, gradient in zip(self.online.parameters(), gradients, strict=True):
+                if gradient is not None:
+                    before = parameter.grad
+                    parameter.grad = gradient if before is None else before.add_(gradient)
+            yield sums
 
     @torch.no_grad()
     def _forget(self) -> None:
@@ -570,6 +572,14 @@ class Learner:
             # The ranks' gradients are averaged, and their losses are shares of one sum.
             torch.autograd.backward(total_loss * (1 if self._ranks is None else self._ranks.size))
         return {name: value.detach() for name, value in sums.items()}
+
+    def _differentiate(
+        self, part: _Part, count: Tensor, living: Tensor
+    ) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
+        """One part's gradient of each parameter, None where it has none, and its numbers."""
+        total_loss, sums = self._loss(part, count, living)
+        parameters = list(self.online.parameters())
+        return torch.autograd.grad(total_loss, parameters, allow_unused=True), sums
 
     def _loss_of(
         self, part: _Part, count: Tensor, living: Tensor

@@ -228,6 +228,11 @@ class Scoreboard:
             "agent_pss_mb_mean": node.get("agent_pss_mb_mean"),
             "messages_late": count.get("late", 0),
             "messages_dropped": self._dropped(),
+            "dropped_by_agents": {
+                reason: int(dropped)
+                for reason in REASONS
+                if (dropped := count.get(f"dropped_{reason}", 0))
+            },
             "by_opponent": self.by_opponent(),
             "exit_reason": exit_reason,
         }

@@ -117,7 +117,7 @@ def test_noise_of_parts_side_by_side_does_not_depend_on_who_comes_first(
     run = make_config(learner=settings())
     found: list[FloatArray] = []
     for _ in range(4):
-        learner = Learner(run, make_spec(), DIMENSIONS, make_flat(make_spec(), gain=1.0), workers=2)
+        learner = Learner(run, make_spec(), DIMENSIONS, make_flat(make_spec(), gain=1.0), workers=3)
         fill(learner)
         learner.update()
         found.append(learner.parameters_flat())

@@ -134,6 +134,13 @@ def test_dropped_packets_are_summed_over_all_reasons() -> None:
     board.take_status(node_says(**{f"dropped_{reason}": 1.0 for reason in REASONS}, late=4.0))
     row = summary(board)
     assert (row["messages_dropped"], row["messages_late"]) == (len(REASONS), 4)
+    assert row["dropped_by_agents"] == dict.fromkeys(REASONS, 1)
+
+
+def test_only_reasons_for_which_something_was_dropped_are_named() -> None:
+    board = make_board()
+    board.take_status(node_says(dropped_stale=3.0, dropped_kind=0.0))
+    assert summary(board)["dropped_by_agents"] == {"stale": 3}
 
 
 def test_the_learners_figures_arrive_in_the_summary() -> None:

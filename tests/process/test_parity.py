@@ -48,7 +48,7 @@ def record(
     outcome, run = play(config, policy, episodes, directory, SilentView(), record=True, head=head)
     assert outcome.exit_code == 0, outcome.reason
     assert outcome.summary["messages_late"] == 0
-    assert outcome.summary["messages_dropped"] == 0
+    assert outcome.summary["messages_dropped"] == 0, outcome.summary["dropped_by_agents"]
     assert run.recorder is not None
     assert len(run.recorder.episodes) == episodes
     assert murmuration_processes() == []
