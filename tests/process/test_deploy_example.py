@@ -45,6 +45,7 @@ def hosts_file(text: str) -> str:
     return content
 
 
+@pytest.mark.slow
 def test_the_documented_deployment_plays_a_hundred_episodes_in_real_time(tmp_path: Path) -> None:
     require_hosts()
     text = DOCUMENT.read_text()

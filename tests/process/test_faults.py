@@ -18,6 +18,7 @@ RELAY = ("--agents", "8", "--env", "relay", "--env-copies", "4", "--evaluation.e
 ENDLESS = (*RELAY, "--steps", "100000000", "--evaluation.interval-steps", "0")
 
 
+@pytest.mark.slow
 def test_five_agents_killed_come_back_and_the_run_finishes(tmp_path: Path) -> None:
     with Launched(tmp_path, *RELAY, "--steps", "12000") as run:
         run.wait_until_training()
@@ -46,6 +47,7 @@ def test_restarted_agents_play_again(tmp_path: Path) -> None:
         wait_for("the learner to go on", learns_again)
 
 
+@pytest.mark.slow
 def test_a_killed_learner_continues_from_its_checkpoint(tmp_path: Path) -> None:
     with Launched(tmp_path, *ENDLESS, "--learner.checkpoint-period-s", "0.5") as run:
         folder = run.wait_until_training()

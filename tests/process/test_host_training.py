@@ -13,6 +13,7 @@ from tests.process.runs import wait_for
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 
+@pytest.mark.slow
 def test_a_run_on_three_hosts_trains_to_its_end_and_leaves_nothing(tmp_path: Path) -> None:
     options = ("--steps", "1500", "--evaluation.episodes", "4")
     with Fleet.start(tmp_path, *options) as fleet:

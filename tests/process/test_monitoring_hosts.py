@@ -17,6 +17,7 @@ PORT = 9464
 LINGER = ("metrics-linger-s", "4.0")
 
 
+@pytest.mark.slow
 def test_scraped_hosts_add_up(tmp_path: Path) -> None:
     require_prometheus()
     (tmp_path / "prometheus").mkdir()

@@ -49,6 +49,7 @@ def protocol(out: Path) -> Generator["subprocess.Popen[str]"]:
                 process.terminate()
 
 
+@pytest.mark.slow
 def test_an_interrupted_protocol_goes_on_where_it_was(tmp_path: Path) -> None:
     with protocol(tmp_path) as first:
         checkpoint = "relay/dense/seed-5/runs/*/checkpoint.safetensors"

@@ -53,6 +53,7 @@ def arrays(content: CheckpointContent) -> dict[str, np.ndarray]:
     return {name: array for name, array in content.arrays.items() if name != "noise"}
 
 
+@pytest.mark.slow
 def test_a_run_whose_learner_has_two_ranks_trains_survives_one_of_them_and_stops(
     tmp_path: Path,
 ) -> None:
