@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner.checkpoint_file import (
     CheckpointContent,
@@ -118,17 +118,9 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
         for moment, tensor in learner.optimiser.state.get(parameter, {}).items():
             if moment in _MOMENTS:
                 tensors[f"adam.{moment}.{name}"] = tensor
-    central = learner.target_central
-    targets: tuple[tuple[str, nn.Module | None], ...] = (
-        ("target.policy", learner.target_network),
-        ("target.mixer", learner.target_mixer),
-        ("target.central_agent", central and central.agent),
-        ("target.central_mixer", central and central.mixer),
-        ("target.critic", learner.target_critic),
-    )
-    for prefix, module in targets:
-        for name, parameter in module.named_parameters() if module is not None else ():
-            tensors[f"{prefix}.{name}"] = parameter
+    for part, module in learner.target.by_name().items():
+        for name, parameter in module.named_parameters():
+            tensors[f"target.{part}.{name}"] = parameter
     if learner.topology is not None:
         for name, mask in learner.topology.masks.items():
             tensors[f"mask.{name}"] = mask

@@ -1,27 +1,20 @@
 """The learner without its process: episodes in, gradient steps, parameters out.
 
-    Episode -> replay -> windows -> unroll (online, target) -> TD targets -> loss -> Adam -> policy
-                                                         masks, topology (learner/sparse/) ─┘
-
-    loss = TD (equation 9; IQL: per agent) + alpha * auxiliary (equation 8) + price * open edges
-           [+ TD of the central critic (learner/mixers/wqmix.py)]
-           [+ lambda * distance to the return (learner/mixers/res.py)]
-           [- the policy's value (learner/facmac.py)]
+    Episode -> replay -> windows -> loss (learner/loss.py) -> Adam -> policy
+                                             masks, topology (learner/sparse/) ─┘
 
 No socket, clock or process; `learner.process` is the shell. A batch is worked off in parts of
 bounded size whose gradients add up to that of the whole, so that memory does not grow with it.
 Several processes may share each part (learner/ranks.py): each has the same parameters, computes
 with its rows, and takes the same step.
 
-Dimension key: T = time, B = batch, N = agents, A = actions, K = offsets.
+Dimension key: T = time, B = batch, N = agents.
 """
 
-import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,36 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from agents.backbone import diameter
 from agents.policy import FloatArray, PolicySpec
 from configs.schema import RunConfig
-from learner.auxiliary import MessageContrast, StatePredictor
-from learner.central import CentralCritic, make_central
 from learner.dual_replay import make_replay
 from learner.dynamic_replay import WITNESSES, forget, policy_distance
 from learner.episode import Dimensions, Episode
-from learner.facmac import Critic, gumbel_one_hot, policy_value
-from learner.gates import GateRule, deployed
-from learner.mixers import Mixer, QMixer, make_mixer
-from learner.mixers.res import Values, softmax_values
-from learner.mixers.wqmix import optimistic_weights
-from learner.network import PolicyNetwork
-from learner.price import EdgePrice, open_edges
+from learner.loss import TrainingLoss
+from learner.modules import make_modules
+from learner.part import Part, load
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.replay import Discounting, Rows, WindowBatch
+from learner.schedules import Progress, Schedules
 from learner.sparse.topology import Topology
-from learner.targets import (
-    Outcome,
-    individual_targets,
-    living_only,
-    next_values,
-    returns_to_go,
-    td_loss,
-    team_targets,
-)
 from learner.teacher import Teacher
-from learner.unroll import UnrollInput, UnrollOutput, unroll
-from runtime.schedule import linear
+from learner.unroll import UnrollInput, unroll
 
 AGENT_STEPS_PER_PART = {"cpu": 330_000, "cuda": 4_000_000}
 """Largest T × B × N of a part. On a CPU 16 episodes of Battle with 100 agents: calls cost less in
@@ -70,39 +47,6 @@ AGENT_STEPS_AT_ONCE = 660_000
 AGENT_STEPS_FOR_A_THREAD = 40_000
 """Smallest T × B × N for which a part of its own is worth a thread."""
 _BETWEEN_LOOKS_S = 0.25
-
-
-@dataclass(slots=True)
-class Progress:
-    """Counters that outlive a process."""
-
-    env_steps: int = 0
-    """Training steps of all copies, as far as the learner has heard of them."""
-    episodes: int = 0
-    gradient_steps: int = 0
-    skipped_steps: int = 0
-    """Gradient steps not taken because the loss or the gradient was not finite."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A part of a batch, on the device."""
-
-    observations: Tensor
-    actions: Tensor
-    states: Tensor
-    alive: Tensor
-    outcome: Outcome
-    rows: Rows
-    """Of the part that several processes share."""
-    generator: torch.Generator
-    """Of noise: parts that are worked off side by side must not share a stream."""
-    learns_TB: Tensor
-    """bool: steps that count in the loss: played, and past the burn-in."""
-    agent_mask_TBN: Tensor
-    """bool: the same for each agent while it lives."""
-    returns_TB: Tensor | None
-    """The team's recorded return; None where no loss asks for it."""
 
 
 class Learner:
@@ -132,8 +76,8 @@ class Learner:
         self.dimensions = dimensions
         self.device = torch.device(device)
         self.progress = Progress()
+        self.schedules = Schedules(config, self.progress)
         self.replay = make_replay(config.learner)
-        self._price = EdgePrice(config.gate)
         self.owed = 0.0
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
@@ -160,52 +104,21 @@ class Learner:
         self.generator = torch.Generator(self.device)
         self.reseed()
 
-        self.network = PolicyNetwork(spec, dimensions.num_agents)
-        self.network.load_flat(flat)
-        self.mixer = make_mixer(config.learner, dimensions.num_agents, dimensions.state_dim)
-        self.central = make_central(
-            config.learner, spec, dimensions.num_agents, dimensions.state_dim
-        )
-        self.critic: Critic | None = None
-        if self.config.algorithm == "facmac":
-            hidden = self.config.critic_hidden
-            self.critic = Critic(spec.observation_dim, spec.num_actions, hidden)
-        self.auxiliary = self._make_auxiliary()
-        self.teacher: Teacher | None = None
-        if self.config.teacher:
-            self.teacher = Teacher(self.config.teacher, self.config.teacher_margin, self.device)
-        parts: dict[str, nn.Module] = {"policy": self.network}
-        initial = torch.Generator().manual_seed(config.seed)
-        for name, module in (
-            ("mixer", self.mixer),
-            ("auxiliary", self.auxiliary),
-            ("central_agent", self.central and self.central.agent),
-            ("central_mixer", self.central and self.central.mixer),
-            ("critic", self.critic),
-        ):
-            if module is not None:
-                initialise_linear_layers(module, initial)
-                parts[name] = module
-        self.online = nn.ModuleDict(parts).to(self.device)
+        self.modules = make_modules(config, spec, dimensions, flat)
+        self.online = nn.ModuleDict(self.modules.by_name()).to(self.device)
         """Everything that is trained, by part: policy, mixer, auxiliary, critics."""
+        self.network = self.modules.policy
         self.topology: Topology | None = None
         if config.sparse.method != "none":
             layers = self.online.named_parameters()
             trained = config.policy != ""
             self.topology = Topology(config.sparse, layers, config.seed, trained=trained)
-        self._loss: nn.Module = _TrainingLoss(self.online, self._loss_of)
-        self.target_network = copy.deepcopy(self.network).requires_grad_(False)
-        self.target_mixer: Mixer | None = None
-        if self.mixer is not None:
-            self.target_mixer = copy.deepcopy(self.mixer).requires_grad_(False)
-        self.target_central: CentralCritic | None = None
-        if self.central is not None:
-            self.target_central = copy.deepcopy(self.central)
-            self.target_central.agent.requires_grad_(False)
-            self.target_central.mixer.requires_grad_(False)
-        self.target_critic: Critic | None = None
-        if self.critic is not None:
-            self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.target = self.modules.targets()
+        self.teacher: Teacher | None = None
+        if self.config.teacher:
+            self.teacher = Teacher(self.config.teacher, self.config.teacher_margin, self.device)
+        self.loss = TrainingLoss(config, self.modules, self.target, self.schedules, self.teacher)
+        self._shared_loss: nn.Module = self.loss
         self.optimiser = torch.optim.Adam(
             self._parameter_groups(),
             lr=self.config.learning_rate,
@@ -213,23 +126,9 @@ class Learner:
             fused=True if self.device.type == "cpu" else None,
         )
 
-    def _make_auxiliary(self) -> StatePredictor | MessageContrast | None:
-        match self.config.aux:
-            case "none":
-                return None
-            case "predict":
-                return StatePredictor(self.spec.message, self.dimensions.state_dim)
-            case "contrast":
-                return MessageContrast(
-                    self.spec.message,
-                    negatives=self.config.aux_negatives,
-                    temperature=self.config.aux_temperature,
-                    diameter=diameter(self.dimensions.num_agents),
-                )
-
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """What Adam is given: parameters, and which share of the step size is theirs."""
-        critics = () if self.critic is None else ("mixer", "critic")
+        critics = () if self.modules.critic is None else ("mixer", "critic")
         groups = [
             {
                 "params": list(part.parameters()),
@@ -245,13 +144,13 @@ class Learner:
         Their learners have the same configuration and the same state.
         """
         self._ranks = ranks
-        self._loss = DistributedDataParallel(
-            self._loss,
+        self._shared_loss = DistributedDataParallel(
+            self.loss,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             process_group=ranks.group,
             forward_sync_buffers=False,
             # Without messages, or without a gate to learn, some layers have no part in the loss.
-            find_unused_parameters=self._rule().mode != "learned",
+            find_unused_parameters=self.loss.rule().mode != "learned",
         )
 
     def reseed(self) -> None:
@@ -273,35 +172,6 @@ class Learner:
     def updates_owed(self) -> int:
         """Whole gradient steps that can be taken now: none before the replay holds enough."""
         return int(self.owed) if len(self.replay) >= self.config.learning_starts else 0
-
-    @property
-    def temperature(self) -> float:
-        """Of the gates' surrogate at this point of the training."""
-        gate = self._run.gate
-        anneal = linear(gate.temperature_start, gate.temperature_end, gate.temperature_steps)
-        return anneal(self.progress.env_steps)
-
-    @property
-    def price(self) -> float:
-        """Of an open edge at this point of the training."""
-        return self._price.at(self.progress.env_steps)
-
-    @property
-    def learning_rate(self) -> float:
-        """Step size at this point of the training."""
-        first, last = self.config.learning_rate, self.config.learning_rate_end
-        return linear(first, last or first, self._run.steps)(self.progress.env_steps)
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether targets look further than one step at this point of the training."""
-        return self.progress.env_steps >= self.config.td_lambda_start
-
-    @property
-    def teacher_coef(self) -> float:
-        """Weight of the teacher's loss at this point of the training."""
-        falls = linear(self.config.teacher_coef, 0.0, self.config.teacher_steps)
-        return falls(self.progress.env_steps)
 
     def parameters_flat(self) -> FloatArray:
         """[P] what is to be published, a fresh vector."""
@@ -372,7 +242,9 @@ class Learner:
         generators = [self.generator]
         if len(shares) > 1:
             generators = [self._branch() for _ in shares]
-        parts = [self._load(*pair) for pair in zip(shares, generators, strict=True)]
+        parts = [
+            load(*pair, self._run, self.device) for pair in zip(shares, generators, strict=True)
+        ]
         # Divisors of the whole batch, known beforehand, so that the parts' losses add up to its
         # loss.
         divisors = torch.stack(
@@ -396,7 +268,7 @@ class Learner:
 
     def _work_off(
         self,
-        parts: list[_Part],
+        parts: list[Part],
         count: Tensor,
         living: Tensor,
         between_parts: Callable[[], None] | None,
@@ -427,9 +299,10 @@ class Learner:
         if bound == 0.0 or steps == 0 or steps % self.config.replay_check_period:
             return
         batch = self.replay.oldest(WITNESSES).gather()
-        part = self._load(Share(batch, Rows(0, batch.size, batch.size)), self.generator)
+        whole = Share(batch, Rows(0, batch.size, batch.size))
+        part = load(whole, self.generator, self._run, self.device)
         window = UnrollInput(part.observations, part.alive)
-        q_TBNA = unroll(self.network, window, self._rule()).q_TBNA[:-1]
+        q_TBNA = unroll(self.network, window, self.loss.rule()).q_TBNA[:-1]
         if policy_distance(q_TBNA, part.actions, part.agent_mask_TBN) > bound:
             forget(self.replay, least=self.config.learning_starts)
 
@@ -459,13 +332,13 @@ class Learner:
             self.online.parameters(), self.config.grad_clip, foreach=True
         )
         metrics["grad_norm"] = float(norm)
-        metrics["temperature"] = self.temperature
-        metrics["learning_rate"] = self.learning_rate
+        metrics["temperature"] = self.schedules.temperature
+        metrics["learning_rate"] = self.schedules.learning_rate
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate * group["share"]
-        metrics["gate_price"] = self.price
+            group["lr"] = self.schedules.learning_rate * group["share"]
+        metrics["gate_price"] = self.schedules.price
         if np.isfinite(metrics.get("deployed_loss", np.nan)):
-            self._price.hear(metrics["deployed_loss"])
+            self.schedules.hear(metrics["deployed_loss"])
         # One broken batch must not turn the parameters into NaN for good.
         finite = bool(np.isfinite(metrics["grad_norm"]) and np.isfinite(metrics["loss"]))
         if finite:
@@ -485,22 +358,15 @@ class Learner:
         if share > 0.0:
             topology.evolve(dense, self.optimiser.state, share, steps)
 
+    @torch.no_grad()
     def copy_target(self) -> None:
-        """Move the target network (and mixer) to the online one, or towards it."""
-        pairs: list[tuple[nn.Module, nn.Module]] = [(self.target_network, self.network)]
-        if self.mixer is not None and self.target_mixer is not None:
-            pairs.append((self.target_mixer, self.mixer))
-        if self.central is not None and self.target_central is not None:
-            pairs.append((self.target_central.agent, self.central.agent))
-            pairs.append((self.target_central.mixer, self.central.mixer))
-        if self.critic is not None and self.target_critic is not None:
-            pairs.append((self.target_critic, self.critic))
-        with torch.no_grad():
-            for target, online in pairs:
-                for kept, fresh in zip(target.parameters(), online.parameters(), strict=True):
-                    kept.lerp_(fresh, self.config.target_rate)
-                    if self.topology is not None:
-                        self.topology.cut(kept, fresh)
+        """Move the targets to the online networks, or towards it."""
+        for name, target in self.target.by_name().items():
+            online = self.online[name]
+            for kept, fresh in zip(target.parameters(), online.parameters(), strict=True):
+                kept.lerp_(fresh, self.config.target_rate)
+                if self.topology is not None:
+                    self.topology.cut(kept, fresh)
 
     def _branch(self) -> torch.Generator:
         """A stream of its own, which the learner's determines."""
@@ -508,248 +374,29 @@ class Learner:
         branch = torch.Generator(self.device)
         return branch.manual_seed(int(number.random_(generator=self.generator)))
 
-    def _load(self, share: Share, generator: torch.Generator) -> _Part:
-        """Move a part, or this rank's rows of it, to the device and work out what counts."""
-        batch = share.batch
-
-        def tensor(array: NDArray[Any]) -> Tensor:
-            contiguous = np.ascontiguousarray(array)
-            return torch.from_numpy(contiguous).to(self.device)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
-
-        outcome = Outcome.of(
-            self.config,
-            rewards_TBN=tensor(batch.rewards),
-            alive_TBN=tensor(batch.alive),
-            filled_TB=tensor(batch.filled),
-            terminated_TB=tensor(batch.terminated),
-            truncated_TB=tensor(batch.truncated),
-        )
-        # A window that begins with its episode starts from the true state: nothing to warm up, and
-        # without its first steps nobody would ever learn how to begin.
-        warming = np.arange(len(batch.actions))[:, None] < self.config.burn_in
-        learns_TB = outcome.filled_TB & ~tensor(warming & (batch.starts > 0))
-        alive = tensor(batch.alive)
-        returns_TB: Tensor | None = None
-        if self._discounting is not None:
-            after_B = tensor(batch.returns_after) * self.config.reward_scale
-            returns_TB = returns_to_go(outcome, self.config.gamma, after_B)
-        return _Part(
-            observations=tensor(batch.observations).float(),
-            actions=tensor(batch.actions),
-            states=tensor(batch.states),
-            alive=torch.ones_like(alive) if self._run.agents.dead == "relay" else alive,
-            outcome=outcome,
-            rows=share.rows,
-            generator=generator,
-            learns_TB=learns_TB,
-            agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
-            returns_TB=returns_TB,
-        )
-
-    def _count(self, part: _Part) -> Tensor:
-        return (part.agent_mask_TBN if self.mixer is None else part.learns_TB).sum()
-
-    def _rule(self, noise: torch.Generator | None = None) -> GateRule:
-        return GateRule.of(self._run.comm, self._run.gate, self.temperature, noise)
-
-    def _noisy_episodes(self, part: _Part) -> Tensor | None:
-        """[B] bool: episodes whose gates get noise; None: all."""
-        share = self._run.gate.noise_share
-        if share == 1.0:
-            return None
-        drawn = torch.rand(part.rows.of, generator=part.generator, device=self.device)
-        return drawn[part.rows.slice] < share
+    def _count(self, part: Part) -> Tensor:
+        return (part.agent_mask_TBN if self.modules.mixer is None else part.learns_TB).sum()
 
     def _accumulate(
-        self, part: _Part, count: Tensor, living: Tensor, *, last: bool
+        self, part: Part, count: Tensor, living: Tensor, *, last: bool
     ) -> dict[str, Tensor]:
         """Add one part's gradient to the parameters'; returns its numbers."""
         exchange = nullcontext()
-        if isinstance(self._loss, DistributedDataParallel) and not last:
-            exchange = self._loss.no_sync()  # one for all parts
+        if isinstance(self._shared_loss, DistributedDataParallel) and not last:
+            exchange = self._shared_loss.no_sync()  # one for all parts
         with exchange:
-            total_loss, sums = self._loss(part, count, living)
+            total_loss, sums = self._shared_loss(part, count, living)
             # The ranks' gradients are averaged, and their losses are shares of one sum.
             torch.autograd.backward(total_loss * (1 if self._ranks is None else self._ranks.size))
         return {name: value.detach() for name, value in sums.items()}
 
     def _differentiate(
-        self, part: _Part, count: Tensor, living: Tensor
+        self, part: Part, count: Tensor, living: Tensor
     ) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
         """One part's gradient of each parameter, None where it has none, and its numbers."""
-        total_loss, sums = self._loss(part, count, living)
+        total_loss, sums = self._shared_loss(part, count, living)
         parameters = list(self.online.parameters())
         return torch.autograd.grad(total_loss, parameters, allow_unused=True), sums
-
-    def _loss_of(
-        self, part: _Part, count: Tensor, living: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """[] what a part adds to the batch's loss; and to its metrics, as sums."""
-        window = UnrollInput(part.observations, part.alive)
-        noisy_B = self._noisy_episodes(part)
-        with torch.no_grad():
-            if self.target_central is not None:
-                # OW-QMIX asks nothing of the policy's own target, nor of its mixer's.
-                target_q_TBNA = self.target_central.agent(part.observations)
-            else:
-                # The target is the policy as it will be deployed, so its gates are the hard ones.
-                target_q_TBNA = unroll(self.target_network, window, self._rule()).q_TBNA
-        rule = replace(self._rule(part.generator), noisy_B=noisy_B, rows=part.rows)
-        online = unroll(self.network, window, rule)
-
-        if self.critic is not None:
-            chosen_TBN = self.critic.of_actions(part.observations[:-1], part.actions)
-        else:
-            chosen_TBN = online.q_TBNA[:-1].gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
-        with torch.no_grad():
-            td_targets = self._targets(online.q_TBNA[1:], target_q_TBNA[1:], part)
-        if self.mixer is None:
-            values, mask = chosen_TBN, part.agent_mask_TBN
-        else:
-            living_TBN = living_only(chosen_TBN, part.outcome.alive_TBN[:-1])
-            values, mask = self.mixer(living_TBN, part.states[:-1]), part.learns_TB
-        # where() and not a product: a masked NaN would stay a NaN.
-        td_error = torch.where(mask, values - td_targets, 0.0)
-        weights = None
-        if self.central is not None:
-            weights = optimistic_weights(td_error, self.config.wqmix_alpha)
-        loss = td_loss(td_error, self.config.huber, weights) / count
-        total_loss, aux = loss, torch.zeros_like(loss)
-        extra = {
-            name: total / count
-            for name, total in self._extra(part, online, values, td_targets).items()
-        }
-        total_loss = total_loss + sum(extra.values())
-        if self.auxiliary is not None:
-            aux = self._auxiliary_loss(self.auxiliary, part, online, living)
-            total_loss = total_loss + self.config.aux_coef * aux
-        taught = torch.zeros_like(loss)
-        if self.teacher is not None and self.teacher_coef > 0.0:
-            seen_TBND, mask_TBN = part.observations[:-1], part.agent_mask_TBN
-            taught = self.teacher.loss(online.q_TBNA[:-1], seen_TBND, mask_TBN) / living
-            total_loss = total_loss + self.teacher_coef * taught
-        charge = self._charge(part, online) / living
-        total_loss = total_loss + charge
-
-        allowed = online.allowed_TBNK[:-1] & part.outcome.filled_TB[..., None, None]
-        sums = {
-            "loss": loss,
-            "td_error": td_error.abs().sum() / count,
-            "q_mean": torch.where(part.agent_mask_TBN, chosen_TBN, 0.0).sum() / living,
-            "target_mean": torch.where(mask, td_targets, 0.0).sum() / count,
-            "aux_loss": aux,
-            "teacher_loss": taught,
-            "edge_charge": charge,
-            "edges_open": (online.gates_TBNK[:-1] * allowed).sum(),
-            "edges_deployed": self._deployed(online)[:-1][allowed].sum(),
-            "edges_allowed": allowed.sum(),
-            **extra,
-        }
-        if noisy_B is not None:
-            clean = mask & ~noisy_B.view(1, -1, *[1] * (mask.ndim - 2))
-            sums["deployed_squares"] = torch.where(clean, td_error, 0.0).square().sum()
-            sums["deployed_steps"] = clean.sum()
-        return total_loss, {name: value.detach() for name, value in sums.items()}
-
-    def _deployed(self, online: UnrollOutput) -> Tensor:
-        """[T + 1, B, N, K] bool: edges that would be open without noise."""
-        if self._rule().mode != "learned":
-            return online.gates_TBNK > 0.0
-        return deployed(online.scores_TBNK, online.allowed_TBNK, self._run.gate.budget)
-
-    def _charge(self, part: _Part, online: UnrollOutput) -> Tensor:
-        """[] what the agents' open edges cost at this point of the training, in scaled reward."""
-        price = self.price * self.config.reward_scale
-        if price == 0.0 or self._rule().mode != "learned":
-            return online.q_TBNA.new_zeros(())
-        counts = online.allowed_TBNK[:-1] & part.agent_mask_TBN.unsqueeze(-1)
-        return price * open_edges(online.scores_TBNK[:-1], online.gates_TBNK[:-1], counts)
-
-    def _extra(
-        self, part: _Part, online: UnrollOutput, q_tot_TB: Tensor, targets_TB: Tensor
-    ) -> dict[str, Tensor]:
-        """Sums over the part of the losses that some algorithms add to the TD loss, by metric."""
-        extra: dict[str, Tensor] = {}
-        if self.central is not None:
-            q_TBNA = self.central.agent(part.observations[:-1])
-            chosen_TBN = q_TBNA.gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
-            living_TBN = living_only(chosen_TBN, part.outcome.alive_TBN[:-1])
-            errors_TB = self.central.mixer(living_TBN, part.states[:-1]) - targets_TB
-            masked_TB = torch.where(part.learns_TB, errors_TB, 0.0)
-            extra["central_loss"] = td_loss(masked_TB, self.config.huber)
-        if part.returns_TB is not None:
-            distance_TB = torch.where(part.learns_TB, q_tot_TB - part.returns_TB, 0.0)
-            extra["return_loss"] = self.config.res_lambda * distance_TB.square().sum()
-        if self.critic is not None:
-            assert isinstance(self.mixer, QMixer)
-            value_TB = policy_value(
-                self.critic,
-                self.mixer,
-                part.observations[:-1],
-                gumbel_one_hot(online.q_TBNA[:-1], part.generator, part.rows),
-                part.outcome.alive_TBN[:-1],
-                part.states[:-1],
-            )
-            extra["actor_loss"] = -torch.where(part.learns_TB, value_TB, 0.0).sum()
-        return extra
-
-    def _targets(self, online_q_TBNA: Tensor, target_q_TBNA: Tensor, part: _Part) -> Tensor:
-        """[T, B] (IQL: [T, B, N]) from q of the next steps."""
-        outcome, gamma = part.outcome, self.config.gamma
-        td_lambda, n_step = 0.0, 1
-        if self.looks_ahead:
-            td_lambda, n_step = self.config.td_lambda, self.config.n_step
-        if self.target_critic is not None:
-            greedy_TBN = target_q_TBNA.argmax(-1)
-            next_TBN = self.target_critic.of_actions(part.observations[1:], greedy_TBN)
-        else:
-            next_TBN = next_values(online_q_TBNA, target_q_TBNA, self.config)
-        if self.target_mixer is None:
-            return individual_targets(next_TBN, outcome, gamma, td_lambda, n_step)
-        alive_TBN, states_TBS = outcome.alive_TBN[1:], part.states[1:]
-        if self.config.algorithm == "res":
-            assert isinstance(self.mixer, QMixer)
-            assert isinstance(self.target_mixer, QMixer)
-            own_TBN = next_values(online_q_TBNA, online_q_TBNA, self.config)
-            next_total_TB = softmax_values(
-                Values(self.mixer, online_q_TBNA, own_TBN),
-                Values(self.target_mixer, target_q_TBNA, next_TBN),
-                states_TBS,
-                alive_TBN,
-                self.config.res_beta,
-            )
-        else:
-            central = self.target_central
-            mixer = self.target_mixer if central is None else central.mixer
-            next_total_TB = mixer(living_only(next_TBN, alive_TBN), states_TBS)
-        return team_targets(next_total_TB, outcome, gamma, td_lambda, n_step)
-
-    def _auxiliary_loss(
-        self,
-        auxiliary: StatePredictor | MessageContrast,
-        part: _Part,
-        online: UnrollOutput,
-        living: Tensor,
-    ) -> Tensor:
-        messages_TBNM = online.messages_TBNM[:-1]
-        if isinstance(auxiliary, StatePredictor):
-            total, _ = auxiliary(messages_TBNM, part.states[:-1], part.agent_mask_TBN)
-            return total / living
-        total, number = auxiliary(messages_TBNM, part.agent_mask_TBN, part.generator)
-        # How many steps have negatives is known only now; weigh parts by the agent-steps they hold.
-        return total / number.clamp(min=1) * (part.agent_mask_TBN.sum() / living)
-
-
-class _TrainingLoss(nn.Module):
-    """The loss as a module that holds what is trained: DistributedDataParallel wraps no less."""
-
-    def __init__(self, online: nn.Module, loss: Callable[..., tuple[Tensor, Any]]) -> None:
-        super().__init__()
-        self.online = online
-        self._loss_of = loss
-
-    def forward(self, *arguments: object) -> tuple[Tensor, Any]:
-        return self._loss_of(*arguments)
 
 
 def _begin_worker() -> None:
@@ -769,19 +416,3 @@ def _finish(totals: dict[str, float]) -> dict[str, float]:
     if steps > 0.0:
         metrics["deployed_loss"] = squares / steps
     return metrics
-
-
-@torch.no_grad()
-def initialise_linear_layers(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every linear layer anew from U(±1/sqrt(fan_in)), and a GRU's from U(±1/sqrt(hidden)),
-    torch's defaults, but from our own stream.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            bound = layer.in_features**-0.5
-            layer.weight.uniform_(-bound, bound, generator=generator)
-            layer.bias.uniform_(-bound, bound, generator=generator)
-        elif isinstance(layer, nn.GRU):
-            bound = layer.hidden_size**-0.5
-            for parameter in layer.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)

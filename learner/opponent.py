@@ -38,7 +38,7 @@ from envs.battle_map import deploy
 from envs.duel import BLUE, RED, TEAMS, Duel
 from envs.mirror import LEFT_RIGHT_A, UP_DOWN_A, MirroredOpponent, reflect
 from envs.opponents import Opponent, ScriptedOpponent, UniformArray, make_opponent
-from learner.learner import initialise_linear_layers
+from learner.modules import initialise_linear_layers
 from runtime.schedule import linear
 
 

@@ -564,7 +564,7 @@ class LearnerProcess:
             "version": self._publisher.version,
             "env_steps": progress.env_steps,
             "episodes": progress.episodes,
-            "temperature": learner.temperature,
+            "temperature": learner.schedules.temperature,
             "replay_episodes": len(learner.replay),
             "replay_bytes": learner.replay.size_bytes,
             "trajectory_bytes": traffic["received_payload_trajectory"],

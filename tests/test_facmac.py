@@ -13,8 +13,9 @@ from torch.nn import functional
 from configs.schema import GateConfig, LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.facmac import Critic, gumbel_one_hot, policy_value
-from learner.learner import Learner, initialise_linear_layers
+from learner.learner import Learner
 from learner.mixers import QMixer
+from learner.modules import initialise_linear_layers
 from learner.replay import Rows
 from learner.unroll import UnrollInput, unroll
 from tests.learner_helpers import (
@@ -116,22 +117,22 @@ def test_the_critics_target_is_what_the_target_policy_would_do(terminated: bool)
     learner = make_learner(replace(SETTINGS, batch_size=1))
     episode = make_episode(3, length=9, lifetimes=(10, 4, 0, 10, 7, 1), terminated=terminated)
     learner.add(episode)
-    critic, target_critic = learner.critic, learner.target_critic
-    mixer, target_mixer = learner.mixer, learner.target_mixer
+    critic, target_critic = learner.modules.critic, learner.target.critic
+    mixer, target_mixer = learner.modules.mixer, learner.target.mixer
     assert critic is not None
     assert target_critic is not None
     assert mixer is not None
     assert target_mixer is not None
     noise = torch.Generator().manual_seed(3)
-    for module in (target_critic, target_mixer, learner.target_network):
+    for module in (target_critic, target_mixer, learner.target.policy):
         for parameter in module.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=noise))
     batch = learner.replay.sample(np.random.default_rng(0), 1)
     seen = tensor(batch.observations, np.float32)
     alive = tensor(batch.alive, np.bool_)[:, 0]
     states = tensor(batch.states, np.float32)[:, 0]
-    rule = learner._rule()  # pyright: ignore[reportPrivateUsage]
-    logits = unroll(learner.target_network, UnrollInput(seen, alive[:, None]), rule).q_TBNA[:, 0]
+    rule = learner.loss.rule()
+    logits = unroll(learner.target.policy, UnrollInput(seen, alive[:, None]), rule).q_TBNA[:, 0]
 
     def q_tot(critic: Critic, mixer: torch.nn.Module, t: int, actions: Tensor) -> float:
         one_hot = torch.eye(DIMENSIONS.num_actions)[actions]
@@ -167,12 +168,12 @@ def value_of_what_the_policy_does(learner: Learner) -> float:
     """Mean q_tot, by the critic, of the largest logits in four episodes of five steps."""
     batch = learner.replay.sample(np.random.default_rng(0), 4)
     seen, alive = tensor(batch.observations, np.float32), tensor(batch.alive, np.bool_)
-    rule = learner._rule()  # pyright: ignore[reportPrivateUsage]
+    rule = learner.loss.rule()
     logits = unroll(learner.network, UnrollInput(seen, alive), rule).q_TBNA
-    assert learner.critic is not None
-    assert learner.mixer is not None
-    q_TBN = learner.critic.of_actions(seen, logits.argmax(-1)) * alive
-    return float(learner.mixer(q_TBN, tensor(batch.states, np.float32)).mean())
+    assert learner.modules.critic is not None
+    assert learner.modules.mixer is not None
+    q_TBN = learner.modules.critic.of_actions(seen, logits.argmax(-1)) * alive
+    return float(learner.modules.mixer(q_TBN, tensor(batch.states, np.float32)).mean())
 
 
 def test_the_policy_comes_to_do_what_the_critic_values() -> None:

@@ -14,6 +14,7 @@ from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_progress
 from learner.learner import Learner
+from learner.part import load
 from learner.ranks import shared_out
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_flat, make_spec
 
@@ -141,12 +142,14 @@ def test_what_the_dead_and_the_padding_hold_does_not_matter() -> None:
 
 def test_burn_in_masks_only_windows_that_begin_within_an_episode() -> None:
     config = replace(settings(), window=4, burn_in=3, batch_size=1)
-    learner = make_learner(config)
+    run = make_config(learner=config)
+    learner = make_learner(run=run)
     learner.add(make_episode(1, length=12))
     steps: set[tuple[bool, int]] = set()
     for _ in range(30):
         batch = learner.replay.sample(learner.rng, 1, config.window)
-        part = learner._load(shared_out(batch, 1, ranks=1)[0][0], learner.generator)  # pyright: ignore[reportPrivateUsage]  # the mask has no other face
+        (share,) = shared_out(batch, 1, ranks=1)[0]
+        part = load(share, learner.generator, run, learner.device)
         steps.add((bool(batch.starts[0] == 0), int(part.learns_TB.sum())))
     assert steps == {(True, 4), (False, 1)}
 
@@ -157,7 +160,7 @@ def test_the_dead_relay_only_if_told_to() -> None:
         learner = make_learner(run=run)
         learner.add(make_episode(1, lifetimes=LIFETIMES))
         (share,) = shared_out(learner.replay.sample(learner.rng, 1), 1, ranks=1)[0]
-        part = learner._load(share, learner.generator)  # pyright: ignore[reportPrivateUsage]
+        part = load(share, learner.generator, run, learner.device)
         assert bool(part.alive.all()) is expected
         assert not part.agent_mask_TBN.all()
 
@@ -165,16 +168,16 @@ def test_the_dead_relay_only_if_told_to() -> None:
 def test_the_target_is_copied_every_period() -> None:
     learner = make_learner(replace(settings(algorithm="qmix"), target_update_period=3))
     fill(learner)
-    before = learner.target_network.to_flat()
+    before = learner.target.policy.to_flat()
     for _ in range(2):
         learner.update()
-    assert_array_equal(learner.target_network.to_flat(), before)
+    assert_array_equal(learner.target.policy.to_flat(), before)
     learner.update()
-    assert_array_equal(learner.target_network.to_flat(), learner.parameters_flat())
-    assert learner.mixer is not None
-    assert learner.target_mixer is not None
+    assert_array_equal(learner.target.policy.to_flat(), learner.parameters_flat())
+    assert learner.modules.mixer is not None
+    assert learner.target.mixer is not None
     for ours, theirs in zip(
-        learner.mixer.parameters(), learner.target_mixer.parameters(), strict=True
+        learner.modules.mixer.parameters(), learner.target.mixer.parameters(), strict=True
     ):
         assert torch.equal(ours, theirs)
 
@@ -193,9 +196,9 @@ def test_a_batch_that_is_not_finite_changes_nothing() -> None:
 def test_temperature_falls_with_environment_steps() -> None:
     run = make_config(gate=GateConfig(temperature_steps=100))
     learner = make_learner(run=run)
-    assert learner.temperature == 1.0
+    assert learner.schedules.temperature == 1.0
     learner.add(make_episode(10))  # 50 steps
-    assert learner.temperature == pytest.approx(0.65)
+    assert learner.schedules.temperature == pytest.approx(0.65)
 
 
 def test_agents_that_never_speak_do_not_train_their_gate() -> None:
@@ -231,7 +234,7 @@ def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
         expected, found = old.update(), fresh.update()
         assert found == expected
     assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
-    assert_array_equal(fresh.target_network.to_flat(), old.target_network.to_flat())
+    assert_array_equal(fresh.target.policy.to_flat(), old.target.policy.to_flat())
 
 
 def test_a_checkpoint_from_before_the_first_step_can_be_resumed(tmp_path: Path) -> None:

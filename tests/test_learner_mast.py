@@ -98,7 +98,7 @@ def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
 def test_the_central_target_follows_the_central_critic() -> None:
     learner = make_learner(replace(MAST, algorithm="wqmix", target_update_period=2))
     fill(learner)
-    online, target = learner.central, learner.target_central
+    online, target = learner.modules.central, learner.target.central
     assert online is not None
     assert target is not None
 
@@ -143,11 +143,11 @@ def test_critics_and_their_targets_are_as_sparse_as_the_policy(algorithm: Algori
     learner = Learner(run, spec, DIMENSIONS, make_flat(spec, gain=1.0))
     fill(learner)
     critics: list[tuple[nn.Module | None, nn.Module | None]]
-    if learner.central is not None and learner.target_central is not None:
-        online, target = learner.central, learner.target_central
+    if learner.modules.central is not None and learner.target.central is not None:
+        online, target = learner.modules.central, learner.target.central
         critics = [(online.agent, target.agent), (online.mixer, target.mixer)]
     else:
-        critics = [(learner.critic, learner.target_critic)]
+        critics = [(learner.modules.critic, learner.target.critic)]
     assert learner.topology is not None
     absent = 0
     for _ in range(4):

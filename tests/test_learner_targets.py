@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import LearnerConfig
-from learner.learner import initialise_linear_layers
 from learner.mellowmax import soft_mellowmax
 from learner.mixers import QMixer, VDNMixer, make_mixer
+from learner.modules import initialise_linear_layers
 from learner.targets import (
     Outcome,
     individual_targets,

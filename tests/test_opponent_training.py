@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.mirror import LEFT_RIGHT_A, UP_DOWN_A, reflect
 from envs.opponents import PolicyFileOpponent, RandomOpponent
-from learner.learner import initialise_linear_layers
+from learner.modules import initialise_linear_layers
 from learner.opponent import (
     GreedyLayers,
     Layers,

@@ -164,7 +164,7 @@ def test_rigl_grows_where_the_dense_gradient_is_largest() -> None:
     learner = make_learner(make_run(replace(RIGL, period=1)))
     before = masks(learner)
     learner.compute_gradient()
-    layer = learner.mixer.hyper_w_1[2].weight  # type: ignore[union-attr]
+    layer = learner.modules.mixer.hyper_w_1[2].weight  # type: ignore[union-attr]
     assert isinstance(layer, torch.nn.Parameter)
     assert layer.grad is not None
     gradient = np.abs(array(layer.grad))
@@ -206,12 +206,12 @@ def test_a_grown_link_is_trained_from_then_on() -> None:
 def test_targets_lie_within_the_masks_of_their_last_copy() -> None:
     # A target that follows would keep what is left of links that were dropped.
     learner = make_learner(make_run(algorithm="wqmix", target_update_period=1, target_rate=0.3))
-    assert learner.target_central is not None
+    assert learner.target.central is not None
     targets = (
-        ("policy", learner.target_network),
-        ("mixer", learner.target_mixer),
-        ("central_agent", learner.target_central.agent),
-        ("central_mixer", learner.target_central.mixer),
+        ("policy", learner.target.policy),
+        ("mixer", learner.target.mixer),
+        ("central_agent", learner.target.central.agent),
+        ("central_mixer", learner.target.central.mixer),
     )
 
     def assert_masked() -> None:
@@ -334,7 +334,7 @@ def test_a_resumed_learner_goes_on_bit_for_bit(method: Method, tmp_path: Path) -
     for name, mask in masks(old).items():
         assert_array_equal(masks(fresh)[name], mask, err_msg=name)
     assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
-    assert_array_equal(fresh.target_network.to_flat(), old.target_network.to_flat())
+    assert_array_equal(fresh.target.policy.to_flat(), old.target.policy.to_flat())
     assert topology(fresh).figures() == topology(old).figures()
 
 

@@ -68,5 +68,5 @@ def test_its_weight_falls_to_nothing() -> None:
     weights: list[float] = []
     for steps in (0, 50, 100, 1000):
         learner.progress.env_steps = steps
-        weights.append(learner.teacher_coef)
+        weights.append(learner.schedules.teacher_coef)
     assert weights == [2.0, 1.0, 0.0, 0.0]

@@ -216,7 +216,7 @@ def _uses(config: RunConfig, num_agents: int) -> dict[str, int]:
 
 def _mixing_flops(learner: Learner, num_agents: int) -> int:
     """Of n inputs, E units and one output; or of a plain sum."""
-    if isinstance(learner.mixer, QMixer):
-        units = learner.mixer.mixing_embed
+    if isinstance(learner.modules.mixer, QMixer):
+        units = learner.modules.mixer.mixing_embed
         return (2 * num_agents - 1) * units + 2 * units - 1
-    return num_agents - 1 if isinstance(learner.mixer, VDNMixer) else 0
+    return num_agents - 1 if isinstance(learner.modules.mixer, VDNMixer) else 0
