@@ -215,6 +215,11 @@ class SparseConfig:
     """Layers that keep all their weights, or groups of such: scorer, messages, mixer. They do not
     count in `sparsity`."""
 
+    initial: Literal["dense", "scaled"] = "dense"
+    """Weights at the start: dense takes those of the dense network as they are (MAST, algorithm 2);
+    scaled multiplies each unit's by sqrt(inputs / links), so that what it hears varies as much as
+    in the dense network. A policy that has been trained keeps its own."""
+
     fraction: float = 0.5
     """Share ζ0 of a layer's links that the first evolution replaces; it falls as a cosine to 0."""
 

@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 from runtime import latency
 from runtime.errors import SetupError
 from runtime.host_table import AgentRecord, Counts, HostTable, total
-from runtime.traffic import COUNTERS, REASONS, TrafficClass
+from runtime.traffic import COUNTERS, FORM_OF, REASONS, TrafficClass
 from runtime.transport import agent_routing_id
 
 logger = logging.getLogger(__name__)
@@ -163,6 +163,7 @@ class _HostCollector(Collector):
         yield build
         yield from _traffic(records)
         yield from _node_traffic(table.node.counters)
+        yield from _arrived_versions(records)
         yield from _counters(records)
         yield from _refusals(records, table.node.counters)
         yield from _gauges(table.agents, records, now_s, unix_minus_monotonic_s)
@@ -230,6 +231,24 @@ def _node_traffic(counters: Counts) -> Iterator[Metric]:
             for family, layer in ((payload, "payload"), (zmtp, "zmtp")):
                 family.add_metric([name, way], float(counters[_INDEX[f"{way}_{layer}_{name}"]]))
     yield from (payload, zmtp)
+
+
+def _arrived_versions(records: list[AgentRecord]) -> Iterator[Metric]:
+    """Policy versions and their bytes by form; forms that an agent has never seen stay away."""
+    labels = ["agent", "form"]
+    versions = CounterMetricFamily(
+        "murmuration_received_versions", "Policy versions that arrived.", labels=labels
+    )
+    payload = CounterMetricFamily(
+        "murmuration_version_payload_bytes", "Bytes of the packets they came in.", labels=labels
+    )
+    for record in records:
+        agent, counters = str(record.agent), record.counters.tolist()
+        for form in FORM_OF.values():
+            if count := counters[_INDEX[f"versions_{form}"]]:
+                versions.add_metric([agent, form], count)
+                payload.add_metric([agent, form], counters[_INDEX[f"version_payload_{form}"]])
+    yield from (versions, payload)
 
 
 def _counters(records: list[AgentRecord]) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from typing import Any
 from configs.schema import RunConfig
 from envs.opponent_schedule import OpponentSchedule
 from runtime import wire
-from runtime.traffic import REASONS
+from runtime.traffic import FORM_OF, REASONS
 from runtime.view import RunSnapshot
 
 RECENT_EPISODES = 100
@@ -212,6 +212,11 @@ class Scoreboard:
             "policy_bytes": count.get("received_payload_parameters", 0),
             "policy_versions": int(learner.get("policy_versions", 0)),
             "version_bytes_mean": learner.get("version_bytes_mean"),
+            "version_bytes_by_form": {
+                form: round(count.get(f"version_payload_{form}", 0) / arrived)
+                for form in FORM_OF.values()
+                if (arrived := count.get(f"versions_{form}", 0))
+            },
             "policy_lag_mean": learner.get("policy_lag_mean", 0.0),
             "heartbeat_bytes": count.get("sent_payload_heartbeat", 0),
             "control_bytes": count.get("sent_payload_control", 0),

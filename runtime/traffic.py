@@ -50,6 +50,15 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
 }
 """Every other packet is CONTROL."""
 
+FORM_OF: dict[type[wire.Packet], str] = {
+    wire.DenseParameters: "dense",
+    wire.DeltaParameters: "delta",
+    wire.SparseParameters: "sparse",
+    wire.SparseDelta: "sparse_delta",
+}
+"""What a policy version comes as: all numbers, those that differ from another version, or the same
+of those that exist (agents/sparse_parameters.py)."""
+
 REASONS = (
     "oversize",
     "decode",
@@ -72,6 +81,7 @@ COUNTERS: tuple[str, ...] = (
     *(f"{way}_{what}_{c.name.lower()}" for way in ("sent", "received")
       for what in ("packets", "payload", "zmtp") for c in TrafficClass),
     *(f"dropped_{reason}" for reason in REASONS),
+    *(f"{what}_{form}" for what in ("versions", "version_payload") for form in FORM_OF.values()),
     "late",
     "lost_messages",
     "lost_beacons",
@@ -88,14 +98,15 @@ COUNTERS: tuple[str, ...] = (
 )  # fmt: skip
 """Names of all counters in wire order.
 
-`late`: packets that were under way and missed the deadline. `lost_messages`, `lost_beacons`:
-vectors that arrived and were thrown away because link loss was asked for. `edge_slots`: alive
-copies × offsets seen; `edges_open`: those that were used (their ratio is the open share).
-`edge_handshake_zmtp`: bytes that this agent sent to open its edges at both ends: greeting, READY,
-EdgeHello and EdgeWelcome; these two packets are counted here and in no class, so that message +
-beacon + handshake is all an edge carried. `ticks_missed`: ticks of a deployed agent's clock that
-came and found no new observation. `refused`: connections that the process's gatekeeper has turned
-away (runtime/security.py).
+`versions_dense` and its like: policy versions that arrived, by form, and `version_payload_dense`
+their bytes, which are among those of PARAMETERS as well. `late`: packets that were under way and
+missed the deadline. `lost_messages`, `lost_beacons`: vectors that arrived and were thrown away
+because link loss was asked for. `edge_slots`: alive copies × offsets seen; `edges_open`: those that
+were used (their ratio is the open share). `edge_handshake_zmtp`: bytes that this agent sent to open
+its edges at both ends: greeting, READY, EdgeHello and EdgeWelcome; these two packets are counted
+here and in no class, so that message + beacon + handshake is all an edge carried. `ticks_missed`:
+ticks of a deployed agent's clock that came and found no new observation. `refused`: connections
+that the process's gatekeeper has turned away (runtime/security.py).
 """
 
 _CLASSES = len(TrafficClass)
@@ -164,6 +175,11 @@ class Traffic:
         values[3 * _CLASSES + traffic_class] += 1
         values[4 * _CLASSES + traffic_class] += payload_bytes
         values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
+
+    def received_version(self, form: str, payload_bytes: int) -> None:
+        """Count a policy version, besides its packet."""
+        self.add(f"versions_{form}")
+        self.add(f"version_payload_{form}", payload_bytes)
 
     def dropped(self, reason: str) -> None:
         self._values[_INDEX[f"dropped_{reason}"]] += 1

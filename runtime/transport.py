@@ -24,6 +24,7 @@ from runtime.errors import SetupError, WireFormatError
 from runtime.security import CurveClient, CurveServer, require_secure
 from runtime.traffic import (
     CLASS_OF,
+    FORM_OF,
     Traffic,
     TrafficClass,
     curve_handshake_bytes,
@@ -391,4 +392,6 @@ def _decode(
     traffic_class = _COUNTED_AS.get(type(packet), _CONTROL)
     if traffic_class is not None:
         traffic.received(traffic_class, len(frame), curve=curve)
+    if traffic_class is TrafficClass.PARAMETERS and (form := FORM_OF.get(type(packet))):
+        traffic.received_version(form, len(frame))
     return packet

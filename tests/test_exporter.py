@@ -84,6 +84,22 @@ def test_scraped_series_equal_the_table(table: HostTable, exporter: Exporter) ->
     assert {("transport", "ipc"), ("host", "local")} < build
 
 
+def test_policy_versions_have_series_by_the_form_they_came_in(
+    table: HostTable, exporter: Exporter
+) -> None:
+    traffic = Traffic()
+    traffic.received_version("dense", 800)
+    for size_bytes in (60, 70):
+        traffic.received_version("sparse_delta", size_bytes)
+    table.update(report(1, traffic=traffic), NOW_S)
+    series = scrape(exporter)
+    by_form = [{("agent", "1"), ("form", form)} for form in ("dense", "sparse_delta")]
+    versions = {frozenset(by_form[0]): 1, frozenset(by_form[1]): 2}
+    payload = {frozenset(by_form[0]): 800, frozenset(by_form[1]): 130}
+    assert family(series, "received_versions_total") == versions
+    assert family(series, "version_payload_bytes_total") == payload
+
+
 def test_restart_keeps_counters_monotonic(table: HostTable, exporter: Exporter) -> None:
     message = key("sent_packets_total", agent="0", class_="message")
     seen: list[float] = []

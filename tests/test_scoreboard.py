@@ -137,6 +137,14 @@ def test_dropped_packets_are_summed_over_all_reasons() -> None:
     assert row["dropped_by_agents"] == dict.fromkeys(REASONS, 1)
 
 
+def test_versions_that_agents_received_are_told_by_form() -> None:
+    board = make_board()
+    arrived = {"versions_dense": 2.0, "version_payload_dense": 400.0, "versions_delta": 0.0}
+    board.take_status(node_says(**arrived, versions_sparse_delta=3.0), host="a")
+    board.take_status(node_says(version_payload_sparse_delta=31.0), host="b")
+    assert summary(board)["version_bytes_by_form"] == {"dense": 200, "sparse_delta": 10}
+
+
 def test_only_reasons_for_which_something_was_dropped_are_named() -> None:
     board = make_board()
     board.take_status(node_says(dropped_stale=3.0, dropped_kind=0.0))

@@ -1,5 +1,6 @@
 """Masks in the learner: gradients, moments, evolution, targets, checkpoints, what is published."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from agents.policy import views
@@ -21,6 +22,7 @@ from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_fl
 
 Method = Literal["static", "set", "rigl"]
 LIFETIMES = (6, 3, 0, 6, 5, 1)
+WAYS: tuple[Literal["dense", "scaled"], ...] = ("dense", "scaled")
 RIGL = SparseConfig(method="rigl", sparsity=0.8, period=2)
 
 
@@ -289,6 +291,28 @@ def test_one_total_or_one_for_agents_and_one_for_mixers() -> None:
     one = make_learner()
     assert sparsity(one, "") == pytest.approx(0.8, abs=1e-3)
     assert sparsity(one, "policy") < 0.7, "small layers get more of one total"
+
+
+def test_scaled_initial_weights_make_up_for_the_inputs_that_a_unit_has_lost() -> None:
+    dense, scaled = (make_learner(make_run(replace(RIGL, initial=way))) for way in WAYS)
+    before = dict(dense.online.named_parameters())
+    for name, mask in masks(scaled).items():
+        weights, plain = array(dict(scaled.online.named_parameters())[name]), array(before[name])
+        gains = [math.sqrt(row.size / max(row.sum(), 1)) for row in mask]
+        assert_allclose(weights, plain * np.array(gains)[:, None], rtol=1e-6)
+        assert_array_equal(plain[~mask], 0.0)
+    # Targets begin where the networks do, and nothing else is touched.
+    assert_array_equal(scaled.target.policy.to_flat(), scaled.parameters_flat())
+    for name, bias in before.items():
+        if name not in masks(scaled):
+            assert_array_equal(array(dict(scaled.online.named_parameters())[name]), array(bias))
+
+
+def test_a_trained_policy_is_not_scaled() -> None:
+    run = replace(make_run(replace(RIGL, initial="scaled")), policy="somewhere")
+    learner = make_learner(run)
+    mask = learner.mask_flat()
+    assert_array_equal(learner.parameters_flat()[mask], make_flat(make_spec(), gain=1.0)[mask])
 
 
 def test_a_trained_policy_keeps_its_largest_weights() -> None:

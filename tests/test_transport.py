@@ -12,7 +12,7 @@ import zmq
 
 from runtime import wire
 from runtime.errors import SetupError
-from runtime.traffic import Traffic, TrafficClass, frame_zmtp_bytes
+from runtime.traffic import FORM_OF, Traffic, TrafficClass, frame_zmtp_bytes
 from runtime.transport import CONTROL, Hub, agent_of, agent_routing_id, last_endpoint
 from tests.transport_helpers import (
     DEADLINE_S,
@@ -118,6 +118,19 @@ def test_both_ends_count_what_crosses_by_class_and_layer(line: Line) -> None:
         assert traffic[f"{way}_payload_observation"] == size
         assert traffic[f"{way}_zmtp_observation"] == frame_zmtp_bytes(size)
         assert traffic[f"{way}_packets_control"] == 1  # the greeting
+
+
+def test_versions_that_arrive_are_counted_by_form_and_requests_are_none(line: Line) -> None:
+    hub, channel = line.pair()
+    version = wire.DenseParameters(1, 0, np.zeros(50, dtype=np.float32))
+    assert hub.send(PEER, version)
+    at_channel(channel, wire.DenseParameters)
+    assert channel.send(wire.SnapshotRequest(1))
+    at_hub(hub, wire.SnapshotRequest)
+    arrived = line.channel_traffic
+    assert (arrived["versions_dense"], arrived["versions_delta"]) == (1, 0)
+    assert arrived["version_payload_dense"] == arrived["received_payload_parameters"]
+    assert sum(line.hub_traffic[f"versions_{form}"] for form in FORM_OF.values()) == 0
 
 
 def test_a_frame_can_be_sent_that_the_sender_counts_itself(line: Line) -> None:

@@ -8,8 +8,10 @@ What does not exist is an exact 0 in its tensor, and so are its gradient and its
 (MAST, algorithm 1; RigL), and only those that are dropped have to be cleared. Adam's count of steps
 is one number for a whole tensor and goes on.
 
-Initial weights are those of the dense network times the mask, not scaled up for the fewer inputs
-that a unit has: algorithm 2 of MAST, line 2, and RLx2. A policy that is trained already keeps its
+Initial weights are those of the dense network times the mask: algorithm 2 of MAST, line 2, and
+RLx2. A unit with a tenth of its inputs then hears a third as much, and after five layers nothing is
+left: `sparse.initial scaled` makes up for it, unit by unit (Evci et al., 2022, "Gradient Flow in
+Sparse Neural Networks and How Lottery Tickets Win"). A policy that is trained already keeps its
 largest weights instead of random ones.
 
 Chance is drawn from streams of its own, seeded by the run and the step: the same at every rank, and
@@ -75,6 +77,15 @@ class Topology:
         self._by_parameter = {layer: self.masks[name] for name, layer in self._layers.items()}
         for layer in self._by_parameter:
             self.cut(layer, layer)
+        if config.initial == "scaled" and not trained:
+            self._widen()
+
+    @torch.no_grad()
+    def _widen(self) -> None:
+        """Give each unit the weights that a dense one with so few inputs begins with."""
+        for layer, mask in self._by_parameter.items():
+            links_O = mask.sum(1, keepdim=True).clamp(min=1)
+            layer.mul_((layer.shape[1] / links_O).sqrt())
 
     # --- between evolutions -----------------------------------------------------------------------
 
