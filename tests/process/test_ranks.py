@@ -53,8 +53,8 @@ def test_two_ranks_take_the_steps_of_one_process_with_the_whole_batch(
         assert alone.topology.moved > 0.0
         for name, mask in alone.topology.masks.items():
             assert_array_equal(arrays(ranks[0])[f"mask.{name}"], mask.numpy(), err_msg=name)
-    # The moments as well: Adam's step hardly depends on the scale of a gradient, they do. And where a
-    # gradient is as small as Adam's eps its last digit is seen in the step: 3 % of one are allowed.
+    # The moments as well: Adam's step hardly depends on the scale of a gradient, they do. Where a
+    # gradient is as small as Adam's eps, its last digit shows in the step: 3 % of one are allowed.
     for name, expected in arrays(capture(alone, version=0, config="")).items():
         found, of_moments = arrays(ranks[0])[name], name.startswith("adam.exp_avg")
         rtol, atol = (1e-2, 1e-7) if of_moments else (0.0, 3e-5)
