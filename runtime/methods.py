@@ -59,11 +59,14 @@ def _lambda(value: str, _: RunConfig) -> _Changes:
     return {"learner.td_lambda": float(value)}
 
 
-def _operator(value: str, _: RunConfig) -> _Changes:
-    """α-ω of soft mellowmax, or max without it."""
+def _operator(value: str, mast: RunConfig) -> _Changes:
+    """α-ω of soft mellowmax, or max without it. The paper's 1-10 stands for the preset's, and other
+    values are in proportion to it.
+    """
     if value == "max":
         return {"learner.operator": "max"}
-    alpha, omega = map(float, value.split("-"))
+    scale = mast.learner.mellowmax_omega / 10.0
+    alpha, omega = (scale * float(number) for number in value.split("-"))
     return {"learner.mellowmax_alpha": alpha, "learner.mellowmax_omega": omega}
 
 
@@ -105,7 +108,7 @@ ABLATIONS = {
         "operator",
         ("1-10", "5-5", "5-10", "10-5", "10-10", "max"),
         _operator,
-        "α-ω of soft mellowmax; max is not in the paper's table",
+        "α-ω of soft mellowmax, where 1-10 is the preset's; max is not in the paper's table",
     ),
     "9": _Ablation(
         "buffers",
