@@ -13,6 +13,8 @@ RELAY = (*SMALL, "--env", "relay", "--steps", "900", "--learner.learning-starts"
 SHORT = ("--env.max-cycles", "30", "--learner.learning-starts", "2", "--learner.window", "12")
 BATTLE = (*SMALL, "--env", "battle", "--steps", "360", *SHORT)
 
+SPARSE = ("--sparse.method", "set", "--sparse.period", "2", "--learner.publish", "sparse")
+
 
 @pytest.mark.parametrize(
     "options",
@@ -22,6 +24,9 @@ BATTLE = (*SMALL, "--env", "battle", "--steps", "360", *SHORT)
         (*RELAY, "--comm", "none"),
         (*RELAY, "--gate.mode", "open", "--network.message-dtype", "float32"),
         (*BATTLE, "--algorithm", "vdn", "--learner.aux", "contrast", "--opponent", "scripted"),
+        (*BATTLE, *SPARSE, "--algorithm", "wqmix", "--learner.operator", "mellowmax"),
+        (*RELAY, *SPARSE, "--algorithm", "res", "--learner.publish-dtype", "float16"),
+        (*RELAY, "--algorithm", "facmac"),
         (*BATTLE, "--agents.dead", "relay", "--gate.timing", "paper", "--learner.burn-in", "4"),
     ],
     ids=lambda options: " ".join(options[10:]),
