@@ -15,7 +15,7 @@ from rich.console import Console
 
 from agents import backbone
 from agents.profile import SECTIONS
-from learner import learner as learner_module
+from learner import loss as loss_module
 from learner.unroll import unroll
 from runtime.traffic import frame_zmtp_bytes
 from tests.benchmarks import bare_loop, machine, pipe_star
@@ -272,7 +272,7 @@ def test_the_half_open_policy_is_taken_unless_a_file_is_named() -> None:
 
 
 def test_both_unrolls_start_from_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learner_module, "unroll", unroll)  # what the plain case replaces
+    monkeypatch.setattr(loss_module, "unroll", unroll)  # what the plain case replaces
     ours = measure_update(UpdateCase(agents=12, batch=2, steps=6, updates=1))
     plain = measure_update(UpdateCase(agents=12, batch=2, steps=6, updates=1, unroll="plain"))
 

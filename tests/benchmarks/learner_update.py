@@ -18,7 +18,7 @@ from configs.load import preset_for
 from configs.schema import RunConfig
 from envs.base import EnvSpec
 from envs.registry import spec_of
-from learner import learner as ours
+from learner import loss as ours
 from learner.episode import Dimensions, Episode
 from learner.gates import GateRule
 from learner.learner import Learner

@@ -27,11 +27,11 @@ ENDLESS = (*RELAY, "--steps", "100000000", "--evaluation.interval-steps", "0")
     ("algorithm", "sparse"),
     [
         ("iql", "none"),
-        ("qmix", "none"),
+        pytest.param("qmix", "none", marks=pytest.mark.slow),
         ("qmix", "rigl"),
-        ("iql", "set"),
+        pytest.param("iql", "set", marks=pytest.mark.slow),
         ("wqmix", "rigl"),
-        ("res", "none"),
+        pytest.param("res", "none", marks=pytest.mark.slow),
         ("facmac", "none"),
     ],
 )
