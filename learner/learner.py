@@ -32,9 +32,10 @@ from learner.episode import Dimensions, Episode
 from learner.loss import TrainingLoss
 from learner.modules import make_modules
 from learner.part import Part, load
+from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.replay import Discounting, Rows, WindowBatch
-from learner.schedules import Progress, Schedules
+from learner.schedules import Schedules
 from learner.sparse.topology import Topology
 from learner.teacher import Teacher
 from learner.unroll import UnrollInput, unroll

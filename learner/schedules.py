@@ -6,23 +6,10 @@ All of it follows the environment steps that the learner has heard of, so that a
 interrupted goes on where it was.
 """
 
-from dataclasses import dataclass
-
 from configs.schema import RunConfig
 from learner.price import EdgePrice
+from learner.progress import Progress
 from runtime.schedule import linear
-
-
-@dataclass(slots=True)
-class Progress:
-    """Counters that outlive a process."""
-
-    env_steps: int = 0
-    """Training steps of all copies, as far as the learner has heard of them."""
-    episodes: int = 0
-    gradient_steps: int = 0
-    skipped_steps: int = 0
-    """Gradient steps not taken because the loss or the gradient was not finite."""
 
 
 class Schedules:
@@ -40,6 +27,7 @@ class Schedules:
 
     @property
     def learning_rate(self) -> float:
+        """Adam's, of everything but what has a share of its own (FACMAC's critic)."""
         first, last = self._config.learning_rate, self._config.learning_rate_end
         return linear(first, last or first, self._run.steps)(self._progress.env_steps)
 
