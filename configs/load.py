@@ -30,6 +30,7 @@ import dacite
 import tyro
 import yaml
 
+from configs.resumed import forbidden_change
 from configs.schema import EnvName, RunConfig, SparseLayer
 
 RESOLVED = "config.yaml"
@@ -82,6 +83,12 @@ def load_run_config(argv: Sequence[str], *, prog: str = "python -m runtime.launc
     if resume is not None and options.run.env.name != base.env.name:
         raise ConfigError(
             f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
+        )
+    if resume is not None and (change := forbidden_change(base, options.run)) is not None:
+        raise ConfigError(
+            f"{change.name} {change.asked} does not fit --resume {resume}, a run with "
+            f"{change.before}, whose checkpoint stands on it: begin a new run, with --policy "
+            f"{resume}/policy.safetensors if the network is to stay"
         )
     return options.run
 

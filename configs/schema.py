@@ -6,6 +6,7 @@ Standard library and tyro only, so that every process can import it. A preset ho
 never defaults; `configs.load` does the merging. Objects receive the sub-tree they need.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -231,7 +232,8 @@ class SparseConfig:
 
     pattern: Literal["unstructured", "block", "n:m"] = "unstructured"
     """block: `group` neighbouring inputs of a unit have their weights together or not at all; n:m:
-    of every `group` neighbouring inputs the same number has weights."""
+    of every `group` neighbouring inputs the same number has weights, which comes near the sparsity
+    asked for but seldom to it: the learner's log says what came of it."""
 
     group: int = 4
     """Neighbouring inputs in a block, or M of n:m; in layers whose inputs it does not divide the
@@ -255,9 +257,11 @@ class SparseConfig:
         _require(self.period >= 1, f"sparse.period must be at least 1, got {self.period}")
         _require(self.end >= 0, f"sparse.end must not be negative, got {self.end}")
         _require(1 <= self.group <= 256, f"sparse.group must be in [1, 256], got {self.group}")
-        for share in (self.sparsity, self.policy, self.mixer):
+        own = (self.policy, self.mixer)
+        shares = own if -1.0 not in own else (self.sparsity, *own)
+        for share in shares:
             _require(
-                self.pattern != "n:m" or share == -1.0 or (1.0 - share) * self.group >= 0.5,
+                self.pattern != "n:m" or share == -1.0 or (1.0 - share) * self.group > 0.4999,
                 f"sparse.pattern n:m keeps at least one weight of a group: with sparsity {share} "
                 f"give sparse.group more than {self.group}",
             )
@@ -506,7 +510,10 @@ class LearnerConfig:
             self.reward_clip >= 0.0,
             f"learner.reward_clip must not be negative, got {self.reward_clip}",
         )
-        _require(self.huber >= 0.0, f"learner.huber must not be negative, got {self.huber}")
+        _require(
+            0.0 <= self.huber < math.inf,
+            f"learner.huber must be a number from 0 on, got {self.huber}",
+        )
         _require(
             self.n_step == 1 or self.td_lambda == 0.0,
             "learner.n_step above 1 and learner.td_lambda are two answers to one question: give "
@@ -528,7 +535,10 @@ class LearnerConfig:
         )
         for name in ("mellowmax_alpha", "res_beta", "res_lambda"):
             coefficient: float = getattr(self, name)
-            _require(coefficient >= 0.0, f"learner.{name} must not be negative, got {coefficient}")
+            _require(
+                0.0 <= coefficient < math.inf,
+                f"learner.{name} must be a number from 0 on, got {coefficient}",
+            )
         _require(
             0.0 <= self.replay_distance <= 1.0,
             f"learner.replay_distance must be in [0, 1], got {self.replay_distance}",
@@ -552,12 +562,12 @@ class LearnerConfig:
             f"learner.target_rate must be in (0, 1], got {self.target_rate}",
         )
         _require(
-            self.learning_rate > 0.0,
-            f"learner.learning_rate must be positive, got {self.learning_rate}",
+            0.0 < self.learning_rate < math.inf,
+            f"learner.learning_rate must be a positive number, got {self.learning_rate}",
         )
         _require(
-            self.learning_rate_end >= 0.0,
-            f"learner.learning_rate_end must not be negative, got {self.learning_rate_end}",
+            0.0 <= self.learning_rate_end < math.inf,
+            f"learner.learning_rate_end must be a number from 0 on, got {self.learning_rate_end}",
         )
         for name in (
             "batch_size",
@@ -610,14 +620,18 @@ class LearnerConfig:
         )
         for name in (
             "updates_per_episode",
-            "grad_clip",
             "aux_temperature",
             "checkpoint_period_s",
             "mellowmax_omega",
             "critic_rate",
         ):
             number: float = getattr(self, name)
-            _require(number > 0.0, f"learner.{name} must be positive, got {number}")
+            _require(
+                0.0 < number < math.inf,
+                f"learner.{name} must be a positive number, got {number}",
+            )
+        # Infinity is a way to say that nothing is clipped.
+        _require(self.grad_clip > 0.0, f"learner.grad_clip must be positive, got {self.grad_clip}")
 
     @property
     def online_rows(self) -> int:

@@ -64,7 +64,8 @@ def capture(learner: Learner, version: int, config: str) -> CheckpointContent:
         ),
         {name: _to_array(tensor) for name, tensor in _tensors(learner).items()},
         {
-            "sampling": learner.rng.bit_generator.state,
+            "sampling": dict(learner.sampling),
+            "deployed_loss": learner.schedules.deployed_loss,
             "device": learner.device.type,
             "skipped_steps": progress.skipped_steps,
             "owed": learner.owed,
@@ -97,6 +98,8 @@ def restore(learner: Learner, content: CheckpointContent, where: str) -> None:
         learner.progress.skipped_steps = int(content.notes["skipped_steps"])
         learner.owed = float(content.notes.get("owed", 0.0))  # older checkpoints have none
         learner.rng.bit_generator.state = content.notes["sampling"]
+        heard = content.notes.get("deployed_loss")
+        learner.schedules.deployed_loss = None if heard is None else float(heard)
         same_device = content.notes["device"] == learner.device.type
         if learner.topology is not None:
             evolutions, moved = content.notes["topology"]

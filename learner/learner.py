@@ -12,7 +12,7 @@ Dimension key: T = time, B = batch, N = agents.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import partial
@@ -89,6 +89,8 @@ class Learner:
         self._ranks: Ranks | None = None
         self._ahead: Future[WindowBatch] | None = None
         """The next update's batch, on its way."""
+        self._before_ahead: Mapping[str, Any] = {}
+        """State of `rng` before that batch was drawn."""
         self._workers = workers
         self._crew: ThreadPoolExecutor | None = None
         if workers > 1 and self.device.type == "cpu":
@@ -112,7 +114,7 @@ class Learner:
         self.topology: Topology | None = None
         if config.sparse.method != "none":
             layers = self.online.named_parameters()
-            trained = config.policy != ""
+            trained = ("policy",) if config.policy else ()  # a policy file has nothing else
             self.topology = Topology(config.sparse, layers, config.seed, trained=trained)
         self.target = self.modules.targets()
         self.teacher: Teacher | None = None
@@ -320,8 +322,14 @@ class Learner:
         ahead, self._ahead = self._ahead, None
         batch = choose()() if ahead is None else ahead.result()
         if self._gatherer is not None and self.updates_owed > 1:
+            self._before_ahead = self.rng.bit_generator.state
             self._ahead = self._gatherer.submit(choose())
         return batch
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """State from which the next update's batch is drawn, or has been drawn ahead."""
+        return self.rng.bit_generator.state if self._ahead is None else self._before_ahead
 
     def apply_gradient(self, metrics: dict[str, float]) -> None:
         """The fast half: clip, step, and now and then a new topology or target. Must not be

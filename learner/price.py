@@ -39,7 +39,8 @@ class EdgePrice:
 
     def __init__(self, gate: GateConfig) -> None:
         self._gate = gate
-        self._loss: float | None = None
+        self.deployed_loss: float | None = None
+        """Running mean of what was heard; None: nothing is known yet."""
 
     def at(self, env_steps: int) -> float:
         """In units of reward. With price 0.004, price_start 1000 and price_steps 400 it is 0.001
@@ -49,16 +50,16 @@ class EdgePrice:
 
     def hear(self, deployed_loss: float) -> None:
         """Take in an update's mean TD loss over the episodes without noise."""
-        before = deployed_loss if self._loss is None else self._loss
-        self._loss = _MEMORY * before + (1.0 - _MEMORY) * deployed_loss
+        before = deployed_loss if self.deployed_loss is None else self.deployed_loss
+        self.deployed_loss = _MEMORY * before + (1.0 - _MEMORY) * deployed_loss
 
     def _charged_share(self) -> float:
         limit = self._gate.price_loss
         if limit == 0.0:
             return 1.0
-        if self._loss is None:  # nothing is known yet
+        if self.deployed_loss is None:
             return 0.0
-        return min(max(2.0 - self._loss / limit, 0.0), 1.0)
+        return min(max(2.0 - self.deployed_loss / limit, 0.0), 1.0)
 
 
 def ramped(gate: GateConfig, env_steps: int) -> float:

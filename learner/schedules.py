@@ -48,6 +48,15 @@ class Schedules:
         self._price.hear(deployed_loss)
 
     @property
+    def deployed_loss(self) -> float | None:
+        """Running mean of what was heard; None: nothing was."""
+        return self._price.deployed_loss
+
+    @deployed_loss.setter
+    def deployed_loss(self, loss: float | None) -> None:
+        self._price.deployed_loss = loss
+
+    @property
     def looks_ahead(self) -> bool:
         """Whether targets look further than one step (hybrid TD(λ) of MAST)."""
         return self._progress.env_steps >= self._config.td_lambda_start

@@ -16,7 +16,14 @@ from configs.load import (
     parse_run_config,
     preset_for,
 )
-from configs.schema import AgentsConfig, EnvConfig, EnvName, LearnerConfig, RunConfig
+from configs.schema import (
+    AgentsConfig,
+    EnvConfig,
+    EnvName,
+    LearnerConfig,
+    RunConfig,
+    SparseConfig,
+)
 
 PRESETS = Path(__file__).parents[1] / "configs"
 
@@ -137,12 +144,61 @@ def test_resumed_run_continues_with_its_own_configuration(tmp_path: Path) -> Non
     assert config == replace(before, resume=str(tmp_path), seed=8)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["mellowmax_alpha", "mellowmax_omega", "res_beta", "huber", "learning_rate", "critic_rate"],
+)
+def test_what_would_make_every_loss_infinite_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"learner\.{name} must be a .*number.*, got inf"):
+        LearnerConfig(**{name: float("inf")})  # type: ignore[arg-type]
+    assert LearnerConfig(grad_clip=float("inf"))
+
+
 def test_resume_refuses_a_second_base(tmp_path: Path) -> None:
     write(tmp_path / "config.yaml", dump_run_config(preset_for("relay")))
     with pytest.raises(ConfigError, match="cannot be combined with --resume"):
         load_run_config(["--resume", str(tmp_path), "--config", "x.yaml"])
     with pytest.raises(ConfigError, match=r"does not fit --resume .*, a run of relay"):
         load_run_config(["--resume", str(tmp_path), "--env", "battle"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        ("--sparse.method none", "sparse.method none does not fit"),
+        ("--sparse.sparsity 0.5", "sparse.sparsity 0.5 does not fit .* a run with 0.8"),
+        ("--sparse.pattern block", "sparse.pattern"),
+        ("--sparse.dense scorer", "sparse.dense"),
+        ("--algorithm vdn", "learner.algorithm vdn"),
+        ("--network.hidden 32", "network.hidden 32"),
+        ("--agents 7", "num_agents 7 does not fit"),
+        ("--sparse.method set --sparse.period 7 --sparse.fraction 0.1 --learner.gamma 0.9", None),
+        ("--network.beacon-delta 0.1 --steps 9 --learner.publish sparse", None),
+    ],
+)
+def test_a_resumed_run_keeps_what_its_checkpoint_stands_on(
+    flags: str, what: str | None, tmp_path: Path
+) -> None:
+    sparse = SparseConfig(method="rigl", sparsity=0.8)
+    before = replace(preset_for("relay"), num_agents=6, sparse=sparse)
+    before = replace(before, learner=replace(before.learner, algorithm="qmix"))
+    write(tmp_path / "config.yaml", dump_run_config(before))
+    argv = ["--resume", str(tmp_path), *flags.split()]
+    if what is None:
+        assert load_run_config(argv) != before
+        return
+    with pytest.raises(ConfigError, match=what):
+        load_run_config(argv)
+
+
+def test_without_masks_or_a_mixer_there_is_less_to_keep(tmp_path: Path) -> None:
+    before = replace(preset_for("relay"), num_agents=6)
+    write(tmp_path / "config.yaml", dump_run_config(before))
+    resumed = ["--resume", str(tmp_path)]
+    argv = [*resumed, "--agents", "7", "--sparse.sparsity", "0.5"]
+    assert load_run_config(argv).num_agents == 7
+    with pytest.raises(ConfigError, match=r"sparse\.method rigl does not fit .* a run with none"):
+        load_run_config([*resumed, "--sparse.method", "rigl"])
 
 
 def test_resume_of_a_folder_without_a_run_names_the_missing_file(tmp_path: Path) -> None:

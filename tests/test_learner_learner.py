@@ -237,6 +237,38 @@ def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
     assert_array_equal(fresh.target.policy.to_flat(), old.target.policy.to_flat())
 
 
+def test_a_batch_that_was_drawn_ahead_is_drawn_again_after_a_restart(tmp_path: Path) -> None:
+    config = replace(settings(), prefetch="on", updates_per_episode=4.0)
+    path = tmp_path / "checkpoint.safetensors"
+    old, fresh = make_learner(config), make_learner(config)
+    for learner in (old, fresh):
+        fill(learner)
+    for _ in range(3):
+        old.update()
+    assert old.updates_owed > 1, "the next batch has been drawn"
+    save_checkpoint(path, old, version=1, config="")
+    load_checkpoint(path, fresh)
+    for _ in range(3):
+        assert fresh.update() == old.update()
+
+
+def test_a_restored_learner_charges_for_open_edges_what_the_old_one_would(tmp_path: Path) -> None:
+    gate = GateConfig(price=0.05, price_start=0, price_loss=2.0, noise_share=0.5)
+    run = make_config(learner=settings(), gate=gate)
+    path = tmp_path / "checkpoint.safetensors"
+    old, fresh = make_learner(run=run), make_learner(run=run)
+    for learner in (old, fresh):
+        fill(learner)
+    for _ in range(3):
+        old.update()
+    assert old.schedules.price > 0.0
+    save_checkpoint(path, old, version=1, config="")
+    load_checkpoint(path, fresh)
+    assert fresh.schedules.price == old.schedules.price
+    for _ in range(3):
+        assert fresh.update() == old.update()
+
+
 def test_a_checkpoint_from_before_the_first_step_can_be_resumed(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     old, fresh = make_learner(settings()), make_learner(settings())

@@ -45,16 +45,16 @@ def test_there_is_a_snapshot_for_each_twentieth_that_has_begun(tmp_path: Path) -
     written = [env_steps for env_steps in looks if snapshots.look(topology, env_steps, 1000)]
     assert written == [0, 50, 310, 1003]
     names = sorted(path.name for path in (tmp_path / MASKS).iterdir())
-    assert names == ["000.npz", "005.npz", "030.npz", "100.npz"]
+    assert names == [f"{env_steps:012d}.npz" for env_steps in written]
     assert [snapshot.env_steps for snapshot in read_snapshots(tmp_path)] == written
 
 
-def test_a_run_that_goes_on_replaces_the_file_of_its_twentieth(run: Path) -> None:
+def test_a_run_that_goes_on_longer_than_it_was_to_be_loses_no_file(run: Path) -> None:
     topology = make_topology()
     set_mask(topology, FIRST)
-    assert MaskSnapshots(run / MASKS).look(topology, 520, 1000)
-    assert [snapshot.env_steps for snapshot in read_snapshots(run)] == [0, 520, 1000]
-    np.testing.assert_array_equal(read_snapshots(run)[1].masks[LAYER], np.array(FIRST, bool))
+    assert MaskSnapshots(run / MASKS).look(topology, 1020, 3000)
+    assert [snapshot.env_steps for snapshot in read_snapshots(run)] == [0, 500, 1000, 1020]
+    np.testing.assert_array_equal(read_snapshots(run)[-1].masks[LAYER], np.array(FIRST, bool))
 
 
 def test_a_snapshot_holds_the_masks_as_they_were(run: Path) -> None:

@@ -47,8 +47,14 @@ def test_a_flag_that_names_no_layer_is_refused() -> None:
         (lambda: SparseConfig(group=0), "sparse.group"),
         (lambda: SparseConfig(pattern="n:m", group=4), "keeps at least one weight of a group"),
         (lambda: SparseConfig(pattern="n:m", sparsity=0.5, policy=0.95), "sparsity 0.95"),
+        (lambda: SparseConfig(pattern="n:m", policy=0.5), "sparsity 0.9"),
     ],
 )
 def test_values_out_of_range_are_refused(make: Callable[[], SparseConfig], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_of_a_group_half_a_weight_is_one_and_what_is_not_used_is_not_looked_at() -> None:
+    SparseConfig(pattern="n:m", sparsity=0.9, group=5)
+    SparseConfig(pattern="n:m", sparsity=0.9, group=4, policy=0.5, mixer=0.5)

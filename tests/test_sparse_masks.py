@@ -57,6 +57,12 @@ def test_the_largest_of_each_group_are_chosen() -> None:
     assert chosen.tolist() == [[False, True, False, True], [True, False, True, True]]
 
 
+def test_groups_do_not_decide_alike_between_equal_scores() -> None:
+    chosen = largest(np.zeros((64, 8)), np.ones(64, int), rng())
+    assert (chosen.sum(axis=1) == 1).all()
+    assert chosen.any(axis=0).all()
+
+
 def test_chance_decides_between_equal_scores() -> None:
     scores = np.array([[1.0] + [0.0] * 9])
     chosen = [largest(scores, np.array([3]), rng(seed)) for seed in range(40)]

@@ -322,6 +322,37 @@ def test_a_trained_policy_keeps_its_largest_weights() -> None:
     assert weights[mask].min() > weights[~mask].max()
 
 
+def test_a_policy_file_has_no_mixer_so_that_one_begins_as_without() -> None:
+    run = make_run(replace(RIGL, initial="scaled"), algorithm="wqmix")
+    after = make_learner(replace(run, policy="somewhere"))
+    weights = dict(after.online.named_parameters())
+    plain = dict(make_learner(replace(run, sparse=SparseConfig())).online.named_parameters())
+    for name, mask in masks(after).items():
+        ours, dense = np.abs(array(weights[name])), np.abs(array(plain[name]))
+        by_magnitude = not mask.all() and dense[mask].min() >= dense[~mask].max()
+        assert by_magnitude == (name.startswith("policy.") and not mask.all()), name
+        if not name.startswith("policy."):
+            gains = np.sqrt(mask.shape[1] / np.maximum(mask.sum(1), 1))[:, None]
+            assert_allclose(ours[mask], (dense * gains)[mask], rtol=1e-6, err_msg=name)
+
+
+def test_a_pattern_that_misses_the_sparsity_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reached = topology(make_learner(make_run(replace(RIGL, pattern="n:m")))).figures()["sparsity"]
+    assert abs(reached - 0.8) > 0.005
+    assert f"sparsity is {reached:.3f}, 0.800 was asked for: n:m with groups of 4" in caplog.text
+    caplog.clear()
+    make_learner()
+    assert not caplog.records
+
+
+def test_if_every_layer_is_to_stay_dense_that_is_refused() -> None:
+    everything = ("mixer", "messages", "scorer", "encoder", "gru", "q_hidden", "q_out")
+    with pytest.raises(ValueError, match="leaves nothing to be masked"):
+        make_learner(make_run(replace(RIGL, dense=everything)))
+
+
 def test_the_mask_of_what_is_published_names_every_zero() -> None:
     learner = make_learner(make_run(replace(RIGL, dense=("q_out",))))
     for _ in range(4):

@@ -61,9 +61,6 @@ def draw(
     scores_GU = np.zeros((groups, places))
     if magnitude_OI is not None:
         scores_GU = magnitude_OI.reshape(groups, places, width).sum(-1)
-    elif groups > 1:
-        # With equal scores all groups would choose alike.
-        scores_GU = rng.random((groups, places))
     chosen_GU = largest(scores_GU, np.full(groups, number), rng)
     return np.repeat(chosen_GU[..., None], width, axis=-1).reshape(shape)
 
@@ -76,11 +73,12 @@ def largest(
     Many are equal: gradients behind a unit that never fires are all 0, and the lowest indices would
     get all links.
     """
-    places = scores_GU.shape[1]
-    shuffled = rng.permutation(places)
-    order_GU = np.argsort(-scores_GU[:, shuffled], axis=1, kind="stable")
+    groups, places = scores_GU.shape
+    # For each group an order of its own, or all would decide alike.
+    shuffled_GU = np.stack([rng.permutation(places) for _ in range(groups)])
+    order_GU = np.argsort(-np.take_along_axis(scores_GU, shuffled_GU, 1), axis=1, kind="stable")
     # A permutation's argsort is its inverse: from the order to the ranks.
     ranks_GU = np.argsort(order_GU, axis=1)
     chosen_GU = np.empty(scores_GU.shape, dtype=np.bool_)
-    chosen_GU[:, shuffled] = ranks_GU < numbers_G[:, None]
+    np.put_along_axis(chosen_GU, shuffled_GU, ranks_GU < numbers_G[:, None], 1)
     return chosen_GU

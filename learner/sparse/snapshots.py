@@ -1,10 +1,10 @@
 """Masks over training, one file for each twentieth of a run.
 
-    topology ──▶ runs/<id>/masks/035.npz   the masks when 35 % of the steps were over
-                                           ──▶ python -m runtime.mask_plot
+    topology ──▶ runs/<id>/masks/000000056000.npz   the masks after 56 000 environment steps
+                                                    ──▶ python -m runtime.mask_plot
 
-The number of files does not grow with the run. A run that is continued writes the file of the
-twentieth in which it goes on once more, with the masks that it has then.
+The number of files does not grow with the run. A run that is continued writes one more where it
+goes on.
 """
 
 import io
@@ -54,7 +54,7 @@ class MaskSnapshots:
         content = io.BytesIO()
         np.savez_compressed(content, **arrays, env_steps=np.int64(env_steps))
         self._folder.mkdir(exist_ok=True)
-        path = self._folder / f"{100 * part // _PARTS:03d}.npz"
+        path = self._folder / f"{env_steps:012d}.npz"
         write_atomically(path, content.getvalue())
         return True
 
@@ -68,10 +68,10 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshots(run: Path) -> list[Snapshot]:
-    """All files of a run in order."""
+    """All files of a run in the order of its steps."""
     found: list[Snapshot] = []
-    for path in sorted((run / MASKS).glob("*.npz")):
+    for path in (run / MASKS).glob("*.npz"):
         with np.load(path) as file:
             masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
         found.append(Snapshot(int(masks.pop("env_steps")), masks))
-    return found
+    return sorted(found, key=lambda snapshot: snapshot.env_steps)

@@ -11,14 +11,15 @@ is one number for a whole tensor and goes on.
 Initial weights are those of the dense network times the mask: algorithm 2 of MAST, line 2, and
 RLx2. A unit with a tenth of its inputs then hears a third as much, and after five layers nothing is
 left: `sparse.initial scaled` makes up for it, unit by unit (Evci et al., 2022, "Gradient Flow in
-Sparse Neural Networks and How Lottery Tickets Win"). A policy that is trained already keeps its
-largest weights instead of random ones.
+Sparse Neural Networks and How Lottery Tickets Win"). A network that is trained already keeps its
+largest weights instead of random ones, and them as they are.
 
 Chance is drawn from streams of its own, seeded by the run and the step: the same at every rank, and
 nothing that a checkpoint would have to hold.
 """
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,13 @@ from learner.sparse.evolution import cosine_share, evolve
 from learner.sparse.layers import masked_layers, pools
 from learner.sparse.masks import BoolArray, cut, draw
 
+logger = logging.getLogger(__name__)
+
 _INITIAL, _EVOLUTION = 2, 3
 """Streams of the run's seed; the learner's own are 0 and 1."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_WORTH_SAYING = 0.005
+"""Difference between the sparsity that was asked for and the one that there is."""
 
 
 class Topology:
@@ -44,7 +49,10 @@ class Topology:
         config: method, sparsity, pattern.
         parameters: of all networks by name; absent weights become zeros here.
         seed: of the run.
-        trained: the weights are worth keeping: the largest become links.
+        trained: networks whose weights are worth keeping: the largest become links.
+
+    Raises:
+        ValueError: `sparse.dense` names all layers there are.
     """
 
     def __init__(
@@ -53,11 +61,16 @@ class Topology:
         parameters: Iterable[tuple[str, nn.Parameter]],
         seed: int,
         *,
-        trained: bool = False,
+        trained: Collection[str] = (),
     ) -> None:
         self._config = config
         self._seed = seed
         self._layers = masked_layers(parameters, config.dense)
+        if not self._layers:
+            raise ValueError(
+                f"sparse.dense {' '.join(config.dense)} leaves nothing to be masked: take a layer "
+                "out, or give sparse.method none"
+            )
         self.masks: dict[str, Tensor] = {}
         """[out, in] bool of each masked matrix, on its device: True where a weight exists."""
         self.evolutions = 0
@@ -66,26 +79,40 @@ class Topology:
         """Share of the links that the last evolution moved elsewhere."""
         self._figures: dict[str, float] | None = None
         rng = np.random.default_rng([seed, _INITIAL])
+        zeros = 0.0
         for pool in pools(config, self._layers):
             layers = {name: self._layers[name] for name in pool.names}
             shapes = [_shape(layer) for layer in layers.values()]
             numbers = numbers_of_links(shapes, 1.0 - pool.sparsity, config.allocation)
+            zeros += pool.sparsity * sum(layer.numel() for layer in layers.values())
             for (name, layer), number in zip(layers.items(), numbers, strict=True):
-                magnitude = np.abs(_array(layer)) if trained else None
+                magnitude = np.abs(_array(layer)) if _network_of(name) in trained else None
                 mask = draw(_shape(layer), number, config.pattern, config.group, rng, magnitude)
                 self.masks[name] = torch.tensor(mask, device=layer.device)
+        asked = zeros / sum(layer.numel() for layer in self._layers.values())
         self._by_parameter = {layer: self.masks[name] for name, layer in self._layers.items()}
         for layer in self._by_parameter:
             self.cut(layer, layer)
-        if config.initial == "scaled" and not trained:
-            self._widen()
+        if config.initial == "scaled":
+            self._widen(trained)
+        self._say_what_came_of_it(asked)
 
     @torch.no_grad()
-    def _widen(self) -> None:
+    def _widen(self, trained: Collection[str]) -> None:
         """Give each unit the weights that a dense one with so few inputs begins with."""
-        for layer, mask in self._by_parameter.items():
-            links_O = mask.sum(1, keepdim=True).clamp(min=1)
-            layer.mul_((layer.shape[1] / links_O).sqrt())
+        for name, layer in self._layers.items():
+            if _network_of(name) not in trained:
+                links_O = self.masks[name].sum(1, keepdim=True).clamp(min=1)
+                layer.mul_((layer.shape[1] / links_O).sqrt())
+
+    def _say_what_came_of_it(self, asked: float) -> None:
+        """Patterns have whole numbers of places, and layers at least one: warn where that shows."""
+        reached, pattern = self.figures()["sparsity"], self._config.pattern
+        if abs(reached - asked) > _WORTH_SAYING:
+            logger.warning(
+                "sparsity is %.3f, %.3f was asked for: %s with groups of %d cannot come nearer",
+                reached, asked, pattern, self._config.group,
+            )  # fmt: skip
 
     # --- between evolutions -----------------------------------------------------------------------
 
@@ -199,13 +226,18 @@ class Topology:
             links = sum(int(mask.sum()) for mask in masks)
             self._figures = {
                 "active_weights": links,
-                "sparsity": 1.0 - links / max(sum(mask.size for mask in masks), 1),
+                "sparsity": 1.0 - links / sum(mask.size for mask in masks),
                 "topology_moved": self.moved,
                 "topology_evolutions": self.evolutions,
                 "dead_outputs": sum(int((~mask.any(axis=1)).sum()) for mask in masks),
                 "dead_inputs": sum(int((~mask.any(axis=0)).sum()) for mask in masks),
             }
         return self._figures
+
+
+def _network_of(name: str) -> str:
+    """The network to which a parameter belongs."""
+    return name.partition(".")[0]
 
 
 def _shape(layer: Tensor) -> Shape:
