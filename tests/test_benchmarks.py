@@ -244,6 +244,7 @@ def test_a_session_measures_ours_and_what_stands_beside_it(tmp_path: Path) -> No
     assert len(read(out).rows) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(180)
 def test_without_telemetry_nothing_that_crosses_is_counted_and_the_profile_adds_up() -> None:

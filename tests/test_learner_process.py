@@ -332,6 +332,7 @@ def test_without_a_journal_acknowledgements_promise_memory_only(around: Surround
         assert around.journal() == []
 
 
+@pytest.mark.slow
 def test_what_the_journal_refuses_is_learnt_from_and_not_acknowledged(
     around: Surroundings,
 ) -> None:

@@ -224,6 +224,7 @@ def test_a_second_node_of_the_same_host_is_refused(fleet: Fleet) -> None:
     assert fleet.logs(HEAD).count(intruder) == seen, "the head has not even heard of it"
 
 
+@pytest.mark.slow
 def test_a_host_that_was_started_again_takes_part_again(fleet: Fleet) -> None:
     """Lost: every process of host b (kill -9), as when a machine loses its power; started anew."""
     rest = {name: pid for name, pid in fleet.all_processes().items() if name[0] != "b"}

@@ -26,9 +26,9 @@ ENDLESS = (*RELAY, "--steps", "100000000", "--evaluation.interval-steps", "0")
 @pytest.mark.parametrize(
     ("algorithm", "sparse"),
     [
-        ("iql", "none"),
+        pytest.param("iql", "none", marks=pytest.mark.slow),
         pytest.param("qmix", "none", marks=pytest.mark.slow),
-        ("qmix", "rigl"),
+        pytest.param("qmix", "rigl", marks=pytest.mark.slow),
         pytest.param("iql", "set", marks=pytest.mark.slow),
         ("wqmix", "rigl"),
         pytest.param("res", "none", marks=pytest.mark.slow),
