@@ -516,13 +516,14 @@ class LearnerProcess:
             if line is not None:
                 logger.warning("%s", line)
 
-    def _keep_masks(self) -> None:
+    def _keep_masks(self, *, is_over: bool = False) -> None:
         """Snapshots are pictures for later: one that cannot be written is not worth a run."""
         topology, steps = self._learner.topology, self._setup.config.steps
         if topology is None:
             return
         try:
-            self._mask_snapshots.look(topology, self._learner.progress.env_steps, steps)
+            env_steps = self._learner.progress.env_steps
+            self._mask_snapshots.look(topology, env_steps, steps, is_over=is_over)
         except OSError as error:
             logger.warning("no snapshot of the masks could be written: %s", error)
 
@@ -546,6 +547,7 @@ class LearnerProcess:
             self._publish()
         self._joiner.abandon()  # episodes that were cut off when training ended
         self._acknowledge_released()
+        self._keep_masks(is_over=True)
         self.save()
         self._launcher.send(wire.Status("learner_finished", self._values()))
         self._finishing = False

@@ -15,12 +15,13 @@ import fcntl
 import json
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from agents.policy import write_atomically
 from configs.load import RESOLVED, ConfigError, parse_run_config
 from configs.schema import EnvName, RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
@@ -28,6 +29,8 @@ from runtime.launch import CHECKPOINT
 from runtime.methods import Method
 
 _POLICY = "policy.safetensors"
+_OF_RUN = "evaluated_run"
+"""Key in an evaluation: the name of the run's folder."""
 
 OPPONENTS: dict[EnvName, tuple[str, ...]] = {"battle": ("scripted", "idqn"), "relay": ("",)}
 """Who is met in evaluations; nobody, in an environment without an other team."""
@@ -75,7 +78,8 @@ class Cell:
         if run is None:
             return Standing(State.MISSING, None, 0)
         env_steps = read_progress(run / CHECKPOINT).env_steps
-        # Some of the last episodes may not count in the checkpoint: they were cut off.
+        # Some of the last episodes may not count in the checkpoint: they were cut off. And a run
+        # that was interrupted after its last step lacks the updates that were owed by then.
         if env_steps < steps and self.summary().get("exit_reason") != "finished":
             return Standing(State.HALF_DONE, run, env_steps)
         met = [self.evaluation(opponent) for opponent in OPPONENTS[task]]
@@ -94,8 +98,28 @@ class Cell:
         return {} if run is None else _json(run / "summary.json")
 
     def evaluation(self, opponent: str) -> dict[str, Any]:
-        """What runtime.evaluate has printed; empty if it has not."""
-        return _json(self.evaluation_path(opponent))
+        """What runtime.evaluate has printed; empty if it has not, or of an earlier run here."""
+        figures, run = _json(self.evaluation_path(opponent)), self._run()
+        is_ours = run is None or figures.get(_OF_RUN, run.name) == run.name
+        return figures if is_ours else {}
+
+    def keep_evaluation(self, opponent: str, printed: bytes) -> None:
+        """Store what runtime.evaluate has printed of the run's policy."""
+        run = self._run()
+        assert run is not None
+        figures = {_OF_RUN: run.name, **json.loads(printed)}
+        content = json.dumps(figures, indent=2).encode()
+        write_atomically(self.evaluation_path(opponent), content)
+
+    @property
+    def output(self) -> Path:
+        """File of what its commands have printed."""
+        return self.folder / "output.txt"
+
+    def last_line(self) -> str:
+        """Of that file."""
+        lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
+        return " ".join(lines[-1:])
 
     def evaluation_path(self, opponent: str) -> Path:
         return self.folder / f"evaluation{'-' if opponent else ''}{opponent}.json"
@@ -106,32 +130,32 @@ class Cell:
         path = None if run is None else run / "metrics.jsonl"
         if path is None or not path.exists():
             return None
-        at_s = [float(json.loads(line)["t_s"]) for line in path.read_text().splitlines()]
+        at_s = [float(row["t_s"]) for row in _rows(path)]
         # Every sitting counts from 0.
         ends_s = [now for now, then in zip(at_s, [*at_s[1:], 0.0], strict=True) if then < now]
         return sum(ends_s)
 
     def progress(self) -> int:
         """Environment steps by the newest line of the log, while it is being trained."""
-        lines = [
-            path.read_text().splitlines()[-1:]
-            for path in sorted(self.folder.glob("runs/*/metrics.jsonl"))[-1:]
-        ]
-        return max(
-            (int(json.loads(line)["env_steps"]) for last in lines for line in last), default=0
-        )
+        newest = sorted(self.folder.glob("runs/*/metrics.jsonl"))[-1:]
+        last = [row for path in newest for row in _rows(path)[-1:]]
+        return max((int(row["env_steps"]) for row in last), default=0)
 
     def require(self, wanted: RunConfig) -> None:
         """Check that what has been begun is what is wanted now.
 
         Raises:
-            ConfigError: other steps, agents or settings.
+            ConfigError: other steps, agents or settings, or nothing says which.
         """
         run = self._run()
         if run is None:
             return
         path = run / RESOLVED
-        begun = _what_counts(parse_run_config(path.read_text(encoding="utf-8"), f"{path}"))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        begun = _what_counts(parse_run_config(text, f"{path}"))
         for section, value in _what_counts(wanted).items():
             if begun[section] != value:
                 raise ConfigError(
@@ -178,5 +202,21 @@ def _what_counts(config: RunConfig) -> dict[str, Any]:
     return sections
 
 
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Of a log; a line that a full disk has cut off is left out."""
+    found: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}): remove it, and it will be made again"
+        ) from error

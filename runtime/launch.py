@@ -17,7 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.policy import PolicyFile, PolicyFileError, PolicySpec, initialise, load_policy
+from agents.policy import (
+    PolicyFile,
+    PolicyFileError,
+    PolicySpec,
+    initialise,
+    load_policy,
+    write_atomically,
+)
 from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
 from configs.schema import RunConfig
 from configs.shipped import policy_path
@@ -99,7 +106,8 @@ def make_plan(config: RunConfig) -> Plan:
             config, runtime=dataclasses.replace(config.runtime, transport="tcp")
         )
     parameters = _initial_policy(config, spec).flat
-    (directory / RESOLVED).write_text(dump_run_config(config))
+    # Of a resumed run there is one already, which a full disk must not cost.
+    write_atomically(directory / RESOLVED, dump_run_config(config).encode())
 
     def start_learner(place: LearnerPlace) -> BaseProcess:
         setup = learner_setup.LearnerSetup(

@@ -151,6 +151,8 @@ def resolve(task: EnvName, name: str, steps: int = 0) -> Method:
     for method in ablations(task, steps):
         if method.name == name:
             return method
+        if name == f"{ABLATED}-{ABLATIONS[method.table].what}-{method.label}":
+            return resolve(task, ABLATED, steps)  # the preset's own value
     known = ", ".join(f"{ABLATED}-{a.what}-{{{','.join(a.values)}}}" for a in ABLATIONS.values())
     raise ConfigError(
         f"unknown method {name}: choose from {', '.join(METHODS)}, with @SPARSITY behind it for "

@@ -9,6 +9,7 @@
 One cell after the other, each command as a process of its own. Ctrl-C, SIGTERM and the end of the
 minutes let that process write its checkpoint; the next call goes on from there. Several calls at
 once share the work: a cell that somebody has is passed over. `--list` only says how far all is.
+Tables and pictures are of all that is complete in the folder, whoever has asked for it.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from typing import NamedTuple
 from configs.load import ConfigError, exit_with_error, load_run_config, parse_command_line
 from configs.schema import EnvName, RunConfig
 from runtime.cells import OPPONENTS, Cell, State
-from runtime.methods import METHODS, ablations, resolve
+from runtime.methods import METHODS, Method, ablations, resolve
 from runtime.protocol_plot import draw_curves, draw_sizes
 from runtime.protocol_table import markdown, reached_of, rows_of, write_csv
 
@@ -39,6 +40,8 @@ _SAY_S = 60.0
 _NOTHING_STARTED = 2
 """Exit code of our commands for what would go wrong again in every other cell."""
 _INTERRUPTED = 130
+_OURS = ("seed", "steps", "env", "env.name", "config", "resume", "policy")
+"""Options of runtime.launch that differ by cell, or are options of ours."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -71,7 +74,8 @@ class ProtocolOptions:
     """Stop cleanly after so many minutes; 0 works everything off."""
 
     options: tuple[str, ...] = ()
-    """Further options of runtime.launch for all trainings: device=cpu env-copies=8."""
+    """Further options of runtime.launch for all trainings, a value each: device=cpu env-copies=8.
+    Sizes of tiny stay those of its preset, whatever is said of sparsity."""
 
     list: bool = False
     """Say what is done, half done and missing, and begin nothing."""
@@ -81,12 +85,17 @@ class ProtocolOptions:
             raise ValueError("methods and seeds: name at least one")
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must not be negative, got {min(self.seeds)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: each once, got {' '.join(map(str, self.seeds))}")
         if self.steps < 0 or self.minutes < 0.0:
             raise ValueError("steps and minutes must not be negative")
         if self.episodes < 1:
             raise ValueError(f"episodes must be at least 1, got {self.episodes}")
         if wrong := [word for word in self.options if "=" not in word.lstrip("=")]:
             raise ValueError(f"options: {', '.join(wrong)} is not of the form name=value")
+        names = [word.partition("=")[0] for word in self.options]
+        if own := [name for name in names if name in _OURS]:
+            raise ValueError(f"options: {', '.join(own)} is what the protocol itself decides")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -120,16 +129,23 @@ def plan(options: ProtocolOptions) -> list[Job]:
         methods += ablations(options.task, options.steps)
     # MAST is a row of table 1 and of every ablation.
     by_name = {method.name: method for method in methods}
-    jobs: list[Job] = []
-    for name, method in by_name.items():
-        arguments = (*method.options, *options.flags)
-        config = load_run_config(arguments)
-        for seed in options.seeds:
-            cell = Cell(method, seed, options.folder / name / f"seed-{seed}")
-            job = Job(cell, (*arguments, "--seed", f"{seed}"), replace(config, seed=seed))
-            cell.require(job.config)
-            jobs.append(job)
+    jobs = [job for method in by_name.values() for job in _jobs(options, method, options.seeds)]
+    for job in jobs:
+        job.cell.require(job.config)
     return sorted(jobs, key=lambda job: options.seeds.index(job.cell.seed))
+
+
+def _jobs(options: ProtocolOptions, method: Method, seeds: Iterable[int]) -> list[Job]:
+    arguments = (*method.options, *options.flags)
+    config = load_run_config(arguments)
+    return [
+        Job(
+            Cell(method, seed, options.folder / method.name / f"seed-{seed}"),
+            (*arguments, "--seed", f"{seed}"),
+            replace(config, seed=seed),
+        )
+        for seed in seeds
+    ]
 
 
 class Stop:
@@ -165,7 +181,8 @@ class Worker:
         """Train and evaluate whatever is missing.
 
         Raises:
-            ConfigError: a command has started nothing, and would not for the other cells either.
+            ConfigError: a training could not begin, and would not in the other cells either; or
+                another call has meanwhile begun a cell with other settings.
         """
         for number, job in enumerate(jobs, 1):
             if self._stop.is_due:
@@ -174,6 +191,7 @@ class Worker:
                 if lock is None:
                     _say(f"{job.cell.name}: somebody else is at it")
                     continue
+                job.cell.require(job.config)  # somebody may have had it since it was planned
                 self._say_which = f"[{number}/{len(jobs)}] {self._options.task}, {job.cell.name}"
                 if self._train(job, lock):
                     self._evaluate(job, lock)
@@ -194,6 +212,8 @@ class Worker:
             arguments = ("--resume", f"{standing.run}", *own)
             _say(f"{self._say_which}: goes on after {standing.env_steps} of {steps} steps")
         code = self._run_child(cell, "runtime.launch", arguments, lock, steps)
+        if standing.run is None and code == _NOTHING_STARTED and not self._stop.is_due:
+            raise ConfigError(cell.last_line().removeprefix("error: "))
         return self._has_gone_well(code, cell, "training")
 
     def _evaluate(self, job: Job, lock: int) -> None:
@@ -208,22 +228,19 @@ class Worker:
             arguments += ("--episodes", f"{options.episodes}")
             if opponent:
                 arguments += ("--opponent", opponent)
-            path = cell.evaluation_path(opponent)
-            scratch = path.with_suffix(".tmp")
+            scratch = cell.evaluation_path(opponent).with_suffix(".tmp")
             code = self._run_child(cell, "runtime.evaluate", arguments, lock, 0, scratch)
             if self._has_gone_well(code, cell, "evaluation"):
-                scratch.replace(path)
+                cell.keep_evaluation(opponent, scratch.read_bytes())
+                scratch.unlink()
                 reached = reached_of(cell.evaluation(opponent), options.task)
                 _say(f"{self._say_which}: {reached:.3f}{f' against {opponent}' * bool(opponent)}")
 
     def _has_gone_well(self, code: int, cell: Cell, what: str) -> bool:
         if code != 0 and not self._stop.is_due:
             self.failures += 1
-            output = cell.folder / "output.txt"
-            _say(f"{self._say_which}: {what} failed with exit code {code}, see {output}")
-            if code == _NOTHING_STARTED:
-                last = output.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-                raise ConfigError(" ".join(last).removeprefix("error: "))
+            _say(f"{self._say_which}: {what} failed with exit code {code}: {cell.last_line()}")
+            _say(f"see {cell.output}")
         return code == 0
 
     def _run_child(
@@ -243,7 +260,7 @@ class Worker:
             figures: file for what it prints; by default its output goes to output.txt.
         """
         with (
-            (cell.folder / "output.txt").open("ab") as output,
+            cell.output.open("ab") as output,
             figures.open("wb") if figures else nullcontext(output) as printed,
         ):
             child = subprocess.Popen(
@@ -263,9 +280,9 @@ class Worker:
                 if steps and time.monotonic() >= say_s:
                     say_s += _SAY_S
                     _say(f"{self._say_which}: {cell.progress()} of {steps} steps")
-            return self._leave(child)
+            return self.leave(child)
 
-    def _leave(self, child: "subprocess.Popen[bytes]") -> int:
+    def leave(self, child: "subprocess.Popen[bytes]") -> int:
         """Have it end if it has not; a second Ctrl-C does not wait for its checkpoint."""
         if child.poll() is None:
             child.send_signal(signal.SIGINT)
@@ -273,7 +290,9 @@ class Worker:
             while child.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(_LOOK_S)
-                if time.monotonic() >= until_s or self._stop.signals > max(signals, 1):
+                is_late = time.monotonic() >= until_s
+                # Asked once more: a child that has just been waited for has no number any longer.
+                if child.poll() is None and (is_late or self._stop.signals > max(signals, 1)):
                     os.killpg(child.pid, signal.SIGKILL)
         return child.wait()
 
@@ -304,19 +323,43 @@ def standings(options: ProtocolOptions, jobs: Sequence[Job]) -> list[str]:
     return [*lines, f"{options.task}: {total}"]
 
 
-def report(options: ProtocolOptions, jobs: Sequence[Job]) -> None:
+def complete_cells(options: ProtocolOptions) -> list[Cell]:
+    """All that lie complete in the folder and have these settings, in the order of the tables."""
+    folders: dict[str, list[int]] = {}
+    for path in options.folder.glob("*/seed-*"):
+        seed = path.name.removeprefix("seed-")
+        if seed.isdecimal():
+            folders.setdefault(path.parent.name, []).append(int(seed))
+    by_name: dict[str, Method] = {}
+    for name in folders:
+        with suppress(ConfigError):  # a folder of somebody else's
+            method = resolve(options.task, name, options.steps)
+            if method.name == name:
+                by_name[name] = method
+    known = [*METHODS, *(method.name for method in ablations(options.task, options.steps))]
+    base = {name: name.partition("@")[0] for name in by_name}
+    complete: list[Cell] = []
+    for name in sorted(by_name, key=lambda name: (known.index(base[name]), name)):
+        for job in _jobs(options, by_name[name], sorted(folders[name])):
+            try:
+                job.cell.require(job.config)
+                standing = job.cell.standing(options.task, job.config.steps, options.episodes)
+            except ConfigError as error:
+                _say(f"not in the table: {error}")
+                continue
+            if standing.state is State.DONE:
+                complete.append(job.cell)
+    return complete
+
+
+def report(options: ProtocolOptions) -> None:
     """Write tables and pictures of whatever is complete."""
-    complete = [
-        job.cell
-        for job in jobs
-        if job.cell.standing(options.task, job.config.steps, options.episodes).state is State.DONE
-    ]
+    complete = complete_cells(options)
     if not complete:
         _say("nothing is complete yet: no table")
         return
     rows = rows_of(complete, options.task)
-    rows_of_ablations = ablations(options.task, options.steps) if options.ablations else []
-    text = markdown(rows, rows_of_ablations, options.task)
+    text = markdown(rows, ablations(options.task, options.steps), options.task)
     (options.folder / "table.md").write_text(text, encoding="utf-8")
     write_csv(rows, options.folder / "table.csv")
     draw_sizes(rows, options.task, options.folder / "sizes.png")
@@ -343,7 +386,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         worker.work_off(jobs)
     except ConfigError as error:
         exit_with_error(error)
-    report(options, jobs)
+    report(options)
     _say(standings(options, jobs)[-1])
     return _INTERRUPTED if stop.signals else int(worker.failures > 0)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from configs.schema import EnvName
 from runtime.cells import OPPONENTS, Cell
-from runtime.methods import ABLATIONS, METHODS, REFERENCE, Method
+from runtime.methods import ABLATED, ABLATIONS, METHODS, REFERENCE, Method
 
 
 class Spread(NamedTuple):
@@ -161,7 +161,7 @@ def _ablations(rows: Sequence[Row], ablated: Sequence[Method], task: EnvName) ->
     lines: list[str] = []
     for table, ablation in ABLATIONS.items():
         present = [m for m in ablated if m.table == table and m.name in by_name]
-        if not present:
+        if all(method.name == ABLATED for method in present):
             continue
         title = f"Table {table}" if table != "-" else "Not in the paper"
         heads = [f"against {o}" if o else "of dense" for o in OPPONENTS[task]]

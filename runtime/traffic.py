@@ -213,6 +213,9 @@ class Uncounted(Traffic):
     ) -> None:
         pass
 
+    def received_version(self, form: str, payload_bytes: int) -> None:
+        pass
+
 
 def named(counters: NDArray[np.uint64]) -> dict[str, int]:
     """Give an AgentReport's counters their names back."""

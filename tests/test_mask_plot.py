@@ -49,6 +49,15 @@ def test_there_is_a_snapshot_for_each_twentieth_that_has_begun(tmp_path: Path) -
     assert [snapshot.env_steps for snapshot in read_snapshots(tmp_path)] == written
 
 
+def test_the_end_is_kept_however_many_steps_have_counted(tmp_path: Path) -> None:
+    topology, snapshots = make_topology(), MaskSnapshots(tmp_path / MASKS)
+    assert snapshots.look(topology, 951, 1000)
+    assert not snapshots.look(topology, 990, 1000)
+    assert snapshots.look(topology, 990, 1000, is_over=True)
+    assert not snapshots.look(topology, 990, 1000, is_over=True)
+    assert [snapshot.env_steps for snapshot in read_snapshots(tmp_path)] == [951, 990]
+
+
 def test_a_run_that_goes_on_longer_than_it_was_to_be_loses_no_file(run: Path) -> None:
     topology = make_topology()
     set_mask(topology, FIRST)

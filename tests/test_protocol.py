@@ -3,6 +3,12 @@
 import csv
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +20,11 @@ from configs.load import RESOLVED, ConfigError, dump_run_config, load_run_config
 from configs.schema import EnvName
 from learner.checkpoint_file import CheckpointContent, CheckpointProgress, write_checkpoint
 from learner.sparse.tiny import main as print_tiny
+from runtime import protocol
 from runtime.cells import OPPONENTS, Cell, State
 from runtime.launch import CHECKPOINT
 from runtime.methods import ABLATIONS, METHODS, Method, ablations, preset_of, resolve
-from runtime.protocol import ProtocolOptions, main, plan
+from runtime.protocol import ProtocolOptions, Stop, Worker, complete_cells, main, plan, report
 from runtime.protocol_plot import draw_curves, draw_sizes, mean_curve
 from runtime.protocol_table import markdown, rows_of, write_csv
 from runtime.run_log import EPISODES
@@ -66,14 +73,19 @@ def test_methods_differ_in_nothing_but_the_method(task: EnvName) -> None:
         "rigl": ({"sparse"}, {"publish"}),
         "rlx2": (
             {"sparse"},
-            {"publish", "n_step", "td_lambda", "td_lambda_start", "replay_distance"},
+            {"publish", "n_step", "replay_distance"},
         ),
-        "mast": (
-            {"sparse"},
-            {"publish", "td_lambda", "td_lambda_start", "online_episodes"}
-            | {"operator", "mellowmax_alpha", "mellowmax_omega"},
-        ),
+        "mast": ({"sparse"}, {"publish", "operator", "online_episodes"}),
     }
+    # Battle's dense recipe has λ-returns from its first step: RLx2 has them not, MAST as they are.
+    # Relay has none, MAST has some after a while, as in the paper.
+    in_proportion = {"mellowmax_alpha", "mellowmax_omega"}
+    if task == "battle":
+        its_own["rlx2"][1].add("td_lambda")
+        its_own["mast"][1].update(in_proportion)
+    else:
+        its_own["rlx2"][1].add("td_lambda_start")
+        its_own["mast"][1].update({"td_lambda", "td_lambda_start"})
     rates = {preset_of(task, base).learner.learning_rate for base in its_own}
     assert len(rates) == 1
     for base, (sections, of_learner) in its_own.items():
@@ -88,7 +100,8 @@ def test_methods_differ_in_nothing_but_the_method(task: EnvName) -> None:
             for field in dataclasses.fields(preset.learner)
             if getattr(preset.learner, field.name) != getattr(dense.learner, field.name)
         }
-        assert differs <= of_learner | {"learning_rate", "learning_rate_end"}, base
+        rates_of = {"learning_rate"} | ({"learning_rate_end"} if task == "battle" else set[str]())
+        assert differs == of_learner | rates_of, base
         assert preset.sparse.method == {"tiny": "none", "rlx2": "rigl", "mast": "rigl"}.get(
             base, base
         )
@@ -107,6 +120,12 @@ def test_tiny_has_the_sizes_that_match_the_sparse_policy(
     wanted = yaml.safe_load(capsys.readouterr().out)["network"]
     network = preset_of(task, "tiny").network
     assert {name: getattr(network, name) for name in wanted} == wanted
+
+
+def test_a_value_that_mast_has_anyway_is_mast() -> None:
+    assert resolve("relay", "mast-lambda-0.8") == resolve("relay", "mast")
+    assert resolve("battle", "mast-t0-0", 900) == resolve("battle", "mast", 900)
+    assert resolve("relay", "mast-lambda-0.2").name == "mast-lambda-0.2"
 
 
 def test_with_other_steps_the_delay_stays_the_same_share_of_the_run() -> None:
@@ -247,6 +266,72 @@ def test_what_was_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) 
             plan(other)
 
 
+def test_what_another_call_has_begun_meanwhile_is_looked_at_again(tmp_path: Path) -> None:
+    options = ProtocolOptions(task="relay", methods=("rigl",), seeds=(0,), steps=800, out=tmp_path)
+    (job,) = jobs = plan(options)
+    other = dataclasses.replace(
+        job.config, learner=dataclasses.replace(job.config.learner, gamma=0.5)
+    )
+    (begin(job.cell, 800) / RESOLVED).write_text(dump_run_config(other))
+    with pytest.raises(ConfigError, match="was begun with other learner"):
+        Worker(options, Stop(0.0)).work_off(jobs)
+
+
+DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+SLEEPS = "print(flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Children that have been killed; they share our process group here."""
+    found: list[int] = []
+
+    def kill(pid: int, _: int) -> None:
+        found.append(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(protocol.os, "killpg", kill)
+    return found
+
+
+@contextmanager
+def child_of(program: str) -> Generator["subprocess.Popen[bytes]"]:
+    """A process that has come to its print."""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child
+
+
+def test_a_child_that_does_not_leave_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: list[int]
+) -> None:
+    monkeypatch.setattr(protocol, "_LEAVE_S", 0.0)
+    worker = Worker(ProtocolOptions(task="relay", out=tmp_path), Stop(0.0))
+    with child_of(DEAF + SLEEPS) as child:
+        assert worker.leave(child) == -signal.SIGKILL
+        assert killed == [child.pid]
+
+
+def test_a_ctrl_c_that_comes_as_the_child_goes_kills_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: list[int]
+) -> None:
+    stop = Stop(0.0)
+    worker = Worker(ProtocolOptions(task="relay", out=tmp_path), stop)
+    with child_of("import time; " + SLEEPS) as child:
+        wait = child.wait
+
+        def wait_and_be_asked_again(timeout: float | None = None) -> int:
+            code = wait(timeout)
+            stop.signals = 2
+            return code
+
+        monkeypatch.setattr(child, "wait", wait_and_be_asked_again)
+        assert worker.leave(child) != 0
+        assert killed == []
+
+
 def test_the_list_says_how_far_all_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--task", "relay", "--methods", "dense", "rigl", "mast", "--seeds", "0"]
     command += ["--steps", f"{STEPS}", "--out", f"{tmp_path}", "--list"]
@@ -296,6 +381,12 @@ def test_seconds_of_all_sittings_count(tmp_path: Path) -> None:
         ({"seeds": ()}, "name at least one"),
         ({"methods": ()}, "name at least one"),
         ({"seeds": (0, -1)}, "seeds must not be negative, got -1"),
+        ({"seeds": (0, 1, 0)}, "seeds: each once, got 0 1 0"),
+        (
+            {"options": ("device=cpu", "seed=3")},
+            "options: seed is what the protocol itself decides",
+        ),
+        ({"options": ("env=battle", "config=x")}, "options: env, config is what"),
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"minutes": -1.0}, "must not be negative"),
         ({"options": ("device=cpu", "--device")}, "options: --device is not of the form"),
@@ -343,6 +434,55 @@ def cells(tmp_path: Path) -> list[Cell]:
                 log.write(json.dumps({**episode, "episode_return": value * steps / 100}) + "\n")
         found.append(cell)
     return found
+
+
+def test_the_table_has_all_that_is_complete_whatever_was_asked_for(
+    cells: list[Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(cell_of(tmp_path, "rigl"), 10)  # not complete, and says not with which settings
+    complete(cell_of(tmp_path, "mast-first"), 0.1)
+    other = complete(cell_of(tmp_path, "static"), 0.5)
+    for cell in cells:
+        config = dataclasses.replace(preset_of("relay", cell.method.name), seed=cell.seed)
+        (run,) = cell.folder.glob("runs/*")
+        (run / RESOLVED).write_text(dump_run_config(config))
+    static = dataclasses.replace(preset_of("relay", "static"), num_agents=5)
+    (other / RESOLVED).write_text(dump_run_config(static))
+    options = ProtocolOptions(task="relay", methods=("set",), seeds=(4,), out=tmp_path)
+    assert [cell.name for cell in complete_cells(options)] == [
+        "dense, seed 0",
+        "dense, seed 1",
+        "mast, seed 0",
+        "mast, seed 1",
+    ]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert "config.yaml cannot be read" in said[0] + said[1]
+    assert "was begun with other num_agents (5, now 16)" in said[0] + said[1]
+    report(options)
+    assert "| mast | 2 | 90.0% | 0.110×" in (tmp_path / "relay" / "table.md").read_text()
+
+
+def test_an_evaluation_is_of_the_run_that_lies_there(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, "rigl")
+    begin(cell, STEPS)
+    cell.keep_evaluation("", b'{"evaluation_episodes": 100, "return_mean": 0.5}')
+    assert cell.standing("relay", STEPS, 100).state is State.DONE
+    begin(cell, STEPS, "20260202-000000-relay")
+    assert cell.standing("relay", STEPS, 100).state is State.TRAINED
+
+
+def test_damaged_files_are_named_or_done_without(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, "rigl")
+    run = complete(cell, 0.5)
+    log = run / "metrics.jsonl"
+    log.write_text('{"t_s": 1.0, "env_steps": 7}\n{"t_s": 3.0, "env_st')
+    assert (cell.seconds(), cell.progress()) == (1.0, 7)
+    (run / "summary.json").write_text('{"exit_reason": "fin')
+    with pytest.raises(ConfigError, match=r"summary\.json is damaged .* remove it"):
+        cell.summary()
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: No such file"):
+        cell.require(preset_of("relay", "rigl"))
 
 
 def test_rows_are_shares_of_the_dense_methods_means(cells: list[Cell]) -> None:

@@ -10,6 +10,7 @@ from runtime.traffic import (
     REASONS,
     Traffic,
     TrafficClass,
+    Uncounted,
     frame_zmtp_bytes,
     handshake_zmtp_bytes,
     named,
@@ -102,3 +103,12 @@ def test_what_crosses_an_edge_is_message_or_beacon() -> None:
     assert CLASS_OF[wire.Message] is TrafficClass.MESSAGE
     assert CLASS_OF[wire.Beacon] is TrafficClass.BEACON
     assert TrafficClass.CONTROL not in CLASS_OF.values()  # whatever is not listed
+
+
+def test_who_does_not_count_what_crosses_counts_no_versions_either() -> None:
+    uncounted = Uncounted()
+    uncounted.received(TrafficClass.PARAMETERS, 100)
+    uncounted.received_version("dense", 100)
+    assert not uncounted.as_array().any()
+    uncounted.dropped("stale")
+    assert named(uncounted.as_array())["dropped_stale"] == 1

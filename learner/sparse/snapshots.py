@@ -36,17 +36,21 @@ class MaskSnapshots:
         self._part = -1
         """Twentieths of the run at the last file."""
 
-    def look(self, topology: "Topology", env_steps: int, steps: int) -> bool:
+    def look(
+        self, topology: "Topology", env_steps: int, steps: int, *, is_over: bool = False
+    ) -> bool:
         """Write a file if one is due; whether that was so.
 
         Args:
             topology: as it is after `env_steps`.
             steps: of the whole run.
+            is_over: this is how the masks stay, however many steps it has taken: the last episodes
+                may not have counted.
 
         Raises:
             OSError: it could not be written; the next one will be tried.
         """
-        part = min(_PARTS * env_steps // steps, _PARTS)
+        part = _PARTS if is_over else min(_PARTS * env_steps // steps, _PARTS)
         if part <= self._part:
             return False
         self._part = part
