@@ -19,18 +19,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from configs.load import ConfigError, exit_with_error, load_run_config, parse_command_line
-from configs.schema import EnvName, RunConfig
+from configs.load import ConfigError, exit_with_error, parse_command_line
 from runtime.cells import OPPONENTS, Cell, State
-from runtime.methods import METHODS, Method, ablations, resolve
-from runtime.protocol_plot import draw_curves, draw_sizes
-from runtime.protocol_table import markdown, reached_of, rows_of, write_csv
+from runtime.protocol_plan import Job, ProtocolOptions, plan
+from runtime.protocol_report import report, standings
+from runtime.protocol_table import reached_of
 
 _LEAVE_S = 90.0
 """Seconds that a child has for its checkpoint before it is killed."""
@@ -40,112 +37,7 @@ _SAY_S = 60.0
 _NOTHING_STARTED = 2
 """Exit code of our commands for what would go wrong again in every other cell."""
 _INTERRUPTED = 130
-_OURS = ("seed", "steps", "env", "env.name", "config", "resume", "policy")
-"""Options of runtime.launch that differ by cell, or are options of ours."""
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProtocolOptions:
-    """Work off the comparison of sparse methods, or go on with it."""
-
-    task: EnvName
-    """battle (20 agents) or relay (16)."""
-
-    methods: tuple[str, ...] = METHODS
-    """Rows of the table; NAME@SPARSITY trains one at another sparsity than the presets' 0.9."""
-
-    ablations: bool = False
-    """Tables 6 to 10 of the paper as well; a few thousand steps and one seed are a smoke test."""
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the trainings."""
-
-    steps: int = 0
-    """Environment steps of a training; 0 takes the presets'."""
-
-    episodes: int = 100
-    """Greedy episodes of each evaluation, the same ones for all."""
-
-    out: Path = Path("results/mast")
-    """Folder of runs and results; a folder for each task within."""
-
-    minutes: float = 0.0
-    """Stop cleanly after so many minutes; 0 works everything off."""
-
-    options: tuple[str, ...] = ()
-    """Further options of runtime.launch for all trainings, a value each: device=cpu env-copies=8.
-    Sizes of tiny stay those of its preset, whatever is said of sparsity."""
-
-    list: bool = False
-    """Say what is done, half done and missing, and begin nothing."""
-
-    def __post_init__(self) -> None:
-        if not self.seeds or not self.methods:
-            raise ValueError("methods and seeds: name at least one")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds must not be negative, got {min(self.seeds)}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each once, got {' '.join(map(str, self.seeds))}")
-        if self.steps < 0 or self.minutes < 0.0:
-            raise ValueError("steps and minutes must not be negative")
-        if self.episodes < 1:
-            raise ValueError(f"episodes must be at least 1, got {self.episodes}")
-        if wrong := [word for word in self.options if "=" not in word.lstrip("=")]:
-            raise ValueError(f"options: {', '.join(wrong)} is not of the form name=value")
-        names = [word.partition("=")[0] for word in self.options]
-        if own := [name for name in names if name in _OURS]:
-            raise ValueError(f"options: {', '.join(own)} is what the protocol itself decides")
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """`options` as a command line has them."""
-        pairs = (word.partition("=") for word in self.options)
-        return tuple(flag for name, _, value in pairs for flag in (f"--{name}", value))
-
-    @property
-    def folder(self) -> Path:
-        return self.out / self.task
-
-
-class Job(NamedTuple):
-    """A cell and what it is to become."""
-
-    cell: Cell
-    arguments: tuple[str, ...]
-    """Of runtime.launch, for a beginning."""
-    config: RunConfig
-
-
-def plan(options: ProtocolOptions) -> list[Job]:
-    """All cells, a seed of every method before the next seed, so that early results compare.
-
-    Raises:
-        ConfigError: an unknown method, options that runtime.launch would refuse, or a cell that was
-            begun with others.
-    """
-    methods = [resolve(options.task, name, options.steps) for name in options.methods]
-    if options.ablations:
-        methods += ablations(options.task, options.steps)
-    # MAST is a row of table 1 and of every ablation.
-    by_name = {method.name: method for method in methods}
-    jobs = [job for method in by_name.values() for job in _jobs(options, method, options.seeds)]
-    for job in jobs:
-        job.cell.require(job.config)
-    return sorted(jobs, key=lambda job: options.seeds.index(job.cell.seed))
-
-
-def _jobs(options: ProtocolOptions, method: Method, seeds: Iterable[int]) -> list[Job]:
-    arguments = (*method.options, *options.flags)
-    config = load_run_config(arguments)
-    return [
-        Job(
-            Cell(method, seed, options.folder / method.name / f"seed-{seed}"),
-            (*arguments, "--seed", f"{seed}"),
-            replace(config, seed=seed),
-        )
-        for seed in seeds
-    ]
 
 
 class Stop:
@@ -304,68 +196,6 @@ def _end_with_parent() -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-# --- what comes of it -----------------------------------------------------------------------------
-
-
-def standings(options: ProtocolOptions, jobs: Sequence[Job]) -> list[str]:
-    """A line for each cell, and one for all."""
-    lines: list[str] = []
-    counts = dict.fromkeys(State, 0)
-    for job in jobs:
-        steps = job.config.steps
-        standing = job.cell.standing(options.task, steps, options.episodes)
-        counts[standing.state] += 1
-        far = f", {standing.env_steps} of {steps} steps" * (standing.state is State.HALF_DONE)
-        lines.append(f"{job.cell.name:<32} {standing.state.value}{far}")
-    total = ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-    return [*lines, f"{options.task}: {total}"]
-
-
-def complete_cells(options: ProtocolOptions) -> list[Cell]:
-    """All that lie complete in the folder and have these settings, in the order of the tables."""
-    folders: dict[str, list[int]] = {}
-    for path in options.folder.glob("*/seed-*"):
-        seed = path.name.removeprefix("seed-")
-        if seed.isdecimal():
-            folders.setdefault(path.parent.name, []).append(int(seed))
-    by_name: dict[str, Method] = {}
-    for name in folders:
-        with suppress(ConfigError):  # a folder of somebody else's
-            method = resolve(options.task, name, options.steps)
-            if method.name == name:
-                by_name[name] = method
-    known = [*METHODS, *(method.name for method in ablations(options.task, options.steps))]
-    base = {name: name.partition("@")[0] for name in by_name}
-    complete: list[Cell] = []
-    for name in sorted(by_name, key=lambda name: (known.index(base[name]), name)):
-        for job in _jobs(options, by_name[name], sorted(folders[name])):
-            try:
-                job.cell.require(job.config)
-                standing = job.cell.standing(options.task, job.config.steps, options.episodes)
-            except ConfigError as error:
-                _say(f"not in the table: {error}")
-                continue
-            if standing.state is State.DONE:
-                complete.append(job.cell)
-    return complete
-
-
-def report(options: ProtocolOptions) -> None:
-    """Write tables and pictures of whatever is complete."""
-    complete = complete_cells(options)
-    if not complete:
-        _say("nothing is complete yet: no table")
-        return
-    rows = rows_of(complete, options.task)
-    text = markdown(rows, ablations(options.task, options.steps), options.task)
-    (options.folder / "table.md").write_text(text, encoding="utf-8")
-    write_csv(rows, options.folder / "table.csv")
-    draw_sizes(rows, options.task, options.folder / "sizes.png")
-    draw_curves(complete, options.task, options.folder / "curves.png")
-    _say(text)
-    _say(f"in {options.folder}: table.md, table.csv, sizes.png, curves.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

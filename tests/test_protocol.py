@@ -24,8 +24,10 @@ from runtime import protocol
 from runtime.cells import OPPONENTS, Cell, State
 from runtime.launch import CHECKPOINT
 from runtime.methods import ABLATIONS, METHODS, Method, ablations, preset_of, resolve
-from runtime.protocol import ProtocolOptions, Stop, Worker, complete_cells, main, plan, report
+from runtime.protocol import Stop, Worker, main
+from runtime.protocol_plan import ProtocolOptions, plan
 from runtime.protocol_plot import draw_curves, draw_sizes, mean_curve
+from runtime.protocol_report import complete_cells, report
 from runtime.protocol_table import markdown, rows_of, write_csv
 from runtime.run_log import EPISODES
 
