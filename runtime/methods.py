@@ -126,7 +126,7 @@ ABLATIONS = {
         "fraction",
         ("0.1", "0.3", "0.5", "0.7", "0.9"),
         _fraction,
-        "initial mask update fraction ζ0, no table of the paper",
+        "initial mask update fraction ζ0",
     ),
 }
 """By their tables."""
