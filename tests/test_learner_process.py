@@ -207,7 +207,7 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
     assert read_progress(around.folder / "checkpoint.safetensors").updates == 37
 
 
-@pytest.mark.parametrize("publish", ["dense", "sparse"])
+@pytest.mark.parametrize("publish", [pytest.param("dense", marks=pytest.mark.slow), "sparse"])
 def test_a_killed_learner_resumes_above_the_version_that_nodes_have(
     around: Surroundings, publish: str
 ) -> None:

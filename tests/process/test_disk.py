@@ -51,6 +51,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_its_disk_is_full_and_saves_when_it_has_room(
     tmp_path: Path, disk: Path
 ) -> None:

@@ -32,7 +32,7 @@ ENDLESS = (*RELAY, "--steps", "100000000", "--evaluation.interval-steps", "0")
         pytest.param("iql", "set", marks=pytest.mark.slow),
         ("wqmix", "rigl"),
         pytest.param("res", "none", marks=pytest.mark.slow),
-        ("facmac", "none"),
+        pytest.param("facmac", "none", marks=pytest.mark.slow),
     ],
 )
 def test_two_ranks_take_the_steps_of_one_process_with_the_whole_batch(

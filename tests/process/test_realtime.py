@@ -53,6 +53,7 @@ def relay(deployed: Deployed, local: str, *options: str) -> subprocess.Popen[str
     return drive("relay_body.py", *arguments, "--seed", "7", *options)
 
 
+@pytest.mark.slow
 def test_two_bodies_of_half_the_agents_each_play_by_the_clock(tmp_path: Path) -> None:
     with Deployed(tmp_path, relay_policy(), NUM_AGENTS, rate_hz=RATE_HZ) as deployed:
         deployed.wait_until_ready()
@@ -70,6 +71,7 @@ def test_two_bodies_of_half_the_agents_each_play_by_the_clock(tmp_path: Path) ->
     assert "ERROR" not in deployed.logs()
 
 
+@pytest.mark.slow
 def test_bodies_that_set_the_pace_themselves_are_answered_at_each_observation(
     tmp_path: Path,
 ) -> None:
