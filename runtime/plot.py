@@ -2,7 +2,7 @@
 
 python -m runtime.plot runs/A runs/B --labels learned closed --out curves.png
 
-episodes.jsonl -> evaluations (groups of episodes at the same training step) -> mean and spread
+episodes.jsonl -> whole evaluations, each at the training step when it fell due -> mean and spread
 """
 
 import json
@@ -54,10 +54,10 @@ class PlotOptions:
 
 
 class Evaluation(NamedTuple):
-    """One evaluation: the episodes that were begun together."""
+    """One whole evaluation."""
 
     env_steps: int
-    """Training steps when its first episode ended."""
+    """Training steps when it fell due."""
     episodes: int
     return_mean: float
     return_std: float
@@ -65,37 +65,38 @@ class Evaluation(NamedTuple):
 
 
 def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
-    """Evaluations of a run in order.
+    """Whole evaluations of a run in the order in which they began; one that was cut off is none.
 
     Args:
         size: episodes of an evaluation; taken from the run's configuration if None.
     """
     lines = (run / EPISODES).read_text(encoding="utf-8").splitlines()
     episodes = [json.loads(line) for line in lines]
+    if size is None:
+        size = parse_run_config((run / RESOLVED).read_text()).evaluation.episodes
     # A run that was continued has begun an evaluation anew, and to count its seconds from 0.
     sittings = accumulate(now["t_s"] < then["t_s"] for then, now in pairwise(episodes))
     in_sittings = zip((0, *sittings), episodes, strict=True)
-    numbered = [
-        ((sitting, number), episode)
-        for sitting, own in groupby(in_sittings, key=itemgetter(0))
-        for number, episode in enumerate(e for _, e in own if e["evaluation"])
-    ]
-    if size is None:
-        size = parse_run_config((run / RESOLVED).read_text()).evaluation.episodes
     found: list[Evaluation] = []
-    for _, group in groupby(numbered, key=lambda pair: (pair[0][0], pair[0][1] // size)):
-        batch = [episode for _, episode in group]
-        returns = np.array([episode["episode_return"] for episode in batch])
-        found.append(
-            Evaluation(
-                env_steps=batch[0]["env_steps"],
-                episodes=len(batch),
-                return_mean=float(returns.mean()),
-                return_std=float(returns.std()),
-                win_rate=float(np.mean([episode["won"] for episode in batch])),
-            )
-        )
+    for _, own in groupby(in_sittings, key=itemgetter(0)):
+        batches: dict[int, list[Any]] = {}
+        for number, episode in enumerate(e for _, e in own if e["evaluation"]):
+            # Runs of older versions do not say which evaluation an episode is part of.
+            key = episode.get("evaluated_at", -1 - number // size)
+            batches.setdefault(key, []).append(episode)
+        found += [_evaluation(batch) for batch in batches.values() if len(batch) >= size]
     return found
+
+
+def _evaluation(batch: Sequence[Any]) -> Evaluation:
+    returns = np.array([episode["episode_return"] for episode in batch])
+    return Evaluation(
+        env_steps=batch[0].get("evaluated_at", batch[0]["env_steps"]),
+        episodes=len(batch),
+        return_mean=float(returns.mean()),
+        return_std=float(returns.std()),
+        win_rate=float(np.mean([episode["won"] for episode in batch])),
+    )
 
 
 def plot(options: PlotOptions) -> None:

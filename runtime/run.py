@@ -121,7 +121,12 @@ class Run:
         self._log = log
         config = plan.config
         now_s = time.monotonic()
-        self._board = Scoreboard(config, plan.directory.name, trains=plan.trains)
+        self._board = Scoreboard(
+            config,
+            plan.directory.name,
+            trains=plan.trains,
+            evaluation_episodes=plan.evaluation_episodes,
+        )
         self._conductor = Conductor(
             trains=plan.trains,
             has_learner=plan.start_learner is not None,
@@ -428,15 +433,22 @@ class Run:
                     self._device = "cuda" if packet.values.get("is_cuda") else "cpu"
                 self._carry_out(self._conductor.status(packet, now_s))
             case wire.EpisodeResult():
-                self._board.take_result(packet)
-                if self._log is not None:
-                    self._log.episode(packet)
+                self._take_result(packet)
             case wire.Instruction(name="kill") if peer == WORLD.encode():
                 self._carry_out(self._conductor.kill(packet.value))
             case wire.Instruction():
                 self._take_failure(host, packet.name.removeprefix("failed: "))
             case _:
                 self._traffic.dropped("kind")
+
+    def _take_result(self, result: wire.EpisodeResult) -> None:
+        evaluation = self._board.take_result(result)
+        if self._log is not None:
+            self._log.episode(result)
+            if evaluation is not None:
+                values = self._board.evaluation_metrics(evaluation)
+                self._log.evaluation(evaluation.env_steps, values)
+                self._log.metrics(*self._row())  # two may end between the rows that time brings
 
     def _take_failure(self, host: str | None, reason: str) -> None:
         """A process gives up, and so do we, unless it is a host that has not found back in."""
@@ -604,7 +616,7 @@ class Run:
             elif isinstance(packet, wire.Ready) and host is not None:
                 self._finished_hosts.add(host)
             elif isinstance(packet, wire.EpisodeResult):
-                self._board.take_result(packet)
+                self._take_result(packet)
         if self.recorder is not None:
             self.recorder.drain()
 

@@ -1,6 +1,7 @@
 """A run's numbers on disk.
 
     metrics(values)  -> metrics.jsonl, tensorboard/    one line a call, names `group/name_unit`
+    evaluation(…)    -> tensorboard/                   a point at the step of the evaluation
     episode(result)  -> episodes.jsonl                 one line an episode
     summary(values)  -> summary.json                   whole or not at all
 
@@ -62,14 +63,25 @@ class RunLog:
         self._warned_of = 0
 
     def metrics(self, env_steps: int, values: Mapping[str, float | None]) -> None:
-        """Append one line; None is a number that nobody knows yet."""
+        """Append one line; None is a number that nobody knows yet.
+
+        TensorBoard gets no `eval/…` from here: every row repeats those of the last evaluation.
+        """
         finite: dict[str, float | None] = _finite(values)
         self._append(self._metrics, {"env_steps": env_steps, **finite})
         if self._scalars is not None:
-            self._scalars.add(
-                env_steps, {name: value for name, value in finite.items() if value is not None}
-            )
+            known = {
+                name: value
+                for name, value in finite.items()
+                if value is not None and not name.startswith("eval/")
+            }
+            self._scalars.add(env_steps, known)
         self._warn()
+
+    def evaluation(self, env_steps: int, values: Mapping[str, float]) -> None:
+        """Give TensorBoard a whole evaluation, at the training step when it fell due."""
+        if self._scalars is not None:
+            self._scalars.add(env_steps, _finite(values))
 
     @property
     def lines_lost(self) -> int:

@@ -5,13 +5,14 @@ summary
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 from configs.schema import RunConfig
 from envs.opponent_schedule import OpponentSchedule
 from runtime import wire
+from runtime.evaluations import Evaluation, Evaluations
 from runtime.traffic import FORM_OF, REASONS
 from runtime.view import RunSnapshot
 
@@ -19,26 +20,24 @@ RECENT_EPISODES = 100
 """Training episodes that a mean is taken over."""
 
 
-class _Results:
-    """Returns and wins of the most recent episodes of one kind."""
+class _Recent:
+    """Returns and wins of the most recent training episodes."""
 
-    def __init__(self, recent: int | None) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._recent: deque[wire.EpisodeResult] = deque(maxlen=recent)
+        self._recent: deque[wire.EpisodeResult] = deque(maxlen=RECENT_EPISODES)
 
     def add(self, result: wire.EpisodeResult) -> None:
         self.count += 1
         self._recent.append(result)
 
     @property
-    def recent(self) -> tuple[wire.EpisodeResult, ...]:
-        return tuple(self._recent)
-
     def return_mean(self) -> float | None:
         if not self._recent:
             return None
         return sum(r.episode_return for r in self._recent) / len(self._recent)
 
+    @property
     def win_rate(self) -> float | None:
         return sum(r.won for r in self._recent) / len(self._recent) if self._recent else None
 
@@ -46,7 +45,15 @@ class _Results:
 class Scoreboard:
     """Latest word of every process, and recent episodes."""
 
-    def __init__(self, config: RunConfig, run_id: str, *, trains: bool) -> None:
+    def __init__(
+        self, config: RunConfig, run_id: str, *, trains: bool, evaluation_episodes: int
+    ) -> None:
+        """Keep the figures of a run.
+
+        Args:
+            trains: False for a run that is nothing but one evaluation.
+            evaluation_episodes: episodes of each evaluation.
+        """
         self._config = config
         self._run_id = run_id
         self._trains = trains
@@ -57,9 +64,8 @@ class Scoreboard:
         self._earlier: dict[str, Mapping[str, float]] = {}
         """Last figures of a host's former lives."""
         self._learner: Mapping[str, float] = {}
-        self._training = _Results(RECENT_EPISODES)
-        # Of several evaluations the last one counts; a run that only evaluates is one evaluation.
-        self._evaluation = _Results(max(config.evaluation.episodes, 1) if trains else None)
+        self._training = _Recent()
+        self._evaluations = Evaluations(evaluation_episodes)
         self._opponents: tuple[str, ...] = ()
         if config.env.name == "battle":
             schedule = OpponentSchedule.parse(config.env.opponent, config.env.evaluation_opponent)
@@ -70,9 +76,17 @@ class Scoreboard:
         self.agents_up = 0
 
     @property
+    def evaluation(self) -> Evaluation | None:
+        """The last whole evaluation. A run that is nothing but one evaluation shows it as far as it
+        has come.
+        """
+        evaluations = self._evaluations
+        return evaluations.last or (None if self._trains else evaluations.under_way)
+
+    @property
     def evaluated(self) -> tuple[wire.EpisodeResult, ...]:
-        """Episodes of the last evaluation, in the order in which they ended."""
-        return self._evaluation.recent
+        """Episodes of that evaluation, in the order in which they ended."""
+        return () if self.evaluation is None else self.evaluation.results
 
     @property
     def world(self) -> Mapping[str, float]:
@@ -103,8 +117,12 @@ class Scoreboard:
         if last is not None:
             self._earlier[host] = _together([last], [self._earlier.get(host, {})])
 
-    def take_result(self, result: wire.EpisodeResult) -> None:
-        (self._evaluation if result.evaluation else self._training).add(result)
+    def take_result(self, result: wire.EpisodeResult) -> Evaluation | None:
+        """An episode has ended; returns the evaluation that it completes, if it does."""
+        if result.evaluation:
+            return self._evaluations.add(result)
+        self._training.add(result)
+        return None
 
     def snapshot(self, phase: str, elapsed_s: float) -> RunSnapshot:
         """What a view shows; call it about once a second, the rate is taken between calls."""
@@ -114,13 +132,14 @@ class Scoreboard:
             elapsed_s=elapsed_s,
             phase=phase,
             env_steps=int(self._world.get("env_steps", 0)),
-            episodes=self._evaluation.count if not self._trains else self._training.count,
+            episodes=self._evaluations.count if not self._trains else self._training.count,
             agents_up=self.agents_up,
             num_agents=self._config.num_agents,
             restarts=int(self._node.get("restarts", 0)),
             steps_per_s=self._steps_per_s,
             episode_return=self._best("return_mean"),
             win_rate=self._best("win_rate"),
+            evaluated_at=self._evaluated_at if self._trains else None,
             out_degree=self._ratio("edges_open", "agent_steps"),
             bytes_per_agent_step=self._bytes_per_agent_step(),
             policy_version=int(self._node.get("policy_version", 0)),
@@ -129,17 +148,19 @@ class Scoreboard:
         )
 
     def metrics(self) -> dict[str, float]:
-        """One row of the run's log, names as `group/name_unit`."""
+        """One row of the run's log, names as `group/name_unit`.
+
+        `eval/…` are of the last whole evaluation, which fell due at `eval/env_steps`.
+        """
+        last = self._evaluations.last
         row: dict[str, float | None] = {
             "env/steps": self._world.get("env_steps"),
             "env/steps_per_s": self._steps_per_s,
             "env/missed_deadlines": self._world.get("missed_deadlines"),
             "env/records_given_up": self._world.get("records_given_up"),
-            "train/return_mean": self._training.return_mean(),
-            "train/win_rate": self._training.win_rate(),
-            "eval/return_mean": self._evaluation.return_mean(),
-            "eval/win_rate": self._evaluation.win_rate(),
-            **self._win_rates(),
+            "train/return_mean": self._training.return_mean,
+            "train/win_rate": self._training.win_rate,
+            **({} if last is None else self.evaluation_metrics(last)),
             "comm/out_degree_mean": self._ratio("edges_open", "agent_steps"),
             "comm/open_share": self._ratio("edges_open", "edge_slots"),
             "comm/edge_bytes_per_agent_step": self._bytes_per_agent_step(),
@@ -158,14 +179,25 @@ class Scoreboard:
         }
         return {name: value for name, value in row.items() if value is not None}
 
+    def evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
+        """Figures of a whole evaluation by name, as in `metrics`."""
+        return {
+            "eval/env_steps": float(evaluation.env_steps),
+            "eval/return_mean": evaluation.return_mean,
+            "eval/win_rate": evaluation.win_rate,
+            **self._win_rates(evaluation),
+        }
+
     def summary(
         self, exit_reason: str, wall_s: float, playing_s: float, device: str
     ) -> dict[str, Any]:
         """What summary.json holds. Byte counts are sums over all agents of the run.
 
-        `return_mean` and `win_rate` are of the last evaluation, or of the last 100 training
-        episodes if there was none; `env_steps` counts training steps; `env_steps_per_s` counts all,
-        over `playing_s`, the seconds since all agents were ready.
+        `return_mean`, `win_rate` and `by_opponent` are of the last whole evaluation, which fell due
+        after `evaluated_at` training steps; the first two are of the last 100 training episodes if
+        there was none. Edges, bytes and latency are of all steps that the run has played.
+        `env_steps` counts training steps; `env_steps_per_s` counts all, over `playing_s`, the
+        seconds since all agents were ready.
         """
         config, node, learner = self._config, self._node, self._learner
         count = {name: int(value) for name, value in node.items()}
@@ -190,12 +222,13 @@ class Scoreboard:
             "env_steps": int(self._world.get("env_steps", 0)),
             "wall_s": round(wall_s, 3),
             "env_steps_per_s": round(played / playing_s, 2) if playing_s > 0 else 0.0,
-            "episodes": self._training.count + self._evaluation.count,
-            "evaluation_episodes": self._evaluation.count,
+            "episodes": self._training.count + self._evaluations.count,
+            "evaluation_episodes": self._evaluations.count,
+            "evaluated_at": self._evaluated_at,
             "return_mean": self._best("return_mean"),
             "win_rate": self._best("win_rate"),
-            "train_return_mean": self._training.return_mean(),
-            "train_win_rate": self._training.win_rate(),
+            "train_return_mean": self._training.return_mean,
+            "train_win_rate": self._training.win_rate,
             "out_degree_mean": self._ratio("edges_open", "agent_steps"),
             "open_share": self._ratio("edges_open", "edge_slots"),
             "message_payload_bytes": count.get("sent_payload_message", 0),
@@ -238,42 +271,45 @@ class Scoreboard:
                 for reason in REASONS
                 if (dropped := count.get(f"dropped_{reason}", 0))
             },
-            "by_opponent": self.by_opponent(),
+            "by_opponent": self._by_opponent(self.evaluated),
             "exit_reason": exit_reason,
         }
 
-    def by_opponent(self) -> dict[str, dict[str, float]]:
-        """Episodes, win rate and mean return of the last evaluation against each of its opponents;
-        empty where nobody plays the other team.
+    def _by_opponent(self, results: Sequence[wire.EpisodeResult]) -> dict[str, dict[str, float]]:
+        """Episodes, win rate and mean return against each opponent; empty where nobody plays the
+        other team.
         """
         grouped: dict[str, list[wire.EpisodeResult]] = {}
-        for result in self._evaluation.recent:
+        for result in results:
             if result.opponent < len(self._opponents):
                 grouped.setdefault(self._opponents[result.opponent], []).append(result)
         return {
             name: {
-                "episodes": len(results),
-                "win_rate": sum(result.won for result in results) / len(results),
-                "return_mean": sum(result.episode_return for result in results) / len(results),
+                "episodes": len(met),
+                "win_rate": sum(result.won for result in met) / len(met),
+                "return_mean": sum(result.episode_return for result in met) / len(met),
             }
-            for name, results in sorted(grouped.items())
+            for name, met in sorted(grouped.items())
         }
 
-    def _win_rates(self) -> dict[str, float]:
+    def _win_rates(self, evaluation: Evaluation) -> dict[str, float]:
         """One figure for each opponent, where there are several."""
-        by_opponent = self.by_opponent()
+        by_opponent = self._by_opponent(evaluation.results)
         if len(by_opponent) < 2:
             return {}
-        # A file's folder is the machine's business, and TensorBoard groups by slashes.
+        labels = labels_of(self._opponents)
         return {
-            f"eval/win_rate_{PurePath(name).stem}": figures["win_rate"]
+            f"eval/win_rate_{labels[name]}": figures["win_rate"]
             for name, figures in by_opponent.items()
         }
 
-    def _best(self, figure: str) -> float | None:
-        """Of evaluation episodes if there were any, else of training episodes."""
-        value = getattr(self._evaluation, figure)()
-        return value if value is not None else getattr(self._training, figure)()
+    @property
+    def _evaluated_at(self) -> int | None:
+        return None if self.evaluation is None else self.evaluation.env_steps
+
+    def _best(self, figure: Literal["return_mean", "win_rate"]) -> float | None:
+        """Of the last evaluation if there was one, else of training episodes."""
+        return getattr(self._training if self.evaluation is None else self.evaluation, figure)
 
     def _ratio(self, of: str, to: str) -> float | None:
         total = self._node.get(to, 0.0)
@@ -313,6 +349,25 @@ _LEAST = ("policy_version_min",)
 _GREATEST = ("policy_version", "policy_version_max", "tick", "message_latency_p50_ms",
              "message_latency_p99_ms")  # fmt: skip
 """Latency quantiles of several hosts: those of the slowest, an upper bound for all."""
+
+
+def labels_of(opponents: Sequence[str]) -> dict[str, str]:
+    """A short and different name for each opponent's metrics.
+
+    The file's name without folder and ending: a folder is the machine's business, and TensorBoard
+    groups by slashes. Files of the same name get their place in the schedule as well, from 1.
+    """
+    stems = [PurePath(name).stem for name in opponents]
+    taken = set(stems)
+    labels: dict[str, str] = {}
+    for place, (name, label) in enumerate(zip(opponents, stems, strict=True), 1):
+        if stems.count(label) > 1:
+            label = f"{label}_{place}"
+            while label in taken:
+                label += "_"
+            taken.add(label)
+        labels[name] = label
+    return labels
 
 
 def _together(

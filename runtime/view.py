@@ -43,9 +43,11 @@ class RunSnapshot:
     """Restarts of agents since the run began."""
     steps_per_s: float | None = None
     episode_return: float | None = None
-    """Mean over recent episodes."""
+    """Mean over the last whole evaluation, before the first over recent training episodes."""
     win_rate: float | None = None
-    """Share of recent episodes that were won, in [0, 1]."""
+    """Share of the same episodes that were won, in [0, 1]."""
+    evaluated_at: int | None = None
+    """Training steps at which that evaluation was taken; None if these are training episodes."""
     out_degree: float | None = None
     """Mean number of edges that an agent uses in a step."""
     bytes_per_agent_step: float | None = None
@@ -174,10 +176,11 @@ def _clock(seconds: float) -> str:
 
 def _numbers(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     version = _number(snapshot.policy_version, ",d")
+    at = "" if snapshot.evaluated_at is None else f" (at {snapshot.evaluated_at:,} steps)"
     return [
         ("steps/s", _number(snapshot.steps_per_s, ",.0f")),
-        ("return", _number(snapshot.episode_return, ".3f")),
-        ("win rate", _number(snapshot.win_rate, ".0%")),
+        ("return", _number(snapshot.episode_return, ".3f") + at),
+        ("win rate", _number(snapshot.win_rate, ".0%") + at),
         ("out-degree", _number(snapshot.out_degree, ".2f")),
         ("bytes/agent-step", _number(snapshot.bytes_per_agent_step, ",.0f")),
         ("policy version", f"{version} (lag {_number(snapshot.policy_lag, '.1f')})"),

@@ -409,6 +409,8 @@ class EpisodeResult(Packet):
     won: U8
     opponent: U8 = 0
     """Index in the run's opponent schedule."""
+    evaluated_at: U64 = 0
+    """Training steps at which the evaluation fell due that the episode is part of."""
 
 
 @_packet(28, 2 * KIB)

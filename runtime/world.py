@@ -15,6 +15,7 @@ the order in which they began, so that short ones are not preferred.
 Dimension key: E = copies, N = agents, K = offsets, D = observation features.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -101,6 +102,16 @@ class _Mode(Enum):
     """The copy only keeps the others company: its episode counts for nothing."""
 
 
+@dataclass(slots=True)
+class _DueEvaluation:
+    """An evaluation of which episodes have yet to begin."""
+
+    env_steps: int
+    """Training steps when it fell due."""
+    episodes: int
+    begun: int = 0
+
+
 class _Exchange(Enum):
     """What the world is waiting for."""
 
@@ -112,9 +123,10 @@ class _Exchange(Enum):
 class _Episode:
     """One copy's episode in progress, as the learner will want it."""
 
-    def __init__(self, number: int, mode: _Mode, first: Snapshot) -> None:
+    def __init__(self, number: int, mode: _Mode, first: Snapshot, evaluated_at: int) -> None:
         self.number = number
         self.mode = mode
+        self.evaluated_at = evaluated_at
         self.states = [first.state_S]
         self.alive = [first.alive_N]
         self.rewards: list[NDArray[np.float32]] = []
@@ -173,8 +185,7 @@ class World:
         self._baseline: tuple[int, int] | None = None
         """Episodes shipped and episodes the learner had seen when this learner first spoke."""
         self._num_taken = 0
-        self._evaluations_to_begin = 0
-        self._evaluations_begun = 0
+        self._evaluations_due: deque[_DueEvaluation] = deque()
         self._opponents_E = np.zeros(num_copies, dtype=np.int64)
         """Index of the opponent in each copy's episode."""
         self._evaluate_at = env_steps if rules.evaluation_interval else 0
@@ -291,7 +302,10 @@ class World:
     def evaluate(self, episodes: int) -> None:
         """Leave training behind and play this many evaluation episodes."""
         self.phase = Phase.EVALUATING
-        self._evaluations_to_begin = self.evaluations_left = episodes
+        # One that training has cut off is not continued: figures are of whole evaluations.
+        self._evaluations_due.clear()
+        self.evaluations_left = 0
+        self._evaluation_falls_due(episodes)
         self._evaluated_steps = 0
         self._begin_all()
 
@@ -454,6 +468,7 @@ class World:
                 episode_return=episode_return,
                 won=int(last.transition.won),
                 opponent=int(self._opponents_E[copy]),
+                evaluated_at=episode.evaluated_at,
             )
             commands.append(ToLauncher(result))
             if evaluation and self.phase is Phase.EVALUATING:
@@ -483,15 +498,14 @@ class World:
                 self.phase = Phase.TRAINED
             elif rules.evaluation_interval and self.env_steps >= self._evaluate_at:
                 self._evaluate_at += rules.evaluation_interval
-                self._evaluations_to_begin += rules.evaluation_episodes
-                self.evaluations_left += rules.evaluation_episodes
+                self._evaluation_falls_due(rules.evaluation_episodes)
         elif self.phase is Phase.EVALUATING and self.evaluations_left == 0:
             self.phase = Phase.DONE
 
     def _begin_all(self) -> None:
         if self.phase is Phase.TRAINING and self._rules.evaluation_interval:
             self._evaluate_at = self.env_steps + self._rules.evaluation_interval
-            self._evaluations_to_begin = self.evaluations_left = self._rules.evaluation_episodes
+            self._evaluation_falls_due(self._rules.evaluation_episodes)
         self._now = self._copies.reset()
         self._episodes = [
             self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self._now)
@@ -500,25 +514,31 @@ class World:
         self._peer_masks_EN[:] = 0
         self._beacon_masks_EN[:] = 0
 
+    def _evaluation_falls_due(self, episodes: int) -> None:
+        if episodes:
+            self._evaluations_due.append(_DueEvaluation(self.env_steps, episodes))
+            self.evaluations_left += episodes
+
     def _new_episode(self, copy: int, first: Snapshot) -> _Episode:
-        if self._evaluations_to_begin > 0:
-            self._evaluations_to_begin -= 1
-            mode = _Mode.EVALUATE
-        else:
-            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.IDLE
         number = self.num_episodes
         self.num_episodes += 1
-        self._opponents_E[copy] = self._opponent_of(number, mode)
-        return _Episode(number, mode, first)
-
-    def _opponent_of(self, number: int, mode: _Mode) -> int:
-        """Index of the opponent of an episode: drawn in training, taking turns in evaluations."""
         schedule = self._rules.opponents
-        if schedule is None:
-            return 0
-        if mode is _Mode.EVALUATE:
-            self._evaluations_begun += 1
-            return schedule.in_turn(self._evaluations_begun - 1)
+        if not self._evaluations_due:
+            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.IDLE
+            self._opponents_E[copy] = 0 if schedule is None else self._draw_opponent(number)
+            return _Episode(number, mode, first, 0)
+        # Every evaluation begins with the first opponent, so that each gets the same share of all.
+        due = self._evaluations_due[0]
+        self._opponents_E[copy] = 0 if schedule is None else schedule.in_turn(due.begun)
+        due.begun += 1
+        if due.begun == due.episodes:
+            self._evaluations_due.popleft()
+        return _Episode(number, _Mode.EVALUATE, first, due.env_steps)
+
+    def _draw_opponent(self, number: int) -> int:
+        """Index of the opponent of a training episode."""
+        schedule = self._rules.opponents
+        assert schedule is not None
         sequence = np.random.SeedSequence(self._rules.seed, spawn_key=(number,))
         return schedule.draw(self.env_steps, np.random.default_rng(sequence).random())
 

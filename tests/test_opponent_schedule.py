@@ -96,3 +96,11 @@ def test_the_draw_depends_on_seed_and_episode_alone() -> None:
     assert first == again
     assert set(first) == {0, 1}
     assert opponents_met(scheduled(mixed, seed=1)) != first
+
+
+def test_every_evaluation_gives_each_opponent_the_same_share() -> None:
+    rules = make_rules(interval=2, episodes=2, train_steps=6)
+    schedule = OpponentSchedule.parse("random+scripted+idqn")
+    world = make_world(ScriptedEnv(1), rules=dataclasses.replace(rules, opponents=schedule))
+    met = [(r.evaluated_at, r.opponent) for r in results_of(play_out(world)) if r.evaluation]
+    assert met == [(0, 0), (0, 1), (2, 0), (2, 1), (4, 0), (4, 1)]

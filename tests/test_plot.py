@@ -32,15 +32,24 @@ def test_evaluations_are_grouped_and_training_is_left_out(run: Path) -> None:
     assert second.return_std == 1.0
 
 
-def test_a_run_that_was_continued_evaluates_anew(run: Path) -> None:
+def test_an_evaluation_that_was_cut_off_is_none(run: Path) -> None:
     """Interrupted after one of two episodes: the other does not come from the next evaluation."""
     with (run / EPISODES).open("a") as log:
         for t_s, steps, episode_return in [(9.0, 150, 8.0), (0.5, 140, 1.0), (0.6, 140, 3.0)]:
             row = {"t_s": t_s, "env_steps": steps, "episode_return": episode_return, "won": True}
             log.write(json.dumps({**row, "evaluation": True}) + "\n")
-    *_, cut_off, anew = read_evaluations(run)
-    assert (cut_off.env_steps, cut_off.episodes, cut_off.return_mean) == (150, 1, 8.0)
+    *_, before, anew = read_evaluations(run)
+    assert (before.env_steps, before.episodes) == (100, 2)
     assert (anew.env_steps, anew.episodes, anew.return_mean) == (140, 2, 2.0)
+
+
+def test_evaluations_that_overlap_are_told_apart(run: Path) -> None:
+    with (run / EPISODES).open("a") as log:
+        for t_s, evaluated_at, episode_return in [(9, 200, 1.0), (10, 300, 7.0), (11, 200, 3.0)]:
+            row = {"t_s": t_s, "env_steps": 310, "episode_return": episode_return, "won": True}
+            log.write(json.dumps({**row, "evaluation": True, "evaluated_at": evaluated_at}) + "\n")
+    *_, last = read_evaluations(run)
+    assert (last.env_steps, last.episodes, last.return_mean) == (200, 2, 2.0)
 
 
 def test_a_picture_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,7 @@ def test_episodes_get_a_line_each(log: RunLog, tmp_path: Path) -> None:
             "episode_return": -1.5,
             "won": False,
             "opponent": 0,
+            "evaluated_at": 0,
         }
     ]
 
@@ -98,6 +99,9 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     log = RunLog(tmp_path)
     log.metrics(10, {"comm/sent_bytes": 5.0, "learner/td_error": None})
+    # Every row repeats the last evaluation; its point is one, at the step when it was taken.
+    log.evaluation(8, {"eval/return_mean": 2.0})
+    log.metrics(12, {"eval/return_mean": 2.0})
     log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
     scalars = [
@@ -105,7 +109,7 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
         for event in loader.EventFileLoader(str(file)).Load()
         for value in event.summary.value
     ]
-    assert scalars == [(10, "comm/sent_bytes", 5.0)]
+    assert scalars == [(10, "comm/sent_bytes", 5.0), (8, "eval/return_mean", 2.0)]
 
 
 def test_lines_that_the_disk_does_not_take_are_left_out_whole_and_counted(

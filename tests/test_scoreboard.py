@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from configs.schema import EnvConfig, GateConfig, RunConfig
 from runtime import wire
-from runtime.scoreboard import RECENT_EPISODES, Scoreboard
+from runtime.scoreboard import RECENT_EPISODES, Scoreboard, labels_of
 from runtime.traffic import REASONS
 from runtime.view import RunSnapshot
 
@@ -28,14 +29,26 @@ NEEDED = {
 """What readers of summary.json rely on."""
 
 
-def make_board(*, trains: bool = True) -> Scoreboard:
-    return Scoreboard(CONFIG, "20260101-120000-relay", trains=trains)
+def make_board(*, trains: bool = True, evaluation_episodes: int = 1) -> Scoreboard:
+    return Scoreboard(
+        CONFIG,
+        "20260101-120000-relay",
+        trains=trains,
+        evaluation_episodes=evaluation_episodes,
+    )
 
 
 def result(
-    episode_return: float, *, won: bool = False, evaluation: bool = False
+    episode_return: float, *, won: bool = False, evaluation: bool = False, evaluated_at: int = 0
 ) -> wire.EpisodeResult:
-    return wire.EpisodeResult(0, int(evaluation), 100, 6, episode_return, int(won))
+    return wire.EpisodeResult(
+        0, int(evaluation), 100, 6, episode_return, int(won), evaluated_at=evaluated_at
+    )
+
+
+def evaluated(wins: int, losses: int, at: int) -> list[wire.EpisodeResult]:
+    flags = [True] * wins + [False] * losses
+    return [result(float(won), won=won, evaluation=True, evaluated_at=at) for won in flags]
 
 
 def world_says(tick: float, **values: float) -> wire.Status:
@@ -185,6 +198,69 @@ def test_the_summary_takes_evaluation_episodes_if_there_are_any() -> None:
     assert (row["return_mean"], row["win_rate"]) == (3.0, 0.0)
     assert (row["train_return_mean"], row["train_win_rate"]) == (1.0, 1.0)
     assert (row["episodes"], row["evaluation_episodes"]) == (2, 1)
+
+
+def test_figures_are_of_the_last_whole_evaluation_and_say_when_it_was_taken() -> None:
+    board = make_board(evaluation_episodes=100)
+    for episode in evaluated(26, 74, at=0):
+        board.take_result(episode)
+    second = evaluated(99, 1, at=1600)
+    for episode in second[:-1]:
+        assert board.take_result(episode) is None
+    row, snapshot = summary(board), board.snapshot("training", 1.0)
+    assert (row["win_rate"], row["evaluated_at"]) == (0.26, 0), "no mean of two evaluations"
+    assert (snapshot.win_rate, snapshot.evaluated_at) == (0.26, 0)
+    assert (board.metrics()["eval/win_rate"], board.metrics()["eval/env_steps"]) == (0.26, 0)
+    whole = board.take_result(second[-1])
+    assert whole is not None
+    assert whole.env_steps == 1600
+    metrics = board.metrics()
+    assert (metrics["eval/win_rate"], metrics["eval/env_steps"]) == (0.99, 1600)
+    assert board.evaluation_metrics(whole).items() <= metrics.items()
+    row = summary(board)
+    assert (row["win_rate"], row["return_mean"], row["evaluated_at"]) == (0.99, 0.99, 1600)
+    assert row["evaluation_episodes"] == 200
+
+
+def test_evaluations_that_overlap_are_told_apart() -> None:
+    board = make_board(evaluation_episodes=2)
+    (early, late), (newer, newest) = evaluated(0, 2, at=100), evaluated(2, 0, at=200)
+    completed = [board.take_result(episode) for episode in (early, newer, newest, late)]
+    assert [whole and (whole.env_steps, whole.win_rate) for whole in completed] == [
+        None, None, (200, 1.0), (100, 0.0),
+    ]  # fmt: skip
+    assert summary(board)["win_rate"] == 1.0, "the policy with the most training counts"
+
+
+def test_an_interrupted_evaluation_does_not_hide_the_training_episodes() -> None:
+    board = make_board(evaluation_episodes=2)
+    board.take_result(result(0.5))
+    board.take_result(result(9.0, evaluation=True))
+    row = summary(board)
+    assert (row["return_mean"], row["evaluated_at"]) == (0.5, None)
+
+
+def test_a_run_that_only_evaluates_shows_how_far_it_has_come() -> None:
+    board = make_board(trains=False, evaluation_episodes=4)
+    for episode in evaluated(1, 1, at=0):
+        board.take_result(episode)
+    snapshot = board.snapshot("evaluating", 1.0)
+    assert (snapshot.episodes, snapshot.win_rate, snapshot.evaluated_at) == (2, 0.5, None)
+
+
+def test_opponents_in_files_of_the_same_name_have_metrics_of_their_own() -> None:
+    names = ("scripted", "a/policy.safetensors", "b/policy.safetensors", "policy_2")
+    labels = labels_of(names)
+    assert labels["scripted"] == "scripted"
+    assert len(set(labels.values())) == len(names)
+    env = EnvConfig(name="battle", opponent="+".join(names[1:3]))
+    config = dataclasses.replace(CONFIG, env=env)
+    board = Scoreboard(config, "run", trains=True, evaluation_episodes=2)
+    board.take_result(dataclasses.replace(result(1.0, evaluation=True), opponent=0, won=1))
+    whole = board.take_result(dataclasses.replace(result(1.0, evaluation=True), opponent=1))
+    assert whole is not None
+    rates = board.evaluation_metrics(whole)
+    assert (rates["eval/win_rate_policy_1"], rates["eval/win_rate_policy_2"]) == (1.0, 0.0)
 
 
 def test_means_are_of_the_most_recent_episodes() -> None:

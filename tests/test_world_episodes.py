@@ -295,6 +295,17 @@ def test_an_evaluation_under_way_at_the_end_of_training_is_not_counted_twice() -
     assert world.phase is Phase.DONE
 
 
+def test_an_episode_says_at_which_training_step_its_evaluation_fell_due() -> None:
+    # Two evaluations that overlap: the second falls due while the first still plays.
+    rules = make_rules(interval=4, episodes=2, train_steps=12)
+    world = make_world(ScriptedEnv(9), ScriptedEnv(1), rules=rules)
+    played = [(r.evaluation, r.evaluated_at) for r in results_of(play_out(world, copies=2))]
+    assert [at for evaluation, at in played if evaluation][:4] == [0, 4, 4, 0]
+    assert {at for evaluation, at in played if not evaluation} == {0}
+    world.evaluate(3)
+    assert [r.evaluated_at for r in results_of(play_out(world, copies=2))] == [12, 12, 12]
+
+
 def test_a_farewell_tells_agents_what_is_over_and_asks_for_nothing() -> None:
     world = make_world(ScriptedEnv(2), rules=make_rules(train_steps=2))
     play_out(world)
