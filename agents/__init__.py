@@ -1,0 +1,1 @@
+"""Murmuration: one agent, its policy in numpy and the process around it."""

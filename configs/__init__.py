@@ -1,0 +1,1 @@
+"""Murmuration: the options of a run, their presets, and the policies that come with it."""

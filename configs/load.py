@@ -32,6 +32,7 @@ import yaml
 
 from configs.resumed import forbidden_change
 from configs.schema import EnvName, RunConfig, SparseLayer
+from configs.version import version_line
 
 RESOLVED = "config.yaml"
 """Name of the resolved configuration within a run's folder."""
@@ -146,8 +147,12 @@ def parse_command_line(
 ) -> _OptionsT:
     """Parse flags into a dataclass by tyro; what tyro refuses becomes a ConfigError of one line.
 
-    `--help` exits with 0 as usual.
+    `--help` and `--version` print what they are asked for and exit with 0.
     """
+    if "--version" in argv:
+        print(version_line())
+        raise SystemExit(0)
+    prog = _as_called(prog)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -160,6 +165,13 @@ def parse_command_line(
         raise ConfigError(_one_line(complaint.getvalue())) from None
     except ValueError as error:  # from __post_init__ of a root that is nested in `options`
         raise ConfigError(str(error)) from error
+
+
+def _as_called(prog: str) -> str:
+    """`murmuration launch` for `python -m runtime.launch`, where that is what the user typed."""
+    if Path(sys.argv[0]).name != "murmuration":
+        return prog
+    return f"murmuration {prog.rpartition('.')[2].replace('_', '-')}"
 
 
 def exit_with_error(error: Exception) -> NoReturn:

@@ -1,0 +1,1 @@
+"""Murmuration: environments, their copies and their opponents."""

@@ -42,7 +42,7 @@ def check(config: EnvConfig, num_agents: int) -> None:
         if find_spec("magent2") is None:
             raise ValueError(
                 "battle needs the package magent2, which is not installed: "
-                "pip install 'murmuration[train]'"
+                'install it with pip install -e ".[train]" in the folder of Murmuration'
             )
         for name in opponents_of(config).names:
             make_opponent(name)

@@ -12,7 +12,6 @@ uvloop.
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -37,6 +36,7 @@ from runtime import supervisor as watch
 from runtime import wire
 from runtime.errors import SetupError
 from runtime.exporter import Exporter
+from runtime.forkserver import preloading
 from runtime.host_clocks import HostClocks
 from runtime.host_table import HostTable
 from runtime.hosts import Hosts
@@ -138,8 +138,7 @@ class Node:
         self._spawned_s: dict[int, float] = {}
         self._finished: set[int] = set()
         self._pss_mb: dict[int, float] = {}
-        self._forkserver = multiprocessing.get_context("forkserver")
-        self._forkserver.set_forkserver_preload(["agents.preload"])
+        self._forkserver = preloading("agents.preload")
         self._exporter: Exporter | None = None
         self._done = asyncio.Event()
         self._reason = ""
