@@ -4,7 +4,7 @@
         -> AgentCore.handle ->
     SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 
-One step, in the order of DESIGN.md, "The step, exactly":
+One step, in the order of docs/design.md, "The step, exactly":
 
     causal   observation, messages and beacons of t-1 -> c, m, q, gates -> messages, beacons, action
     paper    observation -> beacons of t -> gates -> messages m of t-1 -> c, m, q -> action

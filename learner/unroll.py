@@ -1,4 +1,4 @@
-"""The step of DESIGN.md over time, exactly as the agents run it.
+"""The step of docs/design.md over time, exactly as the agents run it.
 
     observations -> h (one call) -> z -> scores, gates (all steps) -> m (step by step) -> q (all)
 

@@ -16,7 +16,7 @@ REFERENCE_UPDATE_S = 17.0
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One line of DESIGN.md."""
+    """One budget of docs/design.md."""
 
     what: str
     figure: float | None
@@ -143,6 +143,6 @@ def budget_table(session: Session) -> Table:
         for budget in budgets(session)
     ]
     return Table(
-        "Budgets", "Of DESIGN.md, all of this one run.", ("what", "budget", "figure", ""),
+        "Budgets", "Of docs/design.md, all of this one run.", ("what", "budget", "figure", ""),
         tuple(rows),
     )  # fmt: skip

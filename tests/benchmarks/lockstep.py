@@ -229,7 +229,7 @@ def _traffic(
 
 def _all_edges_bytes(config: RunConfig, num_agents: int) -> float:
     """ZMTP bytes of a float32 message over every edge in every step, as without gate and rounding:
-    what the budget of DESIGN.md is measured against.
+    what the budget of docs/design.md is measured against.
     """
     rows = np.zeros((1, config.network.message), np.float32)
     copies = np.ones(1, np.uint8)
