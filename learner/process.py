@@ -305,7 +305,7 @@ class LearnerProcess:
         self._account = account(self._learner, config)
         self._updates, self._updating_s = 0, 0.0
         """Of this life, and the seconds that they took."""
-        self._gate_watch = GateWatch()
+        self._gate_watch = GateWatch(config.gate, config.steps)
         self._mask_snapshots = MaskSnapshots(setup.run_dir / MASKS)
         self._versions_published = 0
         self._published_bytes = 0
@@ -512,7 +512,8 @@ class LearnerProcess:
     def _watch_gate(self, open_share: float) -> None:
         config = self._setup.config
         if config.comm == "sops" and config.gate.mode == "learned":
-            line = self._gate_watch.look(open_share)
+            env_steps = self._learner.progress.env_steps
+            line = self._gate_watch.look(open_share, env_steps)
             if line is not None:
                 logger.warning("%s", line)
 
