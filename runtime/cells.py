@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,8 +25,10 @@ from agents.policy import write_atomically
 from configs.load import RESOLVED, ConfigError, parse_run_config
 from configs.schema import EnvName, RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
+from runtime.json_lines import last_record, lives, read_records
 from runtime.launch import CHECKPOINT
 from runtime.methods import Method
+from runtime.run_log import METRICS
 
 _POLICY = "policy.safetensors"
 _OF_RUN = "evaluated_run"
@@ -127,19 +129,18 @@ class Cell:
     def seconds(self) -> float | None:
         """That the run has taken, in all its sittings."""
         run = self._run()
-        path = None if run is None else run / "metrics.jsonl"
+        path = None if run is None else run / METRICS
         if path is None or not path.exists():
             return None
-        at_s = [float(row["t_s"]) for row in _rows(path)]
         # Every sitting counts from 0.
-        ends_s = [now for now, then in zip(at_s, [*at_s[1:], 0.0], strict=True) if then < now]
-        return sum(ends_s)
+        return sum(float(life[-1]["t_s"]) for life in lives(read_records(path)))
 
     def progress(self) -> int:
         """Environment steps by the newest line of the log, while it is being trained."""
-        newest = sorted(self.folder.glob("runs/*/metrics.jsonl"))[-1:]
-        last = [row for path in newest for row in _rows(path)[-1:]]
-        return max((int(row["env_steps"]) for row in last), default=0)
+        newest = sorted(self.folder.glob(f"runs/*/{METRICS}"))[-1:]
+        return max(
+            (int((last_record(path) or {}).get("env_steps", 0)) for path in newest), default=0
+        )
 
     def require(self, wanted: RunConfig) -> None:
         """Check that what has been begun is what is wanted now.
@@ -200,15 +201,6 @@ def _what_counts(config: RunConfig) -> dict[str, Any]:
     for place in ("device", "threads", "ranks", "precision", "prefetch", "checkpoint_period_s"):
         del sections["learner"][place]
     return sections
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Of a log; a line that a full disk has cut off is left out."""
-    found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ configuration -> checks -> run folder -> world, learner, node (which starts the 
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ from learner.journal import FOLDER, newest_number
 from runtime import preflight
 from runtime.errors import SetupError
 from runtime.head import invitations, open_bundles
+from runtime.json_lines import read_records
 from runtime.logs import setup_logging
 from runtime.processes import spawn
 from runtime.run import LearnerPlace, Plan, Progress, Run
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
         exit_with_error(error)
     setup_logging("launcher", 0, plan.directory / "logs")
-    log = RunLog(plan.directory)
+    log = RunLog(plan.directory, resumed_at=plan.progress.env_steps)
     logger.info("run %s begins", plan.directory)
     if plan.head is not None:
         print("\n".join(invitations(plan.head)), flush=True)
@@ -144,9 +144,7 @@ def make_plan(config: RunConfig) -> Plan:
 def _episodes_begun(directory: Path, copies: int) -> int:
     """A number above all episodes of a run: those that its log or its journal knows, and one in
     each copy. A log on a full disk has gaps."""
-    log = directory / EPISODES
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    finished = [int(json.loads(line)["episode"]) for line in lines]
+    finished = [int(record["episode"]) for record in read_records(directory / EPISODES)]
     journaled = newest_number(directory / FOLDER)
     return max(*finished, journaled, -1) + 1 + copies
 

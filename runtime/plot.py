@@ -5,12 +5,9 @@ python -m runtime.plot runs/A runs/B --labels learned closed --out curves.png
 episodes.jsonl -> whole evaluations, each at the training step when it fell due -> mean and spread
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,6 +21,7 @@ from configs.load import (
     parse_command_line,
     parse_run_config,
 )
+from runtime.json_lines import current_lives, read_records
 from runtime.run_log import EPISODES
 
 
@@ -69,18 +67,18 @@ def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
 
     Args:
         size: episodes of an evaluation; taken from the run's configuration if None.
+
+    Raises:
+        ConfigError: the log or the configuration is damaged.
     """
-    lines = (run / EPISODES).read_text(encoding="utf-8").splitlines()
-    episodes = [json.loads(line) for line in lines]
+    episodes = read_records(run / EPISODES)
     if size is None:
         size = parse_run_config((run / RESOLVED).read_text()).evaluation.episodes
-    # A run that was continued has begun an evaluation anew, and to count its seconds from 0.
-    sittings = accumulate(now["t_s"] < then["t_s"] for then, now in pairwise(episodes))
-    in_sittings = zip((0, *sittings), episodes, strict=True)
     found: list[Evaluation] = []
-    for _, own in groupby(in_sittings, key=itemgetter(0)):
+    # A run that was continued has begun an evaluation anew.
+    for life in current_lives(episodes):
         batches: dict[int, list[Any]] = {}
-        for number, episode in enumerate(e for _, e in own if e["evaluation"]):
+        for number, episode in enumerate(episode for episode in life if episode["evaluation"]):
             # Runs of older versions do not say which evaluation an episode is part of.
             key = episode.get("evaluated_at", -1 - number // size)
             batches.setdefault(key, []).append(episode)
@@ -132,9 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse_command_line(PlotOptions, argv, prog="python -m runtime.plot")
+        plot(options)
     except (ConfigError, ValueError) as error:
         exit_with_error(error)
-    plot(options)
     for run in options.runs:
         print(run)
         for evaluation in read_evaluations(run):

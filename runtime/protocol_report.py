@@ -6,6 +6,7 @@ cells in the folder -> standings, table.md, table.csv, sizes.png, curves.png
 from collections.abc import Sequence
 from contextlib import suppress
 
+from agents.policy import write_atomically
 from configs.load import ConfigError
 from runtime.cells import Cell, State
 from runtime.methods import METHODS, Method, ablations, resolve
@@ -65,7 +66,7 @@ def report(options: ProtocolOptions) -> None:
         return
     rows = rows_of(complete, options.task)
     text = markdown(rows, ablations(options.task, options.steps), options.task)
-    (options.folder / "table.md").write_text(text, encoding="utf-8")
+    write_atomically(options.folder / "table.md", text.encode())
     write_csv(rows, options.folder / "table.csv")
     draw_sizes(rows, options.task, options.folder / "sizes.png")
     draw_curves(complete, options.task, options.folder / "curves.png")

@@ -8,12 +8,14 @@ deviation over seeds, as in table 5 of the paper; one seed has none.
 """
 
 import csv
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agents.policy import write_atomically
 from configs.schema import EnvName
 from runtime.cells import OPPONENTS, Cell
 from runtime.methods import ABLATED, ABLATIONS, METHODS, REFERENCE, Method
@@ -198,12 +200,13 @@ def _relative(spread: Spread | None) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """The same with all digits; what is unknown stays empty."""
+    """The same with all digits, whole or not at all; what is unknown stays empty."""
     records = [_record(row) for row in rows]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    write_atomically(path, text.getvalue().encode())
 
 
 def _record(row: Row) -> dict[str, Any]:

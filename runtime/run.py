@@ -126,6 +126,7 @@ class Run:
             plan.directory.name,
             trains=plan.trains,
             evaluation_episodes=plan.evaluation_episodes,
+            resumed_at=plan.progress.env_steps,
         )
         self._conductor = Conductor(
             trains=plan.trains,
@@ -198,7 +199,7 @@ class Run:
         wall_s = time.monotonic() - self._begun_s
         summary = self._board.summary(self._end.reason, wall_s, self._playing_s, self._device)
         if self._log is not None:
-            self._log.metrics(*self._row())
+            self._log_row(self._log)
             self._log.summary(summary)
         self._view.finish(self._board.snapshot(self._end.reason, self._elapsed_s()), self._files())
         return Outcome(self._end.exit_code, self._end.reason, summary)
@@ -448,7 +449,7 @@ class Run:
             if evaluation is not None:
                 values = self._board.evaluation_metrics(evaluation)
                 self._log.evaluation(evaluation.env_steps, values)
-                self._log.metrics(*self._row())  # two may end between the rows that time brings
+                self._log_row(self._log)  # two may end between the rows that time brings
 
     def _take_failure(self, host: str | None, reason: str) -> None:
         """A process gives up, and so do we, unless it is a host that has not found back in."""
@@ -536,11 +537,11 @@ class Run:
             self._view.update(self._board.snapshot(phase, elapsed_s))
         if self._log is not None and elapsed_s - self._logged_s >= _LOG_PERIOD_S:
             self._logged_s = elapsed_s
-            self._log.metrics(*self._row())
+            self._log_row(self._log)
 
-    def _row(self) -> tuple[int, dict[str, float]]:
-        metrics = self._board.metrics()
-        return int(metrics.get("env/steps", 0)), metrics
+    def _log_row(self, log: RunLog) -> None:
+        if self._board.is_under_way:
+            log.metrics(self._board.env_steps, self._board.metrics())
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._begun_s

@@ -5,9 +5,11 @@
     episode(result)  -> episodes.jsonl                 one line an episode
     summary(values)  -> summary.json                   whole or not at all
 
-Every line carries `t_s`, seconds since the log was opened. JSON has no NaN: what is not finite
-becomes null. What a full disk does not take is left out, whole lines of it, and counted
-(`log_lines_lost` in the summary); the run goes on.
+Every line carries `t_s`, seconds since the log was opened, `life`, how often the run had been
+resumed, and `resumed_at`, the environment steps from which that life went on (runtime/json_lines.py
+leaves out what was played anew). JSON has no NaN: what is not finite becomes null. What a full disk
+does not take is left out, whole lines of it, and counted (`log_lines_lost` in the summary); the run
+goes on.
 """
 
 import dataclasses
@@ -23,12 +25,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from agents.policy import write_atomically
+from runtime.json_lines import LIFE, RESUMED_AT, last_record, mend
 from runtime.wire import EpisodeResult
 
 logger = logging.getLogger(__name__)
 
 EPISODES = "episodes.jsonl"
 """Name of the log of finished episodes within a run's folder."""
+METRICS = "metrics.jsonl"
+"""Name of the log of figures within a run's folder."""
 
 _WARNING_PERIOD_S = 30.0
 
@@ -49,15 +54,36 @@ def new_run_directory(runs_dir: Path, env_name: str, now: datetime) -> Path:
 
 
 class RunLog:
-    """The numbers of one run, appended line by line."""
+    """The numbers of one run, appended line by line.
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        directory: the run's folder. What a crash has left half written at the end of a log there
+            is cut off.
+        resumed_at: environment steps from which this life of the run goes on; 0 for a new one.
+
+    Raises:
+        OSError: a file cannot be opened or mended.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        resumed_at: int = 0,
+    ) -> None:
         self._directory = directory
         self._clock = clock
         self._opened_s = clock()
-        self._metrics = _Records(directory / "metrics.jsonl")
-        self._episodes = _Records(directory / EPISODES)
-        self._scalars = _open_scalars(directory / "tensorboard")
+        paths = directory / METRICS, directory / EPISODES
+        self._life = {LIFE: max(map(_lives_recorded, paths)), RESUMED_AT: resumed_at}
+        for path in paths:
+            if cut := mend(path):
+                logger.warning("%s: %d bytes of a broken last line are cut off", path, cut)
+        self._metrics, self._episodes = map(_Records, paths)
+        is_first = self._life[LIFE] == 0
+        purged_from = None if is_first else resumed_at + 1
+        self._scalars = _open_scalars(directory / "tensorboard", purged_from)
         self._warn_at = -math.inf
         """Clock reading from which lost lines are worth another warning."""
         self._warned_of = 0
@@ -114,7 +140,7 @@ class RunLog:
 
     def _append(self, file: "_Records", fields: Mapping[str, Any]) -> None:
         t_s = round(self._clock() - self._opened_s, 3)
-        line = json.dumps({"t_s": t_s, **fields}, allow_nan=False)
+        line = json.dumps({"t_s": t_s, **self._life, **fields}, allow_nan=False)
         file.write(line.encode() + b"\n")
 
     def _warn(self) -> None:
@@ -130,6 +156,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in cast("Sequence[Any]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lives_recorded(path: Path) -> int:
+    last = last_record(path)
+    return 0 if last is None else int(last.get(LIFE, 0)) + 1
 
 
 class _Records:
@@ -161,17 +192,28 @@ class _Scalars:
     """A TensorBoard event file, written without torch or tensorflow.
 
     Not with TensorBoard's own writer: its thread dies of a full disk.
+
+    Args:
+        purged_from: TensorBoard forgets what earlier files say of this step and later ones; None
+            for a run's first file.
     """
 
-    def __init__(self, directory: Path, writer: Any, event: Any, summary: Any) -> None:
+    def __init__(self, directory: Path, purged_from: int | None) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        # The generated modules define their classes when they are imported; no checker sees them.
+        events, summaries = cast("Any", event_pb2), cast("Any", summary_pb2)
         directory.mkdir(exist_ok=True)
         # TensorBoard reads every file of a folder whose name begins like this, by time.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         self._records = _Records(directory / name)
-        self._writer = writer(self._records)
-        self._event = event
-        self._summary = summary
-        self._write(event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._writer: Any = RecordWriter(self._records)
+        self._event, self._summary = events.Event, summaries.Summary
+        self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+        if purged_from is not None:
+            start = events.SessionLog(status=events.SessionLog.START)
+            self._write(self._event(wall_time=time.time(), step=purged_from, session_log=start))
 
     @property
     def lost(self) -> int:
@@ -189,13 +231,9 @@ class _Scalars:
         self._records.close()
 
 
-def _open_scalars(directory: Path) -> _Scalars | None:
+def _open_scalars(directory: Path, purged_from: int | None) -> _Scalars | None:
     try:
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        return _Scalars(directory, purged_from)
     except ImportError:
         logger.info("tensorboard is not installed: metrics go to metrics.jsonl only")
         return None
-    # The generated modules define their classes when they are imported; no checker sees them.
-    event, summary = cast("Any", event_pb2).Event, cast("Any", summary_pb2).Summary
-    return _Scalars(directory, RecordWriter, event, summary)

@@ -46,16 +46,24 @@ class Scoreboard:
     """Latest word of every process, and recent episodes."""
 
     def __init__(
-        self, config: RunConfig, run_id: str, *, trains: bool, evaluation_episodes: int
+        self,
+        config: RunConfig,
+        run_id: str,
+        *,
+        trains: bool,
+        evaluation_episodes: int,
+        resumed_at: int = 0,
     ) -> None:
         """Keep the figures of a run.
 
         Args:
             trains: False for a run that is nothing but one evaluation.
             evaluation_episodes: episodes of each evaluation.
+            resumed_at: environment steps that the run has behind it.
         """
         self._config = config
         self._run_id = run_id
+        self._resumed_at = resumed_at
         self._trains = trains
         self._world: Mapping[str, float] = {}
         self._node: Mapping[str, float] = {}
@@ -98,6 +106,16 @@ class Scoreboard:
         """Figures of all hosts together."""
         return self._node
 
+    @property
+    def env_steps(self) -> int:
+        """Training steps of the whole run, by the world's last report."""
+        return int(self._world.get("env_steps", self._resumed_at))
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the world has reported: before that, no figure has a step that it belongs to."""
+        return bool(self._world)
+
     def take_status(self, status: wire.Status, host: str = "") -> None:
         """A process reports; `host` says which node it is."""
         match status.role:
@@ -131,7 +149,7 @@ class Scoreboard:
         return RunSnapshot(
             elapsed_s=elapsed_s,
             phase=phase,
-            env_steps=int(self._world.get("env_steps", 0)),
+            env_steps=self.env_steps,
             episodes=self._evaluations.count if not self._trains else self._training.count,
             agents_up=self.agents_up,
             num_agents=self._config.num_agents,
@@ -219,7 +237,7 @@ class Scoreboard:
             "gate_budget": config.gate.budget,
             "transport": config.runtime.transport,
             "seed": config.seed,
-            "env_steps": int(self._world.get("env_steps", 0)),
+            "env_steps": self.env_steps,
             "wall_s": round(wall_s, 3),
             "env_steps_per_s": round(played / playing_s, 2) if playing_s > 0 else 0.0,
             "episodes": self._training.count + self._evaluations.count,

@@ -17,6 +17,7 @@ from agents import backbone
 from agents.profile import SECTIONS
 from learner import loss as loss_module
 from learner.unroll import unroll
+from runtime.json_lines import last_record
 from runtime.traffic import frame_zmtp_bytes
 from tests.benchmarks import bare_loop, machine, pipe_star
 from tests.benchmarks.__main__ import main
@@ -652,6 +653,5 @@ def test_training_goes_on_from_the_archive_on_a_machine_that_has_nothing(tmp_pat
 
 def _updates(work: Path) -> float:
     for metrics in work.glob("*/metrics.jsonl"):
-        lines = metrics.read_text().splitlines()
-        return json.loads(lines[-1]).get("learner/updates", 0.0) if lines else 0.0
+        return (last_record(metrics) or {}).get("learner/updates", 0.0)
     return 0.0

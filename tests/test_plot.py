@@ -43,6 +43,43 @@ def test_an_evaluation_that_was_cut_off_is_none(run: Path) -> None:
     assert (anew.env_steps, anew.episodes, anew.return_mean) == (140, 2, 2.0)
 
 
+def test_an_evaluation_whose_step_was_played_again_is_not_plotted_twice(run: Path) -> None:
+    with (run / EPISODES).open("a") as log:
+        for t_s, episode_return in enumerate((7.0, 9.0)):
+            row = {
+                "t_s": t_s,
+                "env_steps": 110,
+                "evaluated_at": 90,
+                "episode_return": episode_return,
+                "won": True,
+            }
+            log.write(json.dumps({**row, "evaluation": True, "life": 1, "resumed_at": 80}) + "\n")
+    found = [(each.env_steps, each.return_mean) for each in read_evaluations(run)]
+    assert found == [(0, 2.0), (90, 8.0)]
+
+
+def test_a_torn_last_line_is_left_out_of_the_picture(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / EPISODES
+    path.write_bytes(path.read_bytes()[:-25])
+    assert main([str(run), "--out", str(run / "curves.png")]) == 0
+    out = capsys.readouterr().out
+    assert "0 steps: return    2.000" in out
+    assert "100 steps" not in out, "half of an evaluation is none"
+
+
+def test_a_damaged_log_is_refused_with_file_and_line(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / EPISODES
+    path.write_text("what is this\n" + path.read_text())
+    with pytest.raises(SystemExit) as stop:
+        main([str(run), "--out", str(run / "curves.png")])
+    assert stop.value.code == 2
+    assert "episodes.jsonl, line 1 is damaged: remove that line" in capsys.readouterr().err
+
+
 def test_evaluations_that_overlap_are_told_apart(run: Path) -> None:
     with (run / EPISODES).open("a") as log:
         for t_s, evaluated_at, episode_return in [(9, 200, 1.0), (10, 300, 7.0), (11, 200, 3.0)]:

@@ -1,6 +1,7 @@
 import builtins
 import json
 import logging
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -56,8 +57,22 @@ def test_metrics_are_on_disk_when_the_call_returns(
     clock.now_s += 2.5
     log.metrics(20, {"comm/sent_bytes": float("nan"), "learner/td_error": 0.5})
     assert lines(tmp_path / "metrics.jsonl") == [
-        {"t_s": 0.0, "env_steps": 10, "comm/sent_bytes": 5.0, "learner/td_error": None},
-        {"t_s": 2.5, "env_steps": 20, "comm/sent_bytes": None, "learner/td_error": 0.5},
+        {
+            "t_s": 0.0,
+            "life": 0,
+            "resumed_at": 0,
+            "env_steps": 10,
+            "comm/sent_bytes": 5.0,
+            "learner/td_error": None,
+        },
+        {
+            "t_s": 2.5,
+            "life": 0,
+            "resumed_at": 0,
+            "env_steps": 20,
+            "comm/sent_bytes": None,
+            "learner/td_error": 0.5,
+        },
     ]
 
 
@@ -66,6 +81,8 @@ def test_episodes_get_a_line_each(log: RunLog, tmp_path: Path) -> None:
     assert lines(tmp_path / "episodes.jsonl") == [
         {
             "t_s": 0.0,
+            "life": 0,
+            "resumed_at": 0,
             "episode": 3,
             "evaluation": True,
             "env_steps": 600,
@@ -110,6 +127,31 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
         for value in event.summary.value
     ]
     assert scalars == [(10, "comm/sent_bytes", 5.0), (8, "eval/return_mean", 2.0)]
+
+
+def test_every_line_says_which_life_of_the_run_it_is_of(tmp_path: Path) -> None:
+    for resumed_at in (0, 70, 150):
+        log = RunLog(tmp_path, resumed_at=resumed_at)
+        log.metrics(resumed_at + 10, {})
+        log.close()
+    rows = [(line["life"], line["resumed_at"]) for line in lines(tmp_path / "metrics.jsonl")]
+    assert rows == [(0, 0), (1, 70), (2, 150)]
+
+
+def test_tensorboard_forgets_the_steps_that_are_played_again(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for resumed_at, steps in ((0, (100, 200, 300)), (200, (250, 350))):
+        log = RunLog(tmp_path, resumed_at=resumed_at)
+        for step in steps:
+            log.metrics(step, {"learner/loss": float(resumed_at)})
+        log.close()
+        (file,) = (tmp_path / "tensorboard").glob(f"*.{os.getpid()}")
+        # Files are read in the order of the seconds in their names.
+        file.rename(file.with_name(f"events.out.tfevents.{1_700_000_000 + resumed_at}.host.1"))
+    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    values = [(event.step, event.value) for event in found.Scalars("learner/loss")]
+    assert values == [(100, 0.0), (200, 0.0), (250, 200.0), (350, 200.0)]
 
 
 def test_lines_that_the_disk_does_not_take_are_left_out_whole_and_counted(

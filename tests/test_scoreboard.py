@@ -29,12 +29,15 @@ NEEDED = {
 """What readers of summary.json rely on."""
 
 
-def make_board(*, trains: bool = True, evaluation_episodes: int = 1) -> Scoreboard:
+def make_board(
+    *, trains: bool = True, evaluation_episodes: int = 1, resumed_at: int = 0
+) -> Scoreboard:
     return Scoreboard(
         CONFIG,
         "20260101-120000-relay",
         trains=trains,
         evaluation_episodes=evaluation_episodes,
+        resumed_at=resumed_at,
     )
 
 
@@ -68,6 +71,16 @@ def summary(board: Scoreboard) -> dict[str, object]:
 
 def test_the_summary_has_every_figure_that_is_relied_on() -> None:
     assert set(summary(make_board())) >= NEEDED
+
+
+def test_a_resumed_run_stands_where_it_stood_until_the_world_reports() -> None:
+    board = make_board(resumed_at=700)
+    board.take_status(wire.Status("learner", {"updates": 12.0}))
+    assert not board.is_under_way
+    assert (board.snapshot("starting", 1.0).env_steps, summary(board)["env_steps"]) == (700, 700)
+    board.take_status(world_says(1.0, env_steps=716.0))
+    assert board.is_under_way
+    assert (board.env_steps, summary(board)["env_steps"]) == (716, 716)
 
 
 def test_the_summary_of_a_run_that_never_began_is_valid_json() -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import EnvName
+from runtime.json_lines import read_records
+from runtime.run_log import METRICS
 from tests.benchmarks.case import Figures, serve
 
 
@@ -81,8 +83,7 @@ def train(case: TrainingCase, folder: Path) -> tuple[dict[str, Any], list[dict[s
     if finished.returncode:
         raise RuntimeError(f"exit code {finished.returncode}: {finished.stdout[-1500:]}")
     (run,) = (folder / "runs").iterdir()
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return json.loads((run / "summary.json").read_text()), [json.loads(line) for line in lines]
+    return json.loads((run / "summary.json").read_text()), read_records(run / METRICS)
 
 
 def rate(rows: Sequence[dict[str, Any]], name: str) -> float | None:

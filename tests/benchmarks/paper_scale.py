@@ -36,9 +36,11 @@ from typing import Any, Literal
 
 import tyro
 
+from agents.policy import write_atomically
 from configs.schema import EnvName
 from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_progress
 from learner.journal import FOLDER as JOURNAL
+from runtime.json_lines import mend, read_records
 from runtime.launch import CHECKPOINT
 from tests.benchmarks.machine import ROOT, machine, source
 
@@ -243,6 +245,7 @@ class PaperScale:
 
     def _keep(self, piece: Piece) -> None:
         """Everything into the folder that is carried on."""
+        mend(self._out / PIECES)
         with (self._out / PIECES).open("a") as file:
             file.write(json.dumps(dataclasses.asdict(piece)) + "\n")
         run = self._run()
@@ -277,7 +280,7 @@ class PaperScale:
             return False
         if process.returncode:
             return False
-        path.write_text(output)
+        write_atomically(path, output.encode())
         return True
 
     def _summarise(self) -> None:
@@ -289,14 +292,13 @@ class PaperScale:
             "launch_options": list(self._launch_options),
             "evaluation": json.loads(evaluation.read_text()) if evaluation.exists() else None,
         }
-        (self._out / SUMMARY).write_text(json.dumps(summary, indent=1))
+        write_atomically(self._out / SUMMARY, json.dumps(summary, indent=1).encode())
         print(json.dumps(outlook(pieces, self._options.steps)), flush=True)
 
 
 def read_pieces(path: Path) -> list[Piece]:
     """All pieces so far."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Piece(**json.loads(line)) for line in lines]
+    return [Piece(**record) for record in read_records(path)]
 
 
 def outlook(pieces: Sequence[Piece], steps: int) -> dict[str, float | int | None]:

@@ -19,6 +19,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.json_lines import last_record
 from tests.process.namespaces import Hosts
 from tests.process.runs import scratch_folder, wait_for
 
@@ -134,10 +135,7 @@ class Fleet:
     def newest(self) -> dict[str, Any]:
         """The newest line of the run's log."""
         for metrics in self.folder.glob("runs/*/metrics.jsonl"):
-            lines = metrics.read_text().splitlines()
-            if lines:
-                with contextlib.suppress(ValueError):  # it is being written
-                    return json.loads(lines[-1])
+            return last_record(metrics) or {}
         return {}
 
     def figure(self, name: str) -> float:

@@ -21,6 +21,7 @@ from agents.policy import PolicyFile, PolicySpec, initialise, views
 from configs.load import preset_for
 from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
 from envs.registry import spec_of
+from runtime.json_lines import last_record
 from runtime.view import RunSnapshot
 
 T = TypeVar("T")
@@ -164,9 +165,7 @@ class Launched:
 
     def newest_metrics(self) -> dict[str, Any]:
         for metrics in self.folder.glob("runs/*/metrics.jsonl"):
-            lines = metrics.read_text().splitlines()
-            if lines:
-                return json.loads(lines[-1])
+            return last_record(metrics) or {}
         return {}
 
     def finish(self, timeout_s: float) -> int:

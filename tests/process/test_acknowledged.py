@@ -1,6 +1,5 @@
 """A learner is killed in the middle of a run, and no episode is lost or counted twice."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -8,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from learner.journal import FOLDER, Journal
+from runtime.json_lines import read_records
 from runtime.launch import CHECKPOINT
+from runtime.run_log import EPISODES
 from tests.process.runs import Launched, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -33,7 +34,7 @@ def test_a_learner_that_is_killed_costs_the_run_not_one_episode(tmp_path: Path) 
         assert run.finish(180.0) == 0, run.output.read_text()
         summary = run.summary()
         newest = run.newest_metrics()
-    results = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    results = read_records(folder / EPISODES)
     played = [result["episode"] for result in results if not result["evaluation"]]
     assert newest["learner/episodes"] == len(played) >= 2000
     assert newest["learner/replay_episodes"] == min(len(played), 2000)
