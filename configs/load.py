@@ -9,6 +9,7 @@ the preset; the command line still has the last word.
 import contextlib
 import difflib
 import io
+import math
 import re
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -154,8 +155,11 @@ def parse_command_line(
         raise SystemExit(0)
     prog = _as_called(prog)
     complaint = io.StringIO()
+    # tyro looks at stdout to see with which characters it may draw the box that we take apart.
+    says_help = not {"-h", "--help"}.isdisjoint(argv)
+    out = sys.stdout if says_help else io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(complaint):
             if default is None:
                 return tyro.cli(options, args=argv, prog=prog)
             return tyro.cli(options, args=argv, default=default, prog=prog)
@@ -288,7 +292,10 @@ def _integer(value: object) -> object:
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise dacite.WrongTypeError(float, value)
-    return float(value) if isinstance(value, int) else value
+    try:
+        return float(value) if isinstance(value, int) else value
+    except OverflowError:  # more than 308 digits: outside every range
+        return math.inf if cast("int", value) > 0 else -math.inf
 
 
 def _layers(value: object) -> object:

@@ -6,11 +6,12 @@ Standard library and tyro only, so that every process can import it. A preset ho
 never defaults; `configs.load` does the merging. Objects receive the sub-tree they need.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
+
+from configs.ranges import between, check_ranges, within
 
 EnvName = Literal["battle", "relay"]
 Algorithm = Literal["iql", "vdn", "qmix", "wqmix", "res", "facmac"]
@@ -39,6 +40,30 @@ MAX_COPIES = 1024
 MAX_SHARDS = 64
 """Processes that environment copies may be shared out among."""
 
+MAX_OFFSETS = 12
+"""Edges that an agent has at most, those of MAX_AGENTS."""
+
+MAX_CYCLES = 60_000
+"""Steps of an episode."""
+
+MAX_STEPS = 10**12
+"""Environment steps of a run: three years at ten thousand a second."""
+
+MAX_UPDATES = 10**9
+"""Gradient steps between two events."""
+
+MAX_EPISODES = 10**6
+"""Episodes of a replay, a journal or an evaluation."""
+
+MAX_THREADS = 512
+"""Threads of a process."""
+
+MAX_PORT = 65_535
+
+MAX_SEED = 2**31 - 1
+
+_AS_SPARSITY = (-1.0, "for sparse.sparsity")
+
 
 def _short(name: str) -> object:
     """A nested field whose flag keeps its short name: --env instead of --env.name."""
@@ -55,7 +80,7 @@ class EnvConfig:
     name: Annotated[EnvName, _short("env")] = "battle"
     """Environment: battle (MAgent2) or relay (diagnostic, communication is everything)."""
 
-    copies: Annotated[int, _short("env-copies")] = 1
+    copies: Annotated[int, _short("env-copies"), between(1, MAX_COPIES)] = 1
     """Environment copies E that every agent plays at once; 1 is what deployment looks like."""
 
     opponent: Annotated[str, _short("opponent")] = "random"
@@ -66,47 +91,36 @@ class EnvConfig:
     evaluation_opponent: Annotated[str, _short("evaluation-opponent")] = ""
     """Opponents of evaluation episodes, in turn; empty takes those of the schedule's end."""
 
-    max_cycles: int = 200
+    max_cycles: Annotated[int, between(1, MAX_CYCLES)] = 200
     """Battle: environment steps after which an episode is truncated."""
 
-    shards: int = 0
+    shards: Annotated[int, between(0, MAX_SHARDS)] = 0
     """Processes that the copies are shared out among; 1 keeps them in the world's own, 0 takes one
     for every four cores. What is played does not depend on it."""
 
     def __post_init__(self) -> None:
-        _require(
-            1 <= self.copies <= MAX_COPIES,
-            f"env.copies must be between 1 and {MAX_COPIES}, got {self.copies}",
-        )
-        _require(
-            1 <= self.max_cycles <= 60_000,
-            f"env.max_cycles must be between 1 and 60000, got {self.max_cycles}",
-        )
-        _require(
-            0 <= self.shards <= MAX_SHARDS,
-            f"env.shards must be between 0 and {MAX_SHARDS}, got {self.shards}",
-        )
+        check_ranges(self, "env")
         _require(self.opponent != "", "env.opponent must not be empty: random, scripted or a file")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
-    hidden: int = 64
+    hidden: Annotated[int, between(1, 4096)] = 64
     """Units H of the encoder, the GRU and the Q head."""
 
-    message: int = 64
+    message: Annotated[int, between(1, 4096)] = 64
     """Numbers M in one message."""
 
-    attention: int = 16
+    attention: Annotated[int, between(1, 4096)] = 16
     """Query and key size of the attention over messages."""
 
-    beacon: int = 16
+    beacon: Annotated[int, between(1, 4096)] = 16
     """Numbers Z in one beacon, the node embedding that the scorer reads."""
 
-    edge_embedding: int = 8
+    edge_embedding: Annotated[int, between(1, 4096)] = 8
     """Size of the edge-type embedding."""
 
-    scorer: int = 32
+    scorer: Annotated[int, between(1, 4096)] = 32
     """Hidden units of the pairwise scorer."""
 
     message_dtype: MessageDtype = "float16"
@@ -115,18 +129,12 @@ class NetworkConfig:
     beacon_dtype: BeaconDtype = "int8"
     """Number format of beacons on the wire, also applied in the learner's unroll."""
 
-    beacon_delta: float = 0.0
+    beacon_delta: Annotated[float, within(0.0, 2.0)] = 0.0
     """Change of a beacon (whose entries lie in [-1, 1]), at its largest, that is not worth saying:
     neighbours go on with what they heard last. 0 says every change; at most 2."""
 
     def __post_init__(self) -> None:
-        _require(
-            0.0 <= self.beacon_delta <= 2.0,
-            f"network.beacon_delta must be in [0, 2], got {self.beacon_delta}",
-        )
-        for name in ("hidden", "message", "attention", "beacon", "edge_embedding", "scorer"):
-            size: int = getattr(self, name)
-            _require(1 <= size <= 4096, f"network.{name} must be between 1 and 4096, got {size}")
+        check_ranges(self, "network")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,53 +145,43 @@ class GateConfig:
     mode: GateMode = "learned"
     """learned: the scorer decides; open or closed: every edge always or never."""
 
-    temperature_start: float = 1.0
+    temperature_start: Annotated[float, within(0.01, 100.0)] = 1.0
     """Gumbel-sigmoid temperature at the beginning of training."""
 
-    temperature_end: float = 0.3
+    temperature_end: Annotated[float, within(0.01, 100.0)] = 0.3
     """Temperature after the annealing."""
 
-    temperature_steps: int = 500_000
+    temperature_steps: Annotated[int, between(1, MAX_STEPS)] = 500_000
     """Environment steps over which the temperature falls linearly."""
 
-    budget: int = 0
+    budget: Annotated[int, between(0, MAX_OFFSETS)] = 0
     """Edges that an agent may open in one step, those with its highest scores; 0 sets no limit."""
 
-    noise_share: float = 1.0
+    noise_share: Annotated[float, within(0.0, 1.0)] = 1.0
     """Share of a batch's episodes that the learner unrolls with noisy gates, the others as they
     will be played; 1 is the paper's. With a price, 0.5 keeps a policy from relying on edges that
     only chance opens."""
 
-    price: float = 0.0
+    price: Annotated[float, within(0.0, 1000.0)] = 0.0
     """What an open edge costs an agent in one step, charged in the learner's loss; 0 is free."""
 
-    price_start: int = 0
+    price_start: Annotated[int, between(0, MAX_STEPS)] = 0
     """Environment steps before anything is charged: what no message has taught yet is worth
     nothing, and an early price shuts the gate for good."""
 
-    price_steps: int = 0
+    price_steps: Annotated[int, between(0, MAX_STEPS)] = 0
     """Environment steps over which the price rises linearly from 0 to its full height."""
 
-    price_loss: float = 0.0
+    price_loss: Annotated[float, within(0.0, 1e6)] = 0.0
     """Mean squared TD error of the episodes without noise up to which the price is charged; from
     there it falls, to nothing at twice as much. 0 charges whatever the loss."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, "gate")
         _require(
-            0.0 < self.temperature_end <= self.temperature_start,
-            "gate.temperature_end must be in (0, gate.temperature_start], got "
+            self.temperature_end <= self.temperature_start,
+            "gate.temperature_end must not be above gate.temperature_start, got "
             f"{self.temperature_end} with start {self.temperature_start}",
-        )
-        _require(
-            self.temperature_steps >= 1,
-            f"gate.temperature_steps must be at least 1, got {self.temperature_steps}",
-        )
-        for name in ("budget", "price", "price_start", "price_steps", "price_loss"):
-            value: float = getattr(self, name)
-            _require(value >= 0, f"gate.{name} must not be negative, got {value}")
-        _require(
-            0.0 <= self.noise_share <= 1.0,
-            f"gate.noise_share must be in [0, 1], got {self.noise_share}",
         )
         _require(
             self.price_loss == 0.0 or self.noise_share < 1.0,
@@ -199,17 +197,17 @@ class SparseConfig:
     """none: dense; static: the links drawn at the start stay; set: the weakest are replaced by
     chance; rigl: by those with the largest gradient (algorithm 1 of MAST)."""
 
-    sparsity: float = 0.9
+    sparsity: Annotated[float, within(0.0, 1.0, below_high=True)] = 0.9
     """Share of zeros among the weights that are masked together; biases do not count."""
 
     allocation: Literal["erdos-renyi", "uniform"] = "erdos-renyi"
     """How links are shared out to layers: erdos-renyi gives small ones more, uniform all alike."""
 
-    policy: float = -1.0
+    policy: Annotated[float, within(0.0, 1.0, below_high=True, other=_AS_SPARSITY)] = -1.0
     """Sparsity of the agents' networks by themselves; -1: `sparsity`. With this or `mixer` given
     the two are masked apart, with neither all weights of both share one total."""
 
-    mixer: float = -1.0
+    mixer: Annotated[float, within(0.0, 1.0, below_high=True, other=_AS_SPARSITY)] = -1.0
     """Sparsity of the mixers and their hypernetworks by themselves; -1: `sparsity`."""
 
     dense: tuple[SparseLayer, ...] = ()
@@ -221,13 +219,13 @@ class SparseConfig:
     scaled multiplies each unit's by sqrt(inputs / links), so that what it hears varies as much as
     in the dense network. A policy that has been trained keeps its own."""
 
-    fraction: float = 0.5
+    fraction: Annotated[float, within(0.0, 1.0)] = 0.5
     """Share ζ0 of a layer's links that the first evolution replaces; it falls as a cosine to 0."""
 
-    period: int = 200
+    period: Annotated[int, between(1, MAX_UPDATES)] = 200
     """Gradient steps between two evolutions of the topology."""
 
-    end: int = 0
+    end: Annotated[int, between(0, MAX_UPDATES)] = 0
     """Gradient steps after which the topology stays; 0 evolves it to the end of the run's steps."""
 
     pattern: Literal["unstructured", "block", "n:m"] = "unstructured"
@@ -235,28 +233,12 @@ class SparseConfig:
     of every `group` neighbouring inputs the same number has weights, which comes near the sparsity
     asked for but seldom to it: the learner's log says what came of it."""
 
-    group: int = 4
+    group: Annotated[int, between(1, 256)] = 4
     """Neighbouring inputs in a block, or M of n:m; in layers whose inputs it does not divide the
     next smaller number that does."""
 
     def __post_init__(self) -> None:
-        _require(
-            0.0 <= self.sparsity < 1.0,
-            f"sparse.sparsity must be in [0, 1), got {self.sparsity}",
-        )
-        for name in ("policy", "mixer"):
-            share: float = getattr(self, name)
-            _require(
-                share == -1.0 or 0.0 <= share < 1.0,
-                f"sparse.{name} must be in [0, 1), or -1 for sparse.sparsity, got {share}",
-            )
-        _require(
-            0.0 <= self.fraction <= 1.0,
-            f"sparse.fraction must be in [0, 1], got {self.fraction}",
-        )
-        _require(self.period >= 1, f"sparse.period must be at least 1, got {self.period}")
-        _require(self.end >= 0, f"sparse.end must not be negative, got {self.end}")
-        _require(1 <= self.group <= 256, f"sparse.group must be in [1, 256], got {self.group}")
+        check_ranges(self, "sparse")
         own = (self.policy, self.mixer)
         shares = own if -1.0 not in own else (self.sparsity, *own)
         for share in shares:
@@ -272,42 +254,34 @@ class AgentsConfig:
     dead: Literal["silent", "relay"] = "silent"
     """silent: a dead agent sends nothing; relay: it keeps relaying, as the reference code does."""
 
-    peer_timeout_s: float = 2.0
+    peer_timeout_s: Annotated[float, within(0.001, 60.0)] = 2.0
     """Seconds an agent waits for packets that are under way before it counts them as late."""
 
-    epsilon_start: float = 1.0
+    epsilon_start: Annotated[float, within(0.0, 1.0)] = 1.0
     """Exploration rate at the beginning of training."""
 
-    epsilon_end: float = 0.05
+    epsilon_end: Annotated[float, within(0.0, 1.0)] = 0.05
     """Exploration rate after the annealing."""
 
-    epsilon_steps: int = 500_000
+    epsilon_steps: Annotated[int, between(1, MAX_STEPS)] = 500_000
     """Environment steps over which epsilon falls linearly."""
 
     adviser: str = ""
     """Battle: who is asked for an action in exploring steps instead of chance alone: scripted, or
     the path of an opponent's file; empty asks nobody."""
 
-    advice: float = 0.5
+    advice: Annotated[float, within(0.0, 1.0)] = 0.5
     """Share of the exploring steps in which the adviser is asked."""
 
     record_q: bool = False
     """Ship action values with the trajectories (the parity test reads them)."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, "agents")
         _require(
-            0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0,
-            "agents.epsilon must fall within [0, 1], got "
-            f"{self.epsilon_start} to {self.epsilon_end}",
-        )
-        _require(0.0 <= self.advice <= 1.0, f"agents.advice must be in [0, 1], got {self.advice}")
-        _require(
-            self.epsilon_steps >= 1,
-            f"agents.epsilon_steps must be at least 1, got {self.epsilon_steps}",
-        )
-        _require(
-            0.0 < self.peer_timeout_s <= 60.0,
-            f"agents.peer_timeout_s must be in (0, 60], got {self.peer_timeout_s}",
+            self.epsilon_end <= self.epsilon_start,
+            "agents.epsilon_end must not be above agents.epsilon_start, got "
+            f"{self.epsilon_end} with start {self.epsilon_start}",
         )
 
 
@@ -322,10 +296,10 @@ class LearnerConfig:
     device: Annotated[Literal["auto", "cpu", "cuda"], _short("device")] = "auto"
     """Where the learner trains; auto takes CUDA if there is one."""
 
-    threads: int = 0
+    threads: Annotated[int, between(0, MAX_THREADS)] = 0
     """Torch threads of the learner; 0 takes half of the cores, the agents need the others."""
 
-    ranks: int = 1
+    ranks: Annotated[int, between(1, 64)] = 1
     """Processes that share each update (DistributedDataParallel under torchrun's agent), on GPUs
     one each; torch threads are divided among them."""
 
@@ -336,63 +310,63 @@ class LearnerConfig:
     """Gather the next update's batch while this one is computed, if it is owed already: it misses
     the episodes that arrive meanwhile. auto: on CUDA; on a CPU it would compete with the agents."""
 
-    gamma: float = 0.99
+    gamma: Annotated[float, within(0.0, 1.0, above_low=True)] = 0.99
     """Discount factor."""
 
-    learning_rate: float = 5e-4
+    learning_rate: Annotated[float, within(1e-9, 1.0)] = 5e-4
     """Adam's step size."""
 
-    learning_rate_end: float = 0.0
+    learning_rate_end: Annotated[float, within(0.0, 1.0)] = 0.0
     """Step size at the end of the run's steps, to which it falls linearly; 0 keeps it constant."""
 
-    batch_size: int = 32
+    batch_size: Annotated[int, between(1, 65_536)] = 32
     """Episodes (or windows of episodes) in one update."""
 
-    window: int = 0
+    window: Annotated[int, between(0, MAX_CYCLES)] = 0
     """Steps of an episode that one update unrolls, at a random start; 0 means the whole episode."""
 
-    burn_in: int = 0
+    burn_in: Annotated[int, between(0, MAX_CYCLES)] = 0
     """Steps at the head of a window that only warm up the recurrent state (no loss)."""
 
-    updates_per_episode: float = 1.0
+    updates_per_episode: Annotated[float, within(0.001, 1000.0)] = 1.0
     """Gradient steps for each episode that enters the replay."""
 
-    max_backlog: int = 64
+    max_backlog: Annotated[int, between(1, 10**6)] = 64
     """Updates the learner may owe before the worlds wait for it."""
 
-    replay_episodes: int = 2000
+    replay_episodes: Annotated[int, between(1, MAX_EPISODES)] = 2000
     """Episodes the replay holds; the oldest leave first."""
 
-    online_episodes: int = 0
+    online_episodes: Annotated[int, between(0, MAX_EPISODES)] = 0
     """Dual replay: newest episodes from which a part of each batch is drawn; 0 draws all from all
     (MAST: 128 beside 5000)."""
 
-    online_share: float = 0.25
+    online_share: Annotated[float, within(0.0, 1.0)] = 0.25
     """Dual replay: share of a batch that comes from the newest episodes, rounded to whole ones."""
 
-    replay_distance: float = 0.0
+    replay_distance: Annotated[float, within(0.0, 1.0)] = 0.0
     """Dynamic replay (RLx2): share of the actions in the oldest episodes that the present policy
     may choose otherwise before the oldest tenth is forgotten; 0 forgets nothing early."""
 
-    replay_check_period: int = 200
+    replay_check_period: Annotated[int, between(1, MAX_UPDATES)] = 200
     """Dynamic replay: gradient steps between looks at the oldest episodes."""
 
-    learning_starts: int = 32
+    learning_starts: Annotated[int, between(1, MAX_EPISODES)] = 32
     """Episodes in the replay before the first update."""
 
-    td_lambda: float = 0.0
+    td_lambda: Annotated[float, within(0.0, 1.0)] = 0.0
     """Share λ of the recorded return in TD targets: 0 trusts the target network after one step, 1
     never before the window's end."""
 
-    n_step: int = 1
+    n_step: Annotated[int, between(1, MAX_CYCLES)] = 1
     """Rewards in a TD target before the target network's value, of one fixed number (RLx2) and not
     mixed by λ; 1 leaves the choice to td_lambda."""
 
-    td_lambda_start: int = 0
+    td_lambda_start: Annotated[int, between(0, MAX_STEPS)] = 0
     """Environment steps before td_lambda or n_step count: targets look one step ahead until then
     (MAST: 3/8 of the run)."""
 
-    huber: float = 0.0
+    huber: Annotated[float, within(0.0, 1e6)] = 0.0
     """TD errors beyond this count linearly and not squared; 0 squares all."""
 
     double_q: bool = True
@@ -402,79 +376,79 @@ class LearnerConfig:
     """What makes one value of an agent's next action values: the best action's, or the soft
     mellowmax of all (MAST, eq. 3), which chooses no action, so that double_q has no say."""
 
-    mellowmax_alpha: float = 1.0
+    mellowmax_alpha: Annotated[float, within(0.0, 1000.0)] = 1.0
     """Soft mellowmax: inverse temperature of the weights; 0 is mellowmax."""
 
-    mellowmax_omega: float = 10.0
+    mellowmax_omega: Annotated[float, within(0.001, 1000.0)] = 10.0
     """Soft mellowmax: the larger, the closer to the maximum."""
 
-    target_update_period: int = 200
+    target_update_period: Annotated[int, between(1, MAX_UPDATES)] = 200
     """Gradient steps between copies of the online network into the target network."""
 
-    target_rate: float = 1.0
+    target_rate: Annotated[float, within(1e-6, 1.0)] = 1.0
     """Share of the online network in such a copy: 1 replaces the target, less lets it follow."""
 
-    grad_clip: float = 10.0
-    """Largest norm of the gradient over all parameters."""
+    grad_clip: Annotated[float, within(0.0, 1e6)] = 10.0
+    """Largest norm of the gradient over all parameters; 0 sets no limit."""
 
-    reward_scale: float = 1.0
+    reward_scale: Annotated[float, within(1e-6, 1e6)] = 1.0
     """Factor on rewards inside the learner only; reported returns are never scaled."""
 
-    reward_clip: float = 0.0
+    reward_clip: Annotated[float, within(0.0, 1e6)] = 0.0
     """Largest reward, before scaling, that counts inside the learner; 0 lets all count. In Battle a
     kill earns fifty times a hit, and whose blow it is that kills is chance."""
 
-    mixing_embed: int = 32
+    mixing_embed: Annotated[int, between(1, 1024)] = 32
     """QMIX: hidden units of the monotonic mixer."""
 
-    hypernet_embed: int = 64
+    hypernet_embed: Annotated[int, between(1, 1024)] = 64
     """QMIX: hidden units of the mixer's hypernetworks."""
 
-    wqmix_alpha: float = 0.1
+    wqmix_alpha: Annotated[float, within(0.0, 1.0)] = 0.1
     """OW-QMIX: weight of squared errors where q_tot is not below its target."""
 
-    central_hidden: int = 64
+    central_hidden: Annotated[int, between(1, 4096)] = 64
     """OW-QMIX: hidden units of the central critic's agents."""
 
-    central_embed: int = 256
+    central_embed: Annotated[int, between(1, 4096)] = 256
     """OW-QMIX: hidden units of the central critic's mixer."""
 
-    critic_hidden: int = 64
+    critic_hidden: Annotated[int, between(1, 4096)] = 64
     """FACMAC: hidden units of the critic's layers."""
 
-    critic_rate: float = 0.2
+    critic_rate: Annotated[float, within(1e-6, 1000.0)] = 0.2
     """FACMAC: step size of critic and mixer, as a share of learning_rate (the paper's code: 5e-4
     beside 2.5e-3)."""
 
-    res_beta: float = 5.0
+    res_beta: Annotated[float, within(0.0, 1000.0)] = 5.0
     """RES: inverse temperature of the softmax over joint actions."""
 
-    res_lambda: float = 0.05
+    res_lambda: Annotated[float, within(0.0, 1000.0)] = 0.05
     """RES: weight of the squared distance between q_tot and the recorded return."""
 
     aux: Literal["none", "predict", "contrast"] = "none"
     """Auxiliary loss: predict the state from the message (eq. 6), or InfoNCE (eq. 7)."""
 
-    aux_coef: float = 0.1
+    aux_coef: Annotated[float, within(0.0, 1000.0)] = 0.1
     """Weight α of the auxiliary loss (eq. 8)."""
 
-    aux_negatives: int = 20
+    aux_negatives: Annotated[int, between(1, 65_536)] = 20
     """InfoNCE: negatives M for each positive."""
 
-    aux_temperature: float = 0.07
+    aux_temperature: Annotated[float, within(0.001, 1000.0)] = 0.07
     """InfoNCE: temperature κ."""
 
     teacher: str = ""
     """Battle: idqn or an opponent's file, whose actions are held up as an example
     (learner/teacher.py); empty learns without."""
 
-    teacher_coef: float = 1.0
+    teacher_coef: Annotated[float, within(0.0, 1000.0)] = 1.0
     """Weight of the teacher's loss at the beginning; it falls linearly to 0."""
 
-    teacher_steps: int = 100_000
+    teacher_steps: Annotated[int, between(1, MAX_STEPS)] = 100_000
     """Environment steps over which the teacher's weight falls."""
 
-    teacher_margin: float = 0.2
+    teacher_margin: Annotated[float, within(0.0, 1000.0)] = 0.2
     """By how much the teacher's action is to exceed all others, in scaled rewards."""
 
     timeout_is_terminal: bool = False
@@ -490,30 +464,18 @@ class LearnerConfig:
     publish_dtype: PublishDtype = "float32"
     """What agents' weights are rounded to; the learner's own stay as they are."""
 
-    publish_period: int = 4
+    publish_period: Annotated[int, between(1, MAX_UPDATES)] = 4
     """Gradient steps between published versions."""
 
-    checkpoint_period_s: float = 30.0
+    checkpoint_period_s: Annotated[float, within(0.01, 86_400.0)] = 30.0
     """Seconds between checkpoints."""
 
-    journal_episodes: int = 256
+    journal_episodes: Annotated[int, between(0, MAX_EPISODES)] = 256
     """Newest episodes kept on disk, so that a killed learner gets them back; in Battle with 100
     agents one takes 4 MB. 0 keeps none: what the learner has acknowledged is in its memory only."""
 
     def __post_init__(self) -> None:
-        _require(0.0 < self.gamma <= 1.0, f"learner.gamma must be in (0, 1], got {self.gamma}")
-        _require(
-            0.0 <= self.td_lambda <= 1.0,
-            f"learner.td_lambda must be in [0, 1], got {self.td_lambda}",
-        )
-        _require(
-            self.reward_clip >= 0.0,
-            f"learner.reward_clip must not be negative, got {self.reward_clip}",
-        )
-        _require(
-            0.0 <= self.huber < math.inf,
-            f"learner.huber must be a number from 0 on, got {self.huber}",
-        )
+        check_ranges(self, "learner")
         _require(
             self.n_step == 1 or self.td_lambda == 0.0,
             "learner.n_step above 1 and learner.td_lambda are two answers to one question: give "
@@ -530,24 +492,6 @@ class LearnerConfig:
             f"give max, got {self.operator}",
         )
         _require(
-            0.0 <= self.wqmix_alpha <= 1.0,
-            f"learner.wqmix_alpha must be in [0, 1], got {self.wqmix_alpha}",
-        )
-        for name in ("mellowmax_alpha", "res_beta", "res_lambda"):
-            coefficient: float = getattr(self, name)
-            _require(
-                0.0 <= coefficient < math.inf,
-                f"learner.{name} must be a number from 0 on, got {coefficient}",
-            )
-        _require(
-            0.0 <= self.replay_distance <= 1.0,
-            f"learner.replay_distance must be in [0, 1], got {self.replay_distance}",
-        )
-        _require(
-            0.0 <= self.online_share <= 1.0,
-            f"learner.online_share must be in [0, 1], got {self.online_share}",
-        )
-        _require(
             self.online_episodes <= self.replay_episodes,
             "learner.online_episodes are the newest of the replay's, so at most "
             f"learner.replay_episodes, got {self.online_episodes} of {self.replay_episodes}",
@@ -557,48 +501,6 @@ class LearnerConfig:
             "learner.online_episodes must hold the share of a batch that comes from them, "
             f"{self.online_rows} rows, got {self.online_episodes}",
         )
-        _require(
-            0.0 < self.target_rate <= 1.0,
-            f"learner.target_rate must be in (0, 1], got {self.target_rate}",
-        )
-        _require(
-            0.0 < self.learning_rate < math.inf,
-            f"learner.learning_rate must be a positive number, got {self.learning_rate}",
-        )
-        _require(
-            0.0 <= self.learning_rate_end < math.inf,
-            f"learner.learning_rate_end must be a number from 0 on, got {self.learning_rate_end}",
-        )
-        for name in (
-            "batch_size",
-            "max_backlog",
-            "replay_episodes",
-            "learning_starts",
-            "target_update_period",
-            "mixing_embed",
-            "hypernet_embed",
-            "n_step",
-            "replay_check_period",
-            "central_hidden",
-            "central_embed",
-            "critic_hidden",
-            "aux_negatives",
-            "publish_period",
-            "ranks",
-            "teacher_steps",
-        ):
-            value: int = getattr(self, name)
-            _require(value >= 1, f"learner.{name} must be at least 1, got {value}")
-        for name in (
-            "threads",
-            "window",
-            "burn_in",
-            "journal_episodes",
-            "online_episodes",
-            "td_lambda_start",
-        ):
-            value = getattr(self, name)
-            _require(value >= 0, f"learner.{name} must not be negative, got {value}")
         _require(
             self.window == 0 or self.burn_in < self.window,
             f"learner.burn_in must be shorter than learner.window, got {self.burn_in} of "
@@ -618,20 +520,6 @@ class LearnerConfig:
             "learner.learning_starts must fit learner.replay_episodes, got "
             f"{self.learning_starts} of {self.replay_episodes}",
         )
-        for name in (
-            "updates_per_episode",
-            "aux_temperature",
-            "checkpoint_period_s",
-            "mellowmax_omega",
-            "critic_rate",
-        ):
-            number: float = getattr(self, name)
-            _require(
-                0.0 < number < math.inf,
-                f"learner.{name} must be a positive number, got {number}",
-            )
-        # Infinity is a way to say that nothing is clipped.
-        _require(self.grad_clip > 0.0, f"learner.grad_clip must be positive, got {self.grad_clip}")
 
     @property
     def online_rows(self) -> int:
@@ -641,20 +529,14 @@ class LearnerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
-    interval_steps: int = 20_000
+    interval_steps: Annotated[int, between(0, MAX_STEPS)] = 20_000
     """Environment steps between evaluations during training; 0 evaluates only at the end."""
 
-    episodes: int = 20
+    episodes: Annotated[int, between(0, MAX_EPISODES)] = 20
     """Greedy episodes of each evaluation; 0 switches evaluations off."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.interval_steps >= 0,
-            f"evaluation.interval_steps must not be negative, got {self.interval_steps}",
-        )
-        _require(
-            self.episodes >= 0, f"evaluation.episodes must not be negative, got {self.episodes}"
-        )
+        check_ranges(self, "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -662,7 +544,7 @@ class RuntimeConfig:
     transport: Annotated[Transport, _short("transport")] = "ipc"
     """ipc on one machine, or tcp over loopback (the code path of separate hosts)."""
 
-    metrics_port: Annotated[int, _short("metrics-port")] = 9464
+    metrics_port: Annotated[int, _short("metrics-port"), between(0, MAX_PORT)] = 9464
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
 
     metrics_address: Annotated[str, _short("metrics-address")] = "127.0.0.1"
@@ -672,22 +554,22 @@ class RuntimeConfig:
     """Export series for every edge as well (agents × offsets of each family), up to 20 000 edges
     a host."""
 
-    metrics_linger_s: float = 0.0
+    metrics_linger_s: Annotated[float, within(0.0, 600.0)] = 0.0
     """Seconds that /metrics stays up after a run, for a last scrape."""
 
-    start_timeout_s: float = 120.0
+    start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
     """Seconds until every process must have reported ready."""
 
-    step_timeout_s: float = 20.0
+    step_timeout_s: Annotated[float, within(0.01, 3600.0)] = 20.0
     """Seconds the world waits for an agent's action before it plays a no-op for it."""
 
-    silent_timeout_s: float = 60.0
+    silent_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 60.0
     """Seconds without a word after which a process counts as hung and is ended like a dead one."""
 
-    host_timeout_s: float = 5.0
+    host_timeout_s: Annotated[float, within(1.0, 3600.0)] = 5.0
     """Seconds without a word after which another host's agents count as gone, until it is back."""
 
-    head_timeout_s: float = 30.0
+    head_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 30.0
     """Seconds without a word from the head after which another host counts the run as over."""
 
     hosts: Annotated[str, _short("hosts")] = ""
@@ -707,48 +589,29 @@ class RuntimeConfig:
     """Keep every agent on one core, in turn; auto does so where they need all cores and nobody
     else does: on one machine, without a learner, with at least twice as many agents as cores."""
 
-    nice: int = 5
+    nice: Annotated[int, between(0, 19)] = 5
     """Niceness of agents and world beside a learner: among a hundred of them it would get one
     turn in a hundred."""
 
-    max_restarts: int = 20
+    max_restarts: Annotated[int, between(0, 10**6)] = 20
     """Restarts of one agent before the run is given up."""
 
     runs_dir: str = "runs"
     """Folder under which each run gets its own."""
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.metrics_port <= 65535,
-            f"runtime.metrics_port must be between 0 and 65535, got {self.metrics_port}",
-        )
-        _require(
-            self.start_timeout_s > 0.0,
-            f"runtime.start_timeout_s must be positive, got {self.start_timeout_s}",
-        )
-        for name in ("step_timeout_s", "silent_timeout_s", "host_timeout_s", "head_timeout_s"):
-            seconds: float = getattr(self, name)
-            _require(seconds > 0.0, f"runtime.{name} must be positive, got {seconds}")
-        _require(
-            0.0 <= self.metrics_linger_s <= 600.0,
-            f"runtime.metrics_linger_s must be in [0, 600], got {self.metrics_linger_s}",
-        )
-        _require(0 <= self.nice <= 19, f"runtime.nice must be between 0 and 19, got {self.nice}")
-        _require(
-            self.max_restarts >= 0,
-            f"runtime.max_restarts must not be negative, got {self.max_restarts}",
-        )
+        check_ranges(self, "runtime")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    num_agents: Annotated[int, tyro.conf.arg(name="agents")] = 100
+    num_agents: Annotated[int, tyro.conf.arg(name="agents"), between(2, MAX_AGENTS)] = 100
     """Number of agents N; each is an operating-system process of its own."""
 
-    steps: int = 1_000_000
+    steps: Annotated[int, between(1, MAX_STEPS)] = 1_000_000
     """Environment steps to train for, summed over the copies."""
 
-    seed: int = 0
+    seed: Annotated[int, between(0, MAX_SEED)] = 0
     """Root seed; every process and every episode derives its own from it."""
 
     comm: Comm = "sops"
@@ -772,9 +635,4 @@ class RunConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        _require(
-            2 <= self.num_agents <= MAX_AGENTS,
-            f"agents must be between 2 and {MAX_AGENTS}, got {self.num_agents}",
-        )
-        _require(self.steps >= 1, f"steps must be at least 1, got {self.steps}")
-        _require(0 <= self.seed < 2**31, f"seed must be in [0, 2^31), got {self.seed}")
+        check_ranges(self)

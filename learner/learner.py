@@ -11,6 +11,7 @@ with its rows, and takes the same step.
 Dimension key: T = time, B = batch, N = agents.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -338,7 +339,7 @@ class Learner:
         self.owed = max(self.owed - 1.0, 0.0)
         dense = {} if self.topology is None else self.topology.mask_gradients()
         norm = nn.utils.clip_grad_norm_(
-            self.online.parameters(), self.config.grad_clip, foreach=True
+            self.online.parameters(), self.config.grad_clip or math.inf, foreach=True
         )
         metrics["grad_norm"] = float(norm)
         metrics["temperature"] = self.schedules.temperature

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.ranges import between, check_ranges, within
+from configs.schema import (
+    MAX_AGENTS,
+    MAX_COPIES,
+    MAX_CYCLES,
+    MAX_SEED,
+    MAX_STEPS,
+    MAX_THREADS,
+)
 from envs.base import FloatArray, IntArray
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle_map import deploy
@@ -49,84 +58,70 @@ class OpponentOptions:
     out: str
     """File to write: three linear layers, as envs/opponents.py reads them."""
 
-    steps: int = 300_000
+    steps: Annotated[int, between(1, MAX_STEPS)] = 300_000
     """Environment steps, summed over the battles that are fought at once."""
 
-    agents: int = 20
+    agents: Annotated[int, between(2, MAX_AGENTS)] = 20
     """Agents of each team."""
 
-    battles: int = 16
+    battles: Annotated[int, between(1, MAX_COPIES)] = 16
     """Battles fought at once."""
 
-    seed: int = 0
+    seed: Annotated[int, between(0, MAX_SEED)] = 0
     """Root seed of everything that is drawn."""
 
-    hidden: int = 128
+    hidden: Annotated[int, between(1, 4096)] = 128
     """Units of both hidden layers."""
 
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, within(1e-9, 1.0)] = 1e-3
     """Adam's step size; it falls linearly to a tenth."""
 
-    gamma: float = 0.95
+    gamma: Annotated[float, within(0.0, 1.0, above_low=True)] = 0.95
     """Discount factor."""
 
-    reward_clip: float = 1.0
+    reward_clip: Annotated[float, within(1e-6, 1e6)] = 1.0
     """Largest reward that counts: a kill earns fifty times a hit, and whose blow it is that kills
     is chance."""
 
-    n_step: int = 2
+    n_step: Annotated[int, between(1, MAX_CYCLES)] = 2
     """Steps whose rewards are summed before the target network is asked."""
 
-    batch_size: int = 512
+    batch_size: Annotated[int, between(1, 65_536)] = 512
     """Transitions in one update."""
 
-    updates_per_step: float = 0.2
+    updates_per_step: Annotated[float, within(0.0, 1000.0)] = 0.2
     """Gradient steps for each environment step."""
 
-    replay: int = 400_000
+    replay: Annotated[int, between(1, 10**7)] = 400_000
     """Transitions the replay holds."""
 
-    target_rate: float = 0.01
+    target_rate: Annotated[float, within(1e-6, 1.0)] = 0.01
     """Share of the online network that the target network takes over with each update."""
 
-    epsilon_end: float = 0.05
+    epsilon_end: Annotated[float, within(0.0, 1.0)] = 0.05
     """Exploration rate after a quarter of the steps; it begins at 1."""
 
-    scripted: float = 0.35
+    scripted: Annotated[float, within(0.0, 1.0)] = 0.35
     """Share of the battles in which the other team is scripted."""
 
-    past: float = 0.3
+    past: Annotated[float, within(0.0, 1.0)] = 0.3
     """Share of the battles in which the other team is an earlier version."""
 
-    snapshot_steps: int = 20_000
+    snapshot_steps: Annotated[int, between(1, MAX_STEPS)] = 20_000
     """Environment steps between the versions that are kept as opponents."""
 
-    evaluate_steps: int = 25_000
+    evaluate_steps: Annotated[int, between(1, MAX_STEPS)] = 25_000
     """Environment steps between evaluations."""
 
-    evaluate_battles: int = 20
+    evaluate_battles: Annotated[int, between(1, MAX_COPIES)] = 20
     """Battles of an evaluation, on each side against each opponent."""
 
-    threads: int = 1
+    threads: Annotated[int, between(1, MAX_THREADS)] = 1
     """Torch threads."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "battles",
-            "hidden",
-            "n_step",
-            "batch_size",
-            "replay",
-            "snapshot_steps",
-            "evaluate_steps",
-            "evaluate_battles",
-            "threads",
-        ):
-            value: int = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {value}")
-        if not 0.0 <= self.scripted + self.past <= 1.0:
+        check_ranges(self)
+        if self.scripted + self.past > 1.0:
             raise ValueError(
                 "scripted and past are shares of the battles and must not exceed 1 together, got "
                 f"{self.scripted} and {self.past}"

@@ -34,7 +34,21 @@ from agents.policy import (
     require_spec,
 )
 from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
-from configs.schema import MAX_COPIES, EnvName, GateMode, GateTiming, RunConfig, Transport
+from configs.ranges import between, check_ranges, within
+from configs.schema import (
+    MAX_AGENTS,
+    MAX_COPIES,
+    MAX_CYCLES,
+    MAX_EPISODES,
+    MAX_OFFSETS,
+    MAX_PORT,
+    MAX_SEED,
+    EnvName,
+    GateMode,
+    GateTiming,
+    RunConfig,
+    Transport,
+)
 from configs.shipped import policy_path
 from envs import registry
 from runtime import preflight
@@ -61,20 +75,20 @@ class EvaluateOptions:
     env: EnvName = "battle"
     """Environment."""
 
-    agents: int = 100
+    agents: Annotated[int, between(2, MAX_AGENTS)] = 100
     """Number of agents N; a policy runs at any."""
 
-    episodes: int = 20
+    episodes: Annotated[int, between(1, MAX_EPISODES)] = 20
     """Episodes to play."""
 
-    env_copies: int = 0
+    env_copies: Annotated[int, between(0, MAX_COPIES)] = 0
     """Environment copies that are played at once; 0 takes as many as episodes, at most 16."""
 
     opponent: str = "idqn"
     """Battle's other team: idqn (trained by self-play), scripted, random or a file; several joined
     by + take turns."""
 
-    seed: int = 1_000_000
+    seed: Annotated[int, between(0, MAX_SEED)] = 1_000_000
     """Root seed of the episodes; far from training's by default."""
 
     gate_timing: Annotated[GateTiming | None, tyro.conf.arg(name="gate.timing")] = None
@@ -83,11 +97,15 @@ class EvaluateOptions:
     gate_mode: Annotated[GateMode | None, tyro.conf.arg(name="gate.mode")] = None
     """Mode of the gate; unset takes what the policy was trained with."""
 
-    gate_budget: Annotated[int | None, tyro.conf.arg(name="gate.budget")] = None
+    gate_budget: Annotated[
+        int | None, tyro.conf.arg(name="gate.budget"), between(0, MAX_OFFSETS)
+    ] = None
     """Edges an agent may open in one step, 0 without limit; unset takes what the policy was trained
     with."""
 
-    beacon_delta: Annotated[float | None, tyro.conf.arg(name="network.beacon-delta")] = None
+    beacon_delta: Annotated[
+        float | None, tyro.conf.arg(name="network.beacon-delta"), within(0.0, 2.0)
+    ] = None
     """Agents keep a beacon to themselves while it differs by no more than this from the last one
     that was sent; unset takes the policy's own."""
 
@@ -100,17 +118,17 @@ class EvaluateOptions:
     bundles: str = "bundles"
     """Folder of the hosts' keys; made the first time."""
 
-    metrics_port: int = 0
+    metrics_port: Annotated[int, between(0, MAX_PORT)] = 0
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
 
-    kill_fraction: float = 0.0
+    kill_fraction: Annotated[float, within(0.0, 1.0, below_high=True)] = 0.0
     """Share of the agent processes that are killed for good, drawn from the seed and rounded up;
     all episodes are then played at once, each in a copy of its own."""
 
-    kill_at: int = 0
+    kill_at: Annotated[int, between(0, MAX_CYCLES)] = 0
     """Steps that every episode has played when they are killed."""
 
-    drop_edges: float = 0.0
+    drop_edges: Annotated[float, within(0.0, 1.0)] = 0.0
     """Probability with which a message or beacon is lost, drawn for each edge and step."""
 
     simulate: bool = False
@@ -124,10 +142,7 @@ class EvaluateOptions:
     processes only)."""
 
     def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise ValueError(f"episodes must be at least 1, got {self.episodes}")
-        if self.env_copies < 0:
-            raise ValueError(f"env-copies must not be negative, got {self.env_copies}")
+        check_ranges(self)
         if self.simulate and self.hosts:
             raise ValueError("hosts need real processes: leave out simulate")
         if self.hosts and self.drop_edges:
@@ -135,7 +150,7 @@ class EvaluateOptions:
             raise ValueError("drop-edges needs all agents on this machine: leave out hosts")
         if self.simulate and self.record:
             raise ValueError("record needs real processes: leave out simulate")
-        failures = self.failures  # checks them
+        failures = self.failures
         if not failures.kill_fraction:
             if failures.kill_at:
                 raise ValueError("kill-at says when, but not how many: give kill-fraction as well")

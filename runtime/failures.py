@@ -12,11 +12,14 @@ Dimension key: E = copies, N = agents, T = steps.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.gate import BoolArray
+from configs.ranges import between, check_ranges, within
+from configs.schema import MAX_CYCLES
 
 _VICTIMS = 0x6B696C6C
 """Keeps the draw of the victims apart from everything else that the root seed begins."""
@@ -26,22 +29,17 @@ _VICTIMS = 0x6B696C6C
 class Failures:
     """What is made to fail."""
 
-    kill_fraction: float = 0.0
+    kill_fraction: Annotated[float, within(0.0, 1.0, below_high=True)] = 0.0
     """Share of the agents that are killed, rounded up to whole ones; one is always left."""
 
-    kill_at: int = 0
+    kill_at: Annotated[int, between(0, MAX_CYCLES)] = 0
     """Steps that every copy has played of its episode when they die; 0 kills before the first."""
 
-    drop_edges: float = 0.0
+    drop_edges: Annotated[float, within(0.0, 1.0)] = 0.0
     """Probability with which a packet on an edge is lost, for each edge, copy and step anew."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.kill_fraction < 1.0:
-            raise ValueError(f"kill-fraction must be in [0, 1), got {self.kill_fraction}")
-        if self.kill_at < 0:
-            raise ValueError(f"kill-at must not be negative, got {self.kill_at}")
-        if not 0.0 <= self.drop_edges <= 1.0:
-            raise ValueError(f"drop-edges must be in [0, 1], got {self.drop_edges}")
+        check_ranges(self)
 
     def victims(self, num_agents: int, seed: int) -> tuple[int, ...]:
         """Who is killed, in ascending order: 0.1 of 16 agents are two."""

@@ -16,8 +16,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.ranges import between, check_ranges
+from configs.schema import MAX_AGENTS
 from runtime.bundle import POLICY, make_keys, read_all, write_bundles
 from runtime.errors import SetupError
 from runtime.hosts import load_hosts
@@ -36,13 +39,14 @@ class KeysOptions:
     hosts: str = ""
     """Hosts file (docs/deploy.md); not needed to rotate."""
 
-    agents: int = 0
+    agents: Annotated[int, between(0, MAX_AGENTS)] = 0
     """Number of agents N; not needed to rotate."""
 
     rotate: tuple[str, ...] = ()
     """Names whose keys are replaced (agent-3, node-b, learner …), or all."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not self.rotate and (not self.hosts or self.agents < 1):
             raise ValueError("give --hosts and --agents to make keys, or --rotate to replace some")
 

@@ -19,6 +19,7 @@ import tyro
 from numpy.typing import NDArray
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.ranges import between, check_ranges
 from learner.sparse.snapshots import MASKS, Snapshot, read_snapshots
 
 BoolArray = NDArray[np.bool_]
@@ -37,15 +38,14 @@ class MaskOptions:
     layers: tuple[str, ...] = ()
     """Layers to draw; by default input layer, GRU and, if there is one, hypernetwork."""
 
-    points: int = 4
+    points: Annotated[int, between(2, 100)] = 4
     """Points of the run at which masks are drawn, the first and the last among them."""
 
     out: Path = Path("masks.png")
     """Picture to write; the ending decides the format."""
 
     def __post_init__(self) -> None:
-        if self.points < 2:
-            raise ValueError(f"points must be at least 2, got {self.points}")
+        check_ranges(self)
 
 
 def choose(snapshots: Sequence[Snapshot], points: int) -> list[Snapshot]:

@@ -6,10 +6,11 @@ ProtocolOptions -> methods × seeds -> Job: cell, arguments of runtime.launch, c
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from configs.load import load_run_config
-from configs.schema import EnvName, RunConfig
+from configs.ranges import between, check_ranges, within
+from configs.schema import MAX_EPISODES, MAX_SEED, MAX_STEPS, EnvName, RunConfig
 from runtime.cells import Cell
 from runtime.methods import METHODS, Method, ablations, resolve
 
@@ -30,19 +31,19 @@ class ProtocolOptions:
     ablations: bool = False
     """Tables 6 to 10 of the paper as well; a few thousand steps and one seed are a smoke test."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], between(0, MAX_SEED)] = (0, 1, 2)
     """Seeds of the trainings."""
 
-    steps: int = 0
+    steps: Annotated[int, between(0, MAX_STEPS)] = 0
     """Environment steps of a training; 0 takes the presets'."""
 
-    episodes: int = 100
+    episodes: Annotated[int, between(1, MAX_EPISODES)] = 100
     """Greedy episodes of each evaluation, the same ones for all."""
 
     out: Path = Path("results/mast")
     """Folder of runs and results; a folder for each task within."""
 
-    minutes: float = 0.0
+    minutes: Annotated[float, within(0.0, 1e6)] = 0.0
     """Stop cleanly after so many minutes; 0 works everything off."""
 
     options: tuple[str, ...] = ()
@@ -53,16 +54,11 @@ class ProtocolOptions:
     """Say what is done, half done and missing, and begin nothing."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if not self.seeds or not self.methods:
             raise ValueError("methods and seeds: name at least one")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds must not be negative, got {min(self.seeds)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: each once, got {' '.join(map(str, self.seeds))}")
-        if self.steps < 0 or self.minutes < 0.0:
-            raise ValueError("steps and minutes must not be negative")
-        if self.episodes < 1:
-            raise ValueError(f"episodes must be at least 1, got {self.episodes}")
         if wrong := [word for word in self.options if "=" not in word.lstrip("=")]:
             raise ValueError(f"options: {', '.join(wrong)} is not of the form name=value")
         names = [word.partition("=")[0] for word in self.options]

@@ -50,7 +50,7 @@ def test_every_agent_is_as_likely_to_die_as_another() -> None:
         ({"kill_fraction": 1.0}, r"^kill-fraction must be in \[0, 1\), got 1.0$"),
         ({"kill_fraction": -0.1}, r"^kill-fraction must be in \[0, 1\), got -0.1$"),
         ({"kill_fraction": float("nan")}, r"^kill-fraction must be in \[0, 1\), got nan$"),
-        ({"kill_at": -1}, r"^kill-at must not be negative, got -1$"),
+        ({"kill_at": -1}, r"^kill-at must be between 0 and 60000, got -1$"),
         ({"drop_edges": 1.1}, r"^drop-edges must be in \[0, 1\], got 1.1$"),
         ({"drop_edges": float("nan")}, r"^drop-edges must be in \[0, 1\], got nan$"),
     ],

@@ -109,5 +109,5 @@ def test_beacons_are_said_as_in_training_or_as_asked_for(
     options = EvaluateOptions(policy=f"{policy}", env="relay", agents=AGENTS, beacon_delta=asked)
     config, read = resolve(options)
     assert (config.network.beacon_delta, read.spec.beacon_delta) == (expected, expected)
-    with pytest.raises(ValueError, match="beacon_delta must be in"):
+    with pytest.raises(ValueError, match=r"network\.beacon-delta must be in"):
         resolve(EvaluateOptions(policy=f"{policy}", env="relay", agents=16, beacon_delta=3.0))

@@ -114,7 +114,7 @@ def test_dense_runs_and_unknown_layers_are_refused(
     for arguments, says in (
         ([str(tmp_path_factory.mktemp("dense"))], "has no masks"),
         ([str(run), "--layers", "encodr"], f"no masks of encodr: choose from {LAYER}"),
-        ([str(run), "--points", "1"], "points must be at least 2, got 1"),
+        ([str(run), "--points", "1"], "points must be between 2 and 100, got 1"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)

@@ -132,7 +132,7 @@ def test_a_short_training_writes_file_and_curve_and_repeats_itself(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--steps", "0"], "steps must be at least 1"),
+        (["--steps", "0"], "steps must be between 1 and 10^12, got 0"),
         (["--scripted", "0.9", "--past", "0.2"], "must not exceed 1"),
         (["--agents", "3"], "between 4 and"),
     ],

@@ -54,7 +54,7 @@ def test_the_loss_that_decides_needs_episodes_without_noise() -> None:
 
 @pytest.mark.parametrize("field", ["budget", "price", "price_start", "price_steps", "price_loss"])
 def test_what_a_gate_costs_and_may_open_is_never_negative(field: str) -> None:
-    with pytest.raises(ValueError, match=rf"gate\.{field} must not be negative, got -1"):
+    with pytest.raises(ValueError, match=rf"gate\.{field} must be .*, got -1"):
         dataclasses.replace(GateConfig(), **{field: -1})
 
 

@@ -384,15 +384,15 @@ def test_seconds_of_all_sittings_count(tmp_path: Path) -> None:
     [
         ({"seeds": ()}, "name at least one"),
         ({"methods": ()}, "name at least one"),
-        ({"seeds": (0, -1)}, "seeds must not be negative, got -1"),
+        ({"seeds": (0, -1)}, "seeds must be between 0 and 2147483647, got -1"),
         ({"seeds": (0, 1, 0)}, "seeds: each once, got 0 1 0"),
         (
             {"options": ("device=cpu", "seed=3")},
             "options: seed is what the protocol itself decides",
         ),
         ({"options": ("env=battle", "config=x")}, "options: env, config is what"),
-        ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"minutes": -1.0}, "must not be negative"),
+        ({"episodes": 0}, r"episodes must be between 1 and 10\^6, got 0"),
+        ({"minutes": -1.0}, "minutes must be in .*, got -1.0"),
         ({"options": ("device=cpu", "--device")}, "options: --device is not of the form"),
     ],
 )
