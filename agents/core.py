@@ -630,7 +630,8 @@ class AgentCore:
                 return None
             alive_E = (flags & wire.ALIVE) != 0
             explores_E = (flags & wire.EXPLORE) != 0
-            active_E = np.ones_like(alive_E) if self._rules.dead == "relay" else alive_E
+            relays = self._rules.dead == "relay"
+            active_E = (flags & wire.REST) == 0 if relays else alive_E
             roll = _Roll(
                 alive_E=alive_E,
                 num_alive=int(alive_E.sum()),

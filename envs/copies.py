@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from envs.base import Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from envs.base import BoolArray, Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
 from envs.opponents import Opponent
 
 _OPPONENT_STREAM = 1
@@ -57,7 +57,10 @@ class EnvCopies(Protocol):
         ...
 
     def step(
-        self, actions_EN: IntArray, opponents_E: IntArray | None = None
+        self,
+        actions_EN: IntArray,
+        opponents_E: IntArray | None = None,
+        rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
         """Play one step in every copy."""
         ...
@@ -105,6 +108,7 @@ class Copies:
         self._seed = seed
         self._first_copy = first_copy
         self._next_episodes = [first_episode] * len(envs)
+        self._now: tuple[Snapshot, ...] = ()
 
     @property
     def spec(self) -> EnvSpec:
@@ -112,19 +116,25 @@ class Copies:
 
     def reset(self) -> tuple[Snapshot, ...]:
         """Begin the next episode of every copy."""
-        return tuple(self._begin(copy) for copy in range(len(self._envs)))
+        self._now = tuple(self._begin(copy) for copy in range(len(self._envs)))
+        return self._now
 
     @property
     def num_opponents(self) -> int:
         return len(self._opponents)
 
     def step(
-        self, actions_EN: IntArray, opponents_E: IntArray | None = None
+        self,
+        actions_EN: IntArray,
+        opponents_E: IntArray | None = None,
+        rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
         """Play one step in every copy.
 
         Args:
             opponents_E: which of the opponents plays in each copy; None: the first in all.
+            rests_E: copies that are left as they are, so that nothing happens in their step; None:
+                all are played.
 
         Raises:
             ValueError: not one row of actions for each copy.
@@ -133,17 +143,23 @@ class Copies:
         if actions_EN.shape != expected:
             raise ValueError(f"copies play actions {expected}, got shape {actions_EN.shape}")
         plays_E = np.zeros(len(self._envs)) if opponents_E is None else opponents_E
+        rests_E = np.zeros(len(self._envs), dtype=np.bool_) if rests_E is None else rests_E
         for index, opponent in enumerate(self._opponents):
-            played = np.flatnonzero(plays_E == index).tolist()
+            played = np.flatnonzero((plays_E == index) & ~rests_E).tolist()
             if played:
                 envs = [self._contested[copy] for copy in played]
                 _play(opponent, envs, [self._chances[copy] for copy in played])
         steps: list[CopyStep] = []
         for copy, env in enumerate(self._envs):
+            if rests_E[copy]:
+                now = self._now[copy]
+                steps.append(CopyStep(_nothing_happens(now), now))
+                continue
             transition = env.step(actions_EN[copy])
             ended = transition.terminated or transition.truncated
             now = self._begin(copy) if ended else transition.after
             steps.append(CopyStep(transition, now))
+        self._now = tuple(step.now for step in steps)
         return tuple(steps)
 
     def close(self) -> None:
@@ -162,6 +178,11 @@ class Copies:
             self._chances[copy] = chance
         sequence = np.random.SeedSequence(self._seed, spawn_key=(number, episode))
         return self._envs[copy].reset(int(sequence.generate_state(1)[0]))
+
+
+def _nothing_happens(now: Snapshot) -> Transition:
+    rewards_N = np.zeros(len(now.alive_N), dtype=np.float32)
+    return Transition(after=now, rewards_N=rewards_N, terminated=False, truncated=False, won=False)
 
 
 def _play(

@@ -104,6 +104,7 @@ class _Board(NamedTuple):
 
     actions_EN: IntArray
     opponents_E: IntArray
+    rests_E: BoolArray
     observations_END: HalfArray
     """Of what is seen now."""
     states_ES: FloatArray
@@ -125,6 +126,7 @@ class _Board(NamedTuple):
         layout: list[tuple[type[np.generic], tuple[int, ...]]] = [
             (np.int64, per_agent),
             (np.int64, per_copy),
+            (np.bool_, per_copy),
             (np.float16, rows),
             (np.float32, states),
             (np.bool_, per_agent),
@@ -218,7 +220,10 @@ class Shards:
         return self._now()
 
     def step(
-        self, actions_EN: IntArray, opponents_E: IntArray | None = None
+        self,
+        actions_EN: IntArray,
+        opponents_E: IntArray | None = None,
+        rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
         """Play one step in every copy; as `Copies.step`.
 
@@ -233,6 +238,7 @@ class Shards:
             )
         board.actions_EN[:] = actions_EN
         board.opponents_E[:] = 0 if opponents_E is None else opponents_E
+        board.rests_E[:] = False if rests_E is None else rests_E
         self._ask(_STEP)
         rewards_EN = board.rewards_EN.copy()
         terminated, truncated = board.terminated_E.tolist(), board.truncated_E.tolist()
@@ -335,7 +341,7 @@ def _serve(
                 for copy, snapshot in enumerate(copies.reset()):
                     _write_now(part, copy, snapshot)
             else:
-                _write(part, copies.step(part.actions_EN, part.opponents_E))
+                _write(part, copies.step(part.actions_EN, part.opponents_E, part.rests_E))
             line.send(_DONE)
     except ConnectionError:  # the world has left without a word
         pass

@@ -78,8 +78,8 @@ def simulate(
 ) -> list[SimulatedEpisode]:
     """Play greedy episodes with deterministic gates.
 
-    Episodes are shared out to the copies beforehand: counting whichever ends first would prefer
-    short ones.
+    They are those that processes would play: a copy whose episode has ended takes the next one,
+    until as many have begun as were asked for. A copy that gets none rests.
 
     Args:
         config: of the run; `comm`, `gate` and `agents.dead` matter here.
@@ -101,7 +101,6 @@ def simulate(
         raise ValueError(f"losses are simulated without gate.budget only, got {config.gate.budget}")
     snapshots = copies.reset()
     num_copies = len(snapshots)
-    quotas = [(episodes + copy) // num_copies for copy in range(num_copies)]
     network = PolicyNetwork(policy.spec, copies.spec.num_agents)
     network.load_flat(policy.flat)
     rule = GateRule.of(config.comm, config.gate)
@@ -113,13 +112,14 @@ def simulate(
     spared_N[victims] = False
     up_N = np.ones(num_agents, dtype=np.bool_)
     losses = _Losses(failures.drop_edges, rule, config.seed, carry) if failures.drop_edges else None
-    # As in runtime/world.py: evaluation episodes meet the opponents in the order they begin.
-    begun = num_copies
+    # As in runtime/world.py: episodes meet the opponents in the order in which they begin.
+    begun = min(episodes, num_copies)
+    rests_E = np.arange(num_copies) >= begun
     plays_E = np.array([opponents.in_turn(i) if opponents else 0 for i in range(num_copies)])
     step = 0
     tallies = [_Tally() for _ in snapshots]
     finished: list[SimulatedEpisode] = []
-    while any(quotas):
+    while len(finished) < episodes:
         if victims and step == failures.kill_at:
             up_N = spared_N
             # What they said last is not heard any more: see runtime/world.py.
@@ -127,6 +127,7 @@ def simulate(
             carry.alive_BN[:, victims] = False
         step += 1
         alive_EN = np.array([snapshot.alive_N for snapshot in snapshots]) & up_N
+        alive_EN[rests_E] = False
         if losses is not None:
             losses.draw()
             carry.edges_BNK = losses.after_messages(carry.edges_BNK)
@@ -139,10 +140,12 @@ def simulate(
             output.carry.edges_BNK = gates_BNK
         actions_EN = output.q_TBNA[0].argmax(-1).numpy()
         open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
-        steps = copies.step(np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E)
+        steps = copies.step(
+            np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E, rests_E
+        )
         ended_E = np.zeros(num_copies, dtype=np.bool_)
-        for copy, (transition, _) in enumerate(steps):
-            tally = tallies[copy]
+        for copy in np.flatnonzero(~rests_E).tolist():
+            transition, tally = steps[copy].transition, tallies[copy]
             tally.episode_return += float(transition.rewards_N.mean(dtype=np.float64))
             tally.spared_return += float(transition.rewards_N[spared_N].mean(dtype=np.float64))
             tally.length += 1
@@ -151,25 +154,25 @@ def simulate(
             ended_E[copy] = transition.terminated or transition.truncated
             if not ended_E[copy]:
                 continue
-            tallies[copy] = _Tally()
-            played, begun = int(plays_E[copy]), begun + 1
-            plays_E[copy] = opponents.in_turn(begun - 1) if opponents else 0
-            if quotas[copy] > 0:
-                quotas[copy] -= 1
-                finished.append(
-                    SimulatedEpisode(
-                        episode_return=tally.episode_return,
-                        spared_return=tally.spared_return,
-                        won=transition.won,
-                        length=tally.length,
-                        agent_steps=tally.agent_steps,
-                        edges_open=tally.edges_open,
-                        opponent=played,
-                        message_bytes=tally.edges_open * bytes_per_edge,
-                    )
+            finished.append(
+                SimulatedEpisode(
+                    episode_return=tally.episode_return,
+                    spared_return=tally.spared_return,
+                    won=transition.won,
+                    length=tally.length,
+                    agent_steps=tally.agent_steps,
+                    edges_open=tally.edges_open,
+                    opponent=int(plays_E[copy]),
+                    message_bytes=tally.edges_open * bytes_per_edge,
                 )
-                if progress is not None:
-                    progress(len(finished))
+            )
+            if progress is not None:
+                progress(len(finished))
+            rests_E[copy] = begun == episodes
+            if begun < episodes:
+                tallies[copy] = _Tally()
+                plays_E[copy] = opponents.in_turn(begun) if opponents else 0
+                begun += 1
         snapshots = tuple(step.now for step in steps)
         carry = output.carry.restart(torch.tensor(ended_E))
     return finished

@@ -364,6 +364,7 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
         "agents": config.num_agents,
         "evaluation_episodes": count,
         "win_rate": sum(r.won for r in results) / count,
+        "agent_steps": sum(r.agent_steps for r in results),
         **_mean_and_error("return", [r.episode_return for r in results]),
         **_figures_of_gate(
             config, sum(r.edges_open for r in results), sum(r.agent_steps for r in results)
@@ -393,7 +394,9 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
-    """What the episodes themselves say; copies that keep the others company do not count."""
+    """What the episodes themselves say. Copies that are not needed any more rest, so that agents
+    count the same steps, and bytes and latency are of the same episodes.
+    """
     world = run.board.world
     agent_steps = world.get("evaluated_agent_steps", 0.0)
     return {

@@ -78,7 +78,7 @@ class Scoreboard:
         if config.env.name == "battle":
             schedule = OpponentSchedule.parse(config.env.opponent, config.env.evaluation_opponent)
             self._opponents = schedule.names
-        self._tick_when_last_rated = (0.0, 0.0)
+        self._played_when_last_rated = (0.0, 0.0)
         self._steps_per_s: float | None = None
         self._learner_device = ""
         self.agents_up = 0
@@ -223,7 +223,7 @@ class Scoreboard:
             count.get(name, 0)
             for name in ("sent_zmtp_message", "sent_zmtp_beacon", "edge_handshake_zmtp")
         )
-        played = self._world.get("tick", 0.0) * config.env.copies
+        played = self._world.get("steps_played", 0.0)
         return {
             "run_id": self._run_id,
             "env": config.env.name,
@@ -249,6 +249,7 @@ class Scoreboard:
             "train_win_rate": self._training.win_rate,
             "out_degree_mean": self._ratio("edges_open", "agent_steps"),
             "open_share": self._ratio("edges_open", "edge_slots"),
+            "agent_steps": count.get("agent_steps", 0),
             "message_payload_bytes": count.get("sent_payload_message", 0),
             "beacon_payload_bytes": count.get("sent_payload_beacon", 0),
             "edge_zmtp_bytes": edge_zmtp,
@@ -349,11 +350,11 @@ class Scoreboard:
         return int(by_agents + by_others)
 
     def _rate(self, elapsed_s: float) -> None:
-        played = self._world.get("tick", 0.0) * self._config.env.copies
-        last_s, last_played = self._tick_when_last_rated
+        played = self._world.get("steps_played", 0.0)
+        last_s, last_played = self._played_when_last_rated
         if elapsed_s - last_s >= 1.0:
             self._steps_per_s = (played - last_played) / (elapsed_s - last_s)
-            self._tick_when_last_rated = (elapsed_s, played)
+            self._played_when_last_rated = (elapsed_s, played)
 
 
 _SIZES = (

@@ -100,7 +100,7 @@ class Observation(Packet):
     steps: PerCopyU16
     """[E] step within that episode; 0 is the first after a reset."""
     flags: PerCopyU8
-    """[E] ALIVE and EXPLORE bits."""
+    """[E] ALIVE, EXPLORE and REST bits."""
     in_masks: PerCopyU16
     """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
     peer_masks: PerCopyU16
@@ -530,6 +530,8 @@ ALIVE = 1
 EXPLORE = 2
 FIRST = 4
 """Of BodyObservation: the first of an episode; the agent forgets what went before."""
+REST = 8
+"""The copy is not played: nobody takes part in it, nor do the dead where they relay."""
 
 
 @cache

@@ -98,8 +98,9 @@ class Phase(Enum):
 class _Mode(Enum):
     TRAIN = auto()
     EVALUATE = auto()
-    IDLE = auto()
-    """The copy only keeps the others company: its episode counts for nothing."""
+    REST = auto()
+    """The evaluation needs the copy no more: it is not played, and nobody takes part in it, so that
+    bytes and latency are of the episodes that count and no others."""
 
 
 @dataclass(slots=True)
@@ -173,6 +174,8 @@ class World:
         self.tick = 0
         self.env_steps = env_steps
         """Training steps of all copies together, continued from an earlier run."""
+        self.steps_played = 0
+        """Steps of all copies together in this life, those of evaluations included."""
         self.num_episodes = episodes
         """Episodes begun so far; also the next episode's number."""
         self.evaluations_left = 0
@@ -398,7 +401,8 @@ class World:
 
     def _step(self) -> list[Command]:
         """Move every copy by one step with the actions that have come."""
-        alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
+        rests_E = self._rests_E
+        alive_EN = self._alive_EN
         for episode, alive_N in zip(self._episodes, alive_EN, strict=True):
             if (alive_N & ~self._acted_N).any():
                 episode.complete = False
@@ -408,16 +412,17 @@ class World:
             acting_EN = (alive_EN & self._acted_N)[counts_E]
             is_after = bool(self.killed)
             self.aftermath.count_step(acting_EN, self._masks_EN[counts_E], is_after=is_after)
-        present_EN = self._acted_N & (alive_EN | (self._rules.dead == "relay"))
+        present_EN = self._present_EN(self._acted_N)
         self._in_masks_EN = self._turn_to_receivers(self._masks_EN)
         self._peer_masks_EN = self._turn_to_senders(present_EN)
         self._beacon_masks_EN = self._turn_to_senders(present_EN & self._said_EN)
 
         commands: list[Command] = []
-        steps = self._copies.step(self._actions_EN, self._opponents_E)
+        steps = self._copies.step(self._actions_EN, self._opponents_E, rests_E)
         self._now = tuple(step.now for step in steps)
-        for copy, step in enumerate(steps):
-            episode = self._episodes[copy]
+        self.steps_played += int(np.count_nonzero(~rests_E))
+        for copy in np.flatnonzero(~rests_E).tolist():
+            episode, step = self._episodes[copy], steps[copy]
             episode.rewards.append(step.transition.rewards_N)
             episode.states.append(step.transition.after.state_S)
             episode.alive.append(step.transition.after.alive_N)
@@ -454,29 +459,30 @@ class World:
     def _finish(self, copy: int, last: CopyStep) -> list[Command]:
         """Report a copy's episode and begin the next."""
         episode = self._episodes[copy]
-        commands: list[Command] = []
-        if episode.mode is not _Mode.IDLE:
-            evaluation = episode.mode is _Mode.EVALUATE
-            self.evaluations_left -= int(evaluation)
-            # Undiscounted sum over steps of the mean over all N agents, the dead counting zero.
-            episode_return = float(np.array(episode.rewards, dtype=np.float64).mean(axis=1).sum())
-            result = wire.EpisodeResult(
-                episode=episode.number,
-                evaluation=int(evaluation),
-                env_steps=self.env_steps,
-                length=episode.step,
-                episode_return=episode_return,
-                won=int(last.transition.won),
-                opponent=int(self._opponents_E[copy]),
-                evaluated_at=episode.evaluated_at,
-            )
-            commands.append(ToLauncher(result))
-            if evaluation and self.phase is Phase.EVALUATING:
-                self.aftermath.count_episode(np.array(episode.rewards))
+        evaluation = episode.mode is _Mode.EVALUATE
+        self.evaluations_left -= int(evaluation)
+        # Undiscounted sum over steps of the mean over all N agents, the dead counting zero.
+        episode_return = float(np.array(episode.rewards, dtype=np.float64).mean(axis=1).sum())
+        result = wire.EpisodeResult(
+            episode=episode.number,
+            evaluation=int(evaluation),
+            env_steps=self.env_steps,
+            length=episode.step,
+            episode_return=episode_return,
+            won=int(last.transition.won),
+            opponent=int(self._opponents_E[copy]),
+            evaluated_at=episode.evaluated_at,
+        )
+        commands: list[Command] = [ToLauncher(result)]
+        if evaluation and self.phase is Phase.EVALUATING:
+            self.aftermath.count_episode(np.array(episode.rewards))
         if self._ships(episode.mode):
             self._num_shipped += 1
             commands.append(ToLearner(episode.record(self.env_steps, last)))
-        self._episodes[copy] = self._new_episode(copy, last.now)
+        if self.phase is Phase.EVALUATING and not self._evaluations_due:
+            episode.mode = _Mode.REST
+        else:
+            self._episodes[copy] = self._new_episode(copy, last.now)
         self._in_masks_EN[copy] = 0
         self._peer_masks_EN[copy] = 0
         self._beacon_masks_EN[copy] = 0
@@ -489,7 +495,7 @@ class World:
             case "training":
                 return mode is _Mode.TRAIN
             case "all":
-                return mode is not _Mode.IDLE
+                return True
 
     def _turn_phase(self) -> None:
         rules = self._rules
@@ -524,7 +530,7 @@ class World:
         self.num_episodes += 1
         schedule = self._rules.opponents
         if not self._evaluations_due:
-            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.IDLE
+            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.REST
             self._opponents_E[copy] = 0 if schedule is None else self._draw_opponent(number)
             return _Episode(number, mode, first, 0)
         # Every evaluation begins with the first opponent, so that each gets the same share of all.
@@ -541,6 +547,26 @@ class World:
         assert schedule is not None
         sequence = np.random.SeedSequence(self._rules.seed, spawn_key=(number,))
         return schedule.draw(self.env_steps, np.random.default_rng(sequence).random())
+
+    # --- who takes part ---------------------------------------------------------------------------
+
+    @property
+    def _rests_E(self) -> NDArray[np.bool_]:
+        """[E] copies that are not played."""
+        return np.array([episode.mode is _Mode.REST for episode in self._episodes])
+
+    @property
+    def _alive_EN(self) -> NDArray[np.bool_]:
+        """[E, N] who lives in a copy that is played."""
+        alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
+        alive_EN[self._rests_E] = False
+        return alive_EN
+
+    def _present_EN(self, heard_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """[E, N] who of those that were heard takes part: the living, or the dead as well."""
+        if self._rules.dead == "silent":
+            return heard_N & self._alive_EN
+        return heard_N & ~self._rests_E[:, None]
 
     # --- what agents are told ---------------------------------------------------------------------
 
@@ -563,15 +589,16 @@ class World:
         rows_END: NDArray[Any] = np.array(
             [snapshot.observations_ND for snapshot in self._now], dtype=np.float16
         )
-        alive_EN = np.array([snapshot.alive_N & (not nobody) for snapshot in self._now])
+        alive_EN = self._alive_EN & (not nobody)
         explores_E = np.array([episode.mode is _Mode.TRAIN for episode in self._episodes])
-        flags_EN = alive_EN * wire.ALIVE + explores_E[:, None] * wire.EXPLORE
+        flags_E = explores_E * wire.EXPLORE + self._rests_E * wire.REST
+        flags_EN = alive_EN * wire.ALIVE + flags_E[:, None]
         flags_NE = np.ascontiguousarray(flags_EN.T, dtype=np.uint8)
         if self._rules.gate_timing == "paper":
             # Beacons of this very tick: of everyone who is about to be handed an observation.
             asked_N = np.zeros_like(self._up_N)
             asked_N[list(self._waiting)] = True
-            present_EN = asked_N & (alive_EN | (self._rules.dead == "relay"))
+            present_EN = self._present_EN(asked_N)
             peers_NE = beacons_NE = np.ascontiguousarray(self._turn_to_senders(present_EN).T)
         else:
             peers_NE = np.ascontiguousarray(self._peer_masks_EN.T)

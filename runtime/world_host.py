@@ -305,6 +305,7 @@ class WorldHost:
         classes = (TrafficClass.OBSERVATION, TrafficClass.TRAJECTORY)
         values = {
             "env_steps": world.env_steps,
+            "steps_played": world.steps_played,
             "episodes": world.num_episodes,
             "tick": world.tick,
             "phase": list(Phase).index(world.phase),

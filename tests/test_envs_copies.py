@@ -110,6 +110,21 @@ def test_seeds_do_not_depend_on_how_the_other_copies_fare() -> None:
     assert together[0] == alone[0]
 
 
+def test_a_copy_that_rests_stays_as_it_is() -> None:
+    copies = Copies([Countdown(2), Countdown(2)], seed=0)
+    first, _ = copies.reset()
+    actions = np.array([[1], [1]])
+    for _ in range(3):
+        resting, playing = copies.step(actions, rests_E=np.array([True, False]))
+        assert resting.now is resting.transition.after is first
+        assert resting.transition.rewards_N.tolist() == [0.0]
+        assert not resting.transition.terminated
+        assert not resting.transition.truncated
+        assert playing.transition.rewards_N.tolist() == [1.0]
+    resting, _ = copies.step(actions)
+    assert resting.now.observations_ND[0, 0] == 1, "it goes on where it stood"
+
+
 def test_a_resumed_run_continues_where_the_count_stopped() -> None:
     whole = seeds_of(Copies([Countdown(1), Countdown(1)], seed=0), 6)
     resumed = seeds_of(Copies([Countdown(1), Countdown(1)], seed=0, first_episode=4), 2)

@@ -113,6 +113,7 @@ def test_the_same_episodes_are_played_in_any_number_of_shards(num_shards: int) -
     here, there = battles(0), battles(num_shards)
     rng = np.random.default_rng(1)
     opponents_E = np.arange(COPIES) % 2
+    rests_E = np.zeros(COPIES, dtype=np.bool_)
     ends = 0
     try:
         for found, wanted in zip(there.reset(), here.reset(), strict=True):
@@ -120,11 +121,11 @@ def test_the_same_episodes_are_played_in_any_number_of_shards(num_shards: int) -
         for step in range(40):
             if step % 10 == 0:
                 opponents_E = 1 - opponents_E
+                rests_E = rng.random(COPIES) < step / 100
             actions_EN = rng.integers(21, size=(COPIES, AGENTS))
-            wanted_steps = here.step(actions_EN, opponents_E)
-            for found, wanted in zip(
-                there.step(actions_EN, opponents_E), wanted_steps, strict=True
-            ):
+            wanted_steps = here.step(actions_EN, opponents_E, rests_E)
+            found_steps = there.step(actions_EN, opponents_E, rests_E)
+            for found, wanted in zip(found_steps, wanted_steps, strict=True):
                 assert_same_step(found, wanted)
                 ends += wanted.transition.truncated
         assert ends >= 2 * COPIES, "episodes must have ended for this to prove anything"

@@ -111,9 +111,10 @@ def test_the_summary_says_what_was_run() -> None:
 
 def test_steps_per_second_are_those_of_all_copies_while_the_world_played() -> None:
     board = make_board()
-    board.take_status(world_says(50.0, env_steps=120.0))
+    board.take_status(world_says(50.0, env_steps=120.0, steps_played=170.0))
     row = summary(board)
-    assert (row["env_steps"], row["env_steps_per_s"]) == (120, 50 * 4 / 10.0)
+    # Four copies: some have rested for a while, and what they did not play does not count.
+    assert (row["env_steps"], row["env_steps_per_s"]) == (120, 17.0)
     assert board.summary("failed", 1.0, 0.0, "")["env_steps_per_s"] == 0.0
 
 
@@ -328,10 +329,10 @@ def test_an_early_snapshot_has_gaps_where_nothing_is_known() -> None:
 def test_the_rate_is_taken_between_snapshots_a_second_apart() -> None:
     board = make_board()
     rates: list[float | None] = []
-    for elapsed_s, tick in ((10.0, 100.0), (10.5, 300.0), (12.0, 500.0)):
-        board.take_status(world_says(tick))
+    for elapsed_s, played in ((10.0, 400.0), (10.5, 1200.0), (12.0, 2000.0)):
+        board.take_status(world_says(1.0, steps_played=played))
         rates.append(board.snapshot("training", elapsed_s).steps_per_s)
-    # Four copies; half a second is too short to say anything new.
+    # Half a second is too short to say anything new.
     assert rates == [pytest.approx(40.0), pytest.approx(40.0), pytest.approx(800.0)]
 
 

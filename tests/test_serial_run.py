@@ -328,3 +328,30 @@ def test_equal_seeds_give_equal_runs() -> None:
 
     assert course(1) == course(1)
     assert course(1) != course(2)
+
+
+@pytest.mark.parametrize("relay", [False, True])
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_agents_count_and_send_for_the_episodes_of_an_evaluation_alone(
+    timing: GateTiming, relay: bool
+) -> None:
+    said = np.zeros(3, dtype=int)
+
+    def note(_agent: int, packet: wire.Packet) -> bool:
+        if isinstance(packet, wire.Message | wire.Beacon):
+            said[:] += np.unpackbits(packet.copies, count=3, bitorder="little")
+        return False
+
+    # The second agent dies; where the dead relay, it speaks on, and falls silent in a copy that
+    # rests.
+    envs = [ScriptedEnv(length, deaths={0: [1]}) for length in (6, 2, 4)]
+    run = make_run(*envs, timing=timing, relay=relay, score_bias=OPEN_ALL, lose=note)
+    run.evaluate(2)
+    figures = run.world.aftermath.figures()
+    tallies = [agent.tally for agent in run.agents]
+    assert sum(tally.agent_steps for tally in tallies) == figures["evaluated_agent_steps"]
+    assert sum(tally.edges_open for tally in tallies) == figures["evaluated_edges_open"]
+    assert figures["evaluated_agent_steps"] == sum(6 + 5 * (length - 1) for length in (6, 2))
+    long, short, unneeded = said.tolist()
+    assert unneeded == 0
+    assert 0 < short < long / 2

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from configs.schema import GateTiming
 from runtime import wire
-from runtime.world import Phase, World
+from runtime.world import Command, Phase, World
 from tests.world_helpers import (
     NUM_AGENTS,
     ScriptedEnv,
     answer,
     explores,
+    lives,
     make_rules,
     make_world,
     observations_of,
@@ -264,14 +266,35 @@ def test_the_last_evaluation_plays_its_episodes_and_then_the_world_is_done() -> 
     assert not world.may_tick
 
 
-def test_copies_beyond_the_evaluation_only_keep_the_others_company() -> None:
-    world = make_world(ScriptedEnv(3), ScriptedEnv(1), rules=make_rules(train_steps=0))
-    world.evaluate(1)
-    told = observations_of(world.begin_tick())
-    assert explores(told[0]) == [False, False]
-    commands = answer(world, copies=2) + play_out(world, copies=2)
-    assert [result.length for result in results_of(commands)] == [3]
-    assert [record.episode for record in records_of(commands)] == [0]
+@pytest.mark.parametrize("relay", [False, True])
+@pytest.mark.parametrize("timing", ["causal", "paper"])
+def test_copies_that_an_evaluation_does_not_need_rest(timing: GateTiming, relay: bool) -> None:
+    envs = ScriptedEnv(3), ScriptedEnv(1), ScriptedEnv(5)
+    rules = make_rules(train_steps=0, timing=timing, relay=relay)
+    world = make_world(*envs, rules=rules)
+    world.evaluate(2)
+    told: list[list[list[bool]]] = []
+    commands: list[Command] = []
+    while world.may_tick:
+        asked = world.begin_tick()
+        if timing == "paper":
+            for agent in range(NUM_AGENTS):
+                world.gates(agent, wire.Gates(world.tick, np.zeros(3, np.uint16)))
+        observation = observations_of(asked)[0]
+        told.append([lives(observation), ((observation.flags & wire.REST) != 0).tolist()])
+        assert not explores(observation)[2]
+        # With the dead relaying, somebody who is not alive may be there all the same.
+        present = observation.peer_masks != 0
+        assert not present[1:].any() or world.tick == 1 or timing == "paper"
+        assert not present[2]
+        commands += answer(world, copies=3)
+    assert told[0] == [[True, True, False], [False, False, True]]
+    assert told[1:] == [[[True, False, False], [False, True, True]]] * 2
+    assert [result.length for result in results_of(commands)] == [1, 3]
+    assert [record.episode for record in records_of(commands)] == [1, 0]
+    assert [len(env.played) for env in envs] == [3, 1, 0]
+    figures = world.aftermath.figures()
+    assert figures["evaluated_agent_steps"] == (3 + 1) * NUM_AGENTS
 
 
 def test_the_last_evaluation_begins_with_fresh_episodes() -> None:
