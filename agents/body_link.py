@@ -106,8 +106,9 @@ class BodyLink:
             return False
         if peer == self._body:
             return False
-        logger.info("a body has connected%s", " in place of another" if self._body else "")
+        is_another = self._body is not None
         self._body, self._newest_step = peer, None
+        logger.info("a body has connected%s", " in place of another" if is_another else "")
         return True
 
     def _refusal(self, peer: bytes, packet: wire.BodyObservation) -> str | None:

@@ -44,9 +44,9 @@ class Delivery:
     def send(self, packet: wire.Trajectory | wire.EpisodeRecord) -> None:
         """Hand over now if the connection stands, else as soon as it does."""
         given_up = self.outbox.put(packet.episode, wire.encode(packet))
+        self._send_due(time.monotonic())
         if given_up:
             logger.warning("%d parts of episodes were given up, not acknowledged", given_up)
-        self._send_due(time.monotonic())
 
     def turn(self) -> None:
         """Take acknowledgements, and send again what must be; call it about once a second."""

@@ -100,6 +100,7 @@ class Edges:
         self._counts = [[0, 0, 0, 0] for _ in self._out_peers]
         self._tcp_open: dict[tuple[str, str], tuple[int, int]] = {}
         self._tcp_closed = (0, 0)
+        self._said_unreadable = False
 
     @property
     def endpoint(self) -> str:
@@ -308,7 +309,15 @@ class Edges:
         """In-edges share our inbox's port, out-edges lead to the neighbours' inboxes."""
         inbox = self._inbox.endpoint.removeprefix("tcp://")
         outs = {last_endpoint(socket).removeprefix("tcp://") for socket in self.out_sockets}
-        self.count_tcp([c for c in connections() if c.local == inbox or c.peer in outs])
+        try:
+            found = connections()
+        except OSError as error:  # no descriptor left; the last reading holds until the next
+            self._traffic.add("readings_failed")
+            if not self._said_unreadable:
+                self._said_unreadable = True
+                logger.warning("connections cannot be read: %s", error)
+            return
+        self.count_tcp([c for c in found if c.local == inbox or c.peer in outs])
 
     def count_tcp(self, found: Sequence[TcpConnection]) -> None:
         """A connection that has closed keeps its last reading: counters never fall."""

@@ -165,8 +165,9 @@ class AgentProcess(Shell):
         if self._node.socket in ready:
             self._obey_node()
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            logger.warning("tick %d: packets under way did not arrive", self._core.tick)
+            tick = self._core.tick
             self._carry_out(self._core.handle(PeersLate()))
+            logger.warning("tick %d: packets under way did not arrive", tick)
 
     def _poller_of(self, messages: int, beacons: int) -> zmq.Poller:
         """What to wait on while these are missing: always the world and the node."""

@@ -26,7 +26,8 @@ from agents.pinning import pin
 from agents.profile import Profile, profile_path, write
 from agents.setup import ShellSetup
 from runtime import latency, wire
-from runtime.logs import setup_logging
+from runtime.limits import begin_process
+from runtime.logs import lines_lost, setup_logging
 from runtime.report_period import report_period_s
 from runtime.traffic import Traffic, Uncounted
 from runtime.transport import CONTROL, Channel, agent_routing_id
@@ -176,6 +177,7 @@ class Shell(ABC):
             "snapshots_requested",
         ):
             traffic.set(name, getattr(tally, name))
+        traffic.set("log_lines_lost", lines_lost())
         self._edges.update_counters()
         self._node.send(
             wire.AgentReport(
@@ -224,6 +226,7 @@ def run(setup: _Setup, make: Callable[[_Setup, Context], Shell]) -> None:
     if setup.pin:
         pin(setup.identity)  # before ZeroMQ starts its thread, which inherits the core
     setup_logging("agent", setup.identity, setup.logs)
+    begin_process(keyed=setup.keyring is not None)
     # Before anything keeps a method of its own: what is wrapped later would go unseen.
     profile = Profile.install() if setup.profile else None
     context: Context = zmq.Context()

@@ -55,7 +55,8 @@ from learner.setup import LearnerSetup
 from learner.sparse.accounting import account
 from learner.sparse.snapshots import MASKS, MaskSnapshots
 from runtime import wire
-from runtime.logs import setup_logging
+from runtime.limits import begin_process
+from runtime.logs import lines_lost, setup_logging
 from runtime.security import Gatekeeper
 from runtime.traffic import Traffic
 from runtime.transport import (
@@ -132,6 +133,7 @@ def main(setup: LearnerSetup) -> None:
     _leave_with_parent()
     _keep_memory()
     setup_logging("learner", 0, setup.logs)
+    begin_process(keyed=setup.keyring is not None)
     config = setup.config.learner
     # Half of the cores by default: threads that wait for a core which an agent has are slower than
     # no threads at all.
@@ -581,6 +583,7 @@ class LearnerProcess:
             "checkpoint_failures": self._checkpoint_failures,
             "dropped_packets": self._joiner.dropped_packets.total(),
             "dropped_frames": traffic.dropped_total,
+            "log_lines_lost": lines_lost(),
             **self._metrics,
             **self._account,
             **({} if learner.topology is None else learner.topology.figures()),

@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.policy import FloatArray
 from configs.schema import RunConfig
 from learner.episode import Dimensions
+from runtime.limits import begin_process
 from runtime.security import Keyring
 
 
@@ -39,6 +40,7 @@ class LearnerSetup:
 
 def main(setup: LearnerSetup) -> None:
     """Run the learner until it is told to stop. Entry point of the process."""
+    begin_process(keyed=setup.keyring is not None)
     if setup.config.learner.ranks > 1:
         from learner import torchrun
 

@@ -22,6 +22,7 @@ from configs.shipped import policy_path
 from runtime.bundle import DEFAULT_BODY, DeployOptions, make_keys, write_bundles
 from runtime.errors import SetupError
 from runtime.hosts import load_hosts
+from runtime.limits import begin_process
 from runtime.security import is_private
 
 
@@ -75,6 +76,7 @@ class DeployCommand:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    begin_process(keyed=True)  # with everybody's
     try:
         command = parse_command_line(DeployCommand, argv, prog="python -m runtime.deploy")
         folders = deploy(command)

@@ -43,11 +43,12 @@ class Doorbook:
         connections = self._connections.setdefault(name, [])
         connections.append(connection)
         if len(connections) > 1:
-            self._log_another(name)
             connections.sort(key=lambda other: _number(other, connection))
         others = [other for other in connections if other != connection]
         for gone in others[: 1 - _MOST_CONNECTIONS]:
             self.forget(gone)
+        if others:
+            self._log_another(name)
         return True
 
     def _log_another(self, name: bytes) -> None:

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 from runtime import latency
 from runtime.errors import SetupError
 from runtime.host_table import AgentRecord, Counts, HostTable, total
+from runtime.metrics_server import MetricsServer
 from runtime.traffic import COUNTERS, FORM_OF, REASONS, TrafficClass
 from runtime.transport import agent_routing_id
 
@@ -98,18 +99,16 @@ class Exporter:
         registry = CollectorRegistry()
         registry.register(_HostCollector(table, facts or {}, per_edge, clock))
         try:
-            self._server, self._thread = start_http_server(port, address, registry)
+            self._server = MetricsServer(port, address, registry)
         except OSError as error:
             raise _unusable(port, address, error) from error
 
     @property
     def port(self) -> int:
-        return self._server.server_port
+        return self._server.port
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
 
 def require_free_port(port: int, address: str = ADDRESS) -> None:
@@ -166,6 +165,7 @@ class _HostCollector(Collector):
         yield from _arrived_versions(records)
         yield from _counters(records)
         yield from _refusals(records, table.node.counters)
+        yield from _losses(records, table.node.counters)
         yield from _gauges(table.agents, records, now_s, unix_minus_monotonic_s)
         yield from _versions(table, records, now_s)
         yield _message_latency(table, records)
@@ -173,6 +173,11 @@ class _HostCollector(Collector):
         yield from _clocks(table)
         if self._per_edge:
             yield from _edges(table, unix_minus_monotonic_s)
+
+    def describe(self) -> Iterator[Metric]:
+        """Every family there may be: by these names `/metrics?name[]=…` finds us."""
+        yield from self.collect()
+        yield from (_policy_lag(), _action_latency_family())
 
 
 def _version() -> str:
@@ -287,7 +292,7 @@ def _refusals(records: list[AgentRecord], node: Counts) -> Iterator[Metric]:
     )
     refused = CounterMetricFamily(
         "murmuration_refused_connections",
-        "Handshakes turned away: a key that is not listed.",
+        "Connections turned away: no key that is listed, or none shown while too many waited.",
         labels=["process"],
     )
     for reason in REASONS:
@@ -301,6 +306,21 @@ def _refusals(records: list[AgentRecord], node: Counts) -> Iterator[Metric]:
         if count := counters[_INDEX["refused"]]:
             refused.add_metric([process], count)
     yield from (dropped, refused)
+
+
+def _losses(records: list[AgentRecord], node: Counts) -> Iterator[Metric]:
+    """What telemetry itself has missed, by process; the node's series are there from the start."""
+    for counter, name, text in (
+        ("readings_failed", "failed_readings", "Looks at kernel counters or memory that failed."),
+        ("log_lines_lost", "lost_log_lines", "Lines that the process's log could not take."),
+    ):
+        index = _INDEX[counter]
+        family = CounterMetricFamily(f"murmuration_{name}", text, labels=["process"])
+        family.add_metric(["node"], float(node[index]))
+        for record in records:
+            if count := record.counters[index]:
+                family.add_metric([agent_routing_id(record.agent).decode()], float(count))
+        yield family
 
 
 def _gauges(
@@ -344,11 +364,15 @@ def _versions(table: HostTable, records: list[AgentRecord], now_s: float) -> Ite
     )
     versions = [record.policy_version for record in records if not record.is_silent(now_s)]
     if versions:
-        yield GaugeMetricFamily(
-            "murmuration_policy_lag_versions",
-            "Versions that the host's hindmost agent is behind the node's newest.",
-            max(newest - min(versions), 0),
-        )
+        yield _policy_lag(max(newest - min(versions), 0))
+
+
+def _policy_lag(versions: float | None = None) -> Metric:
+    return GaugeMetricFamily(
+        "murmuration_policy_lag_versions",
+        "Versions that the host's hindmost agent is behind the node's newest.",
+        versions,
+    )
 
 
 def _message_latency(table: HostTable, records: list[AgentRecord]) -> Metric:
@@ -375,13 +399,17 @@ def _action_latency(records: list[AgentRecord]) -> Iterator[Metric]:
     bins = total([record.action_latency for record in records], latency.BINS)
     if not bins.any():
         return
-    family = HistogramMetricFamily(
-        "murmuration_action_latency_seconds",
-        "Observation in to action out, deployed agents of this host.",
-    )
+    family = _action_latency_family()
     middles_ns = _BOUNDS_NS * 2.0 ** (-0.5 / latency.PER_OCTAVE)
     family.add_metric([], _buckets(bins), float(np.dot(bins, middles_ns)) / 1e9)
     yield family
+
+
+def _action_latency_family() -> HistogramMetricFamily:
+    return HistogramMetricFamily(
+        "murmuration_action_latency_seconds",
+        "Observation in to action out, deployed agents of this host.",
+    )
 
 
 def _buckets(bins: Counts) -> list[tuple[str, float]]:

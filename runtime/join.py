@@ -37,6 +37,7 @@ from runtime.bundle import Bundle, read_bundle
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
 from runtime.hosts import Host
+from runtime.limits import begin_process
 from runtime.logs import setup_logging
 from runtime.node_setup import Deployment, NodeSetup, place_of, training_setup
 from runtime.preflight import require_local_address, require_open_files, require_short_ipc_dir
@@ -107,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, SetupError, PolicyFileError, ValueError) as error:
         exit_with_error(error)
     setproctitle.setproctitle("murmuration: node")
+    begin_process(keyed=True)
     directory = _new_directory(command, bundle)
     setup_logging("node", 0, directory / "logs")
     sockets = tempfile.mkdtemp(prefix="murmuration-")  # 0700: nobody else reaches the sockets

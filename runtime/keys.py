@@ -24,6 +24,7 @@ from configs.schema import MAX_AGENTS
 from runtime.bundle import POLICY, make_keys, read_all, write_bundles
 from runtime.errors import SetupError
 from runtime.hosts import load_hosts
+from runtime.limits import begin_process
 from runtime.security import KeyPair
 
 ALL = "all"
@@ -54,6 +55,7 @@ class KeysOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    begin_process(keyed=True)  # with everybody's
     try:
         options = parse_command_line(KeysOptions, argv, prog="python -m runtime.keys")
         folders = rotate(Path(options.out), options.rotate) if options.rotate else make(options)

@@ -3,7 +3,9 @@
     logger.info -> runs/<id>/logs/<role>-<identity>.log
     logger.warning -> the same, and stderr (agents: the file only, a hundred of them would shout)
 
-A file comes into being with its first line. A full disk costs the lines that it does not take.
+A file comes into being with its first line. What cannot be opened or written costs the lines that
+it does not take, which are counted; whoever logs never hears of it. The file is tried again for
+every line.
 Numbers are metrics, not log lines: runtime/run_log.py.
 """
 
@@ -22,11 +24,29 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """Does without the lines that cannot be written; the standard one shouts for each of them."""
+    """Does without the lines that cannot be written; the standard one shouts for each of them, and
+    raises where its file cannot be opened.
+    """
+
+    lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)  # opens the file with the first line, outside of its own guard
+        except OSError:
+            self.lost += 1
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exception(), OSError):
+        if isinstance(sys.exception(), OSError):
+            self.lost += 1
+        else:
             super().handleError(record)
+
+
+def lines_lost() -> int:
+    """Lines of this process's log file that could not be written."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.lost for handler in handlers if isinstance(handler, _FileHandler))
 
 
 def setup_logging(role: str, identity: int, directory: Path) -> None:

@@ -40,7 +40,8 @@ from runtime.forkserver import preloading
 from runtime.host_clocks import HostClocks
 from runtime.host_table import HostTable
 from runtime.hosts import Hosts
-from runtime.logs import setup_logging
+from runtime.limits import begin_process
+from runtime.logs import lines_lost, setup_logging
 from runtime.node_setup import LOCAL_HOST, Deployment, NodeSetup
 from runtime.process_memory import pss_mb
 from runtime.processes import bare_main, start_bare
@@ -78,6 +79,7 @@ def main(setup: NodeSetup) -> None:
     setproctitle.setproctitle("murmuration: node")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
     setup_logging("node", 0, setup.logs)
+    begin_process(keyed=setup.place is not None)
     try:
         uvloop.run(Node(setup).run())
     except Exception:  # the process edge: the launcher points to our log
@@ -314,8 +316,8 @@ class Node:
         code = process.exitcode
         if self._processes.get(agent) is process:
             del self._processes[agent]
-        logger.info("agent %d ended with %s", agent, code)
         self._carry_out(self._supervisor.exited(agent, code, time.monotonic()))
+        logger.info("agent %d ended with %s", agent, code)
 
     def _interrupt(self) -> None:
         self.interrupted = True
@@ -326,10 +328,10 @@ class Node:
         self._done.set()
 
     def _give_up(self, reason: str) -> None:
-        logger.error("%s", reason)
         self.failed = True
         self._tell_launcher(wire.Instruction(f"failed: {reason}"[:256], 0))
         self._finish(reason)
+        logger.error("%s", reason)
 
     async def _stop_agents(self) -> None:
         """Ask, then SIGTERM, then SIGKILL."""
@@ -491,9 +493,9 @@ class Node:
         for agent, process in self._processes.items():
             heard_s = max(reported_s.get(agent, 0.0), self._spawned_s[agent])
             if now_s - heard_s > limit_s and self._supervisor.has_started:
-                logger.warning("agent %d has not reported for %.0f s: killed", agent, limit_s)
                 self._spawned_s[agent] = now_s
                 process.kill()
+                logger.warning("agent %d has not reported for %.0f s: killed", agent, limit_s)
 
     def _compare_clocks(self, clocks: HostClocks) -> None:
         """Probe the other hosts; agents learn of offsets that have changed."""
@@ -554,8 +556,8 @@ class Node:
                 case watch.AllReady():
                     self._tell_launcher(wire.Ready("node", 0, 0))
                 case watch.Kill():
-                    logger.info("agent %d is killed, as planned", command.agent)
                     self._processes[command.agent].kill()
+                    logger.info("agent %d is killed, as planned", command.agent)
                 case watch.GiveUp():
                     self._give_up(command.reason)
 
@@ -571,8 +573,11 @@ class Node:
     def _values(self) -> dict[str, float]:
         if self._clocks is not None:
             self._traffic.set("refused", self._clocks.refused)
+        self._traffic.set("log_lines_lost", lines_lost())
         self._table.set_node(self._traffic.as_array(), self._parameters.version)
         values = self._table.status(time.monotonic())
+        for name in ("readings_failed", "log_lines_lost"):  # the agents' and ours
+            values[name] += self._traffic[name]
         values |= {
             "agents_ready": float(self._supervisor.num_ready),
             "restarts": float(self._supervisor.restarts),
@@ -592,7 +597,13 @@ class Node:
             if agent in known:
                 break
             process = self._processes.get(agent)
-            size_mb = pss_mb(process.pid) if process is not None and process.pid else None
+            if process is None or not process.pid:
+                continue
+            try:
+                size_mb = pss_mb(process.pid)
+            except OSError:  # no descriptor left
+                self._traffic.add("readings_failed")
+                return
             if size_mb is not None:
                 known[agent] = size_mb
 

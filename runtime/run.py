@@ -36,6 +36,7 @@ from runtime.attendance import Attendance
 from runtime.bundle import Bundle
 from runtime.conductor import Conductor, Stage
 from runtime.failures import NO_FAILURES, Failures
+from runtime.limits import begin_process
 from runtime.node_setup import LOCAL_HOST, place_of, training_setup
 from runtime.preflight import require_short_ipc_dir
 from runtime.processes import ONE_THREAD, spawn
@@ -180,6 +181,7 @@ class Run:
 
     def execute(self) -> Outcome:
         """Run to the end and clean up; raises nothing that a run can cause."""
+        begin_process(keyed=self._plan.head is not None)
         handlers = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGINT, signal.SIGTERM)

@@ -12,6 +12,7 @@ does not take is left out, whole lines of it, and counted (`log_lines_lost` in t
 goes on.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -26,6 +27,7 @@ from typing import Any, cast
 
 from agents.policy import write_atomically
 from runtime.json_lines import LIFE, RESUMED_AT, last_record, mend
+from runtime.logs import lines_lost
 from runtime.wire import EpisodeResult
 
 logger = logging.getLogger(__name__)
@@ -123,9 +125,11 @@ class RunLog:
     def summary(self, values: Mapping[str, Any]) -> None:
         """Replace summary.json; values are whatever JSON can say.
 
-        They are joined by `log_lines_lost`. A summary that cannot be written goes to the log.
+        Our own losses are added to `log_lines_lost`. A summary that cannot be written goes to the
+        log.
         """
-        values = {**values, "log_lines_lost": self.lines_lost}
+        lost = int(values.get("log_lines_lost", 0)) + self.lines_lost + lines_lost()
+        values = {**values, "log_lines_lost": lost}
         text = json.dumps(_finite(values), indent=2, allow_nan=False)
         try:
             write_atomically(self._directory / "summary.json", text.encode() + b"\n")
@@ -182,7 +186,8 @@ class _Records:
             self._end += written
             return
         self.lost += 1
-        self._file.truncate(self._end)  # a disk that is almost full takes half of it
+        with contextlib.suppress(OSError):
+            self._file.truncate(self._end)  # a disk that is almost full takes half of it
 
     def close(self) -> None:
         self._file.close()

@@ -291,6 +291,10 @@ class Scoreboard:
                 if (dropped := count.get(f"dropped_{reason}", 0))
             },
             "by_opponent": self._by_opponent(self.evaluated),
+            "readings_failed": count.get("readings_failed", 0),
+            "log_lines_lost": sum(
+                int(values.get("log_lines_lost", 0)) for values in (node, self._world, learner)
+            ),
             "exit_reason": exit_reason,
         }
 

@@ -10,15 +10,20 @@ let every client in (ZeroMQ RFC 26 and 27).
 """
 
 import ipaddress
+import itertools
 import logging
+import struct
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import zmq
 from zmq.utils import z85
 
+from runtime.doorway import Doorway, most_connections
 from runtime.errors import SetupError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +33,8 @@ KEY_CHARACTERS = 40
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"  # fixed by RFC 27
 _ZAP_VERSION = b"1.0"
+_NEW_DOOR, _END = b"door", b""
+_NUMBERS = itertools.count()
 _MOST_LOGGED = 20
 """Refusals that are logged in full; a flood of strangers must not fill the disk."""
 
@@ -94,14 +101,22 @@ class Gatekeeper:
     """A process's ZAP handler (RFC 27): lets listed keys in, each to the domains it is listed for.
 
     It has a thread of its own, so that a handshake never waits for an update or a step. Make it
-    before the first listening socket, close it after the last.
+    before the first listening socket, close it after the last. The same thread keeps watch over
+    how many connections those sockets hold (runtime/doorway.py).
     """
+
+    _of_contexts: ClassVar["WeakKeyDictionary[zmq.Context[zmq.Socket[bytes]], Gatekeeper]"] = (
+        WeakKeyDictionary()
+    )
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         self._context = context
         self._guests: dict[str, Mapping[bytes, str]] = {}
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._new_doors: list[tuple[zmq.Socket[bytes], Doorway]] = []
+        self._doors: list[Doorway] = []
+        self._of_contexts[context] = self
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ZAP_ENDPOINT)
@@ -123,14 +138,33 @@ class Gatekeeper:
         with self._lock:
             self._guests[domain] = keys
 
+    @classmethod
+    def of(cls, context: "zmq.Context[zmq.Socket[bytes]]") -> "Gatekeeper | None":
+        """The one that answers for this context's sockets."""
+        return cls._of_contexts.get(context)
+
+    def watch(self, socket: "zmq.Socket[bytes]", endpoint: str, domain: str) -> None:
+        """Bound the connections of a socket that listens; it stops with `disable_monitor`."""
+        with self._lock:
+            most = most_connections(len(self._guests.get(domain, {})))
+        address = f"inproc://door-{id(self)}-{next(_NUMBERS)}"
+        socket.monitor(address, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        door = self._context.socket(zmq.PAIR)
+        door.setsockopt(zmq.LINGER, 0)
+        door.connect(address)
+        with self._lock:
+            self._new_doors.append((door, Doorway(endpoint, most)))
+        self._bell.send(_NEW_DOOR)
+
     @property
     def refused(self) -> int:
-        """Handshakes turned away so far."""
+        """Connections turned away so far: no listed key, or none shown while others waited."""
         with self._lock:
-            return self._refused.total()
+            return self._refused.total() + sum(door.cut for door in self._doors)
 
     def close(self) -> None:
-        self._bell.send(b"")
+        self._of_contexts.pop(self._context, None)
+        self._bell.send(_END)
         self._thread.join()
         self._bell.close()
 
@@ -138,14 +172,28 @@ class Gatekeeper:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._ears, zmq.POLLIN)
+        doors: dict[zmq.Socket[bytes], Doorway] = {}
         while True:
             ready = dict(poller.poll())
             if self._ears in ready:
-                break
-            self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+                if self._ears.recv() == _END:
+                    break
+                with self._lock:
+                    new, self._new_doors = dict(self._new_doors), []
+                    self._doors += new.values()
+                doors |= new
+                for door in new:
+                    poller.register(door, zmq.POLLIN)
+            if self._socket in ready:
+                self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+            for door, doorway in doors.items():
+                if door in ready:
+                    _take_event(door, doorway)
         self._socket.unbind(_ZAP_ENDPOINT)  # now, and not some time after it was closed
         self._socket.close()
         self._ears.close()
+        for door in (*doors, *dict(self._new_doors)):
+            door.close()
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         """[version, id, domain, address, identity, mechanism, credentials…] -> a reply"""
@@ -172,6 +220,15 @@ class Gatekeeper:
                 where,
                 address.decode(errors="replace"),
             )
+
+
+def _take_event(door: "zmq.Socket[bytes]", doorway: Doorway) -> None:
+    event, *_ = door.recv_multipart()
+    kind, descriptor = struct.unpack_from("=HI", event)
+    if kind == zmq.EVENT_ACCEPTED:
+        doorway.opened(descriptor)
+    elif kind == zmq.EVENT_DISCONNECTED:
+        doorway.closed(descriptor)
 
 
 def is_private(endpoint: str) -> bool:

@@ -6,6 +6,7 @@ ZeroMQ hides its descriptors; its monitors would deliver them one event at a tim
 all of them when somebody wants to know. A few system calls per socket, so once a second is nothing.
 """
 
+import errno
 import os
 import socket
 import struct
@@ -39,34 +40,51 @@ class TcpConnection:
 
 
 def connections() -> list[TcpConnection]:
-    """Every established TCP connection of this process, in the order of its descriptors."""
+    """Every established TCP connection of this process, in the order of its descriptors.
+
+    Raises:
+        OSError: no descriptor is left to look with; nothing is known then, which is not the same as
+            no connection.
+    """
     found: list[TcpConnection] = []
     for name in sorted(os.listdir("/proc/self/fd"), key=int):
-        connection = _inspect(int(name))
+        connection = _look_at_duplicate(int(name))
         if connection is not None:
             found.append(connection)
     return found
 
 
-def _inspect(descriptor: int) -> TcpConnection | None:
+def _look_at_duplicate(descriptor: int) -> TcpConnection | None:
     try:
         # ZeroMQ's own thread may close the descriptor at any time: look at a duplicate of it.
         duplicate = os.dup(descriptor)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EBADF:  # closed since the folder was read
+            return None
+        raise
+    try:
+        return inspect(duplicate)
+    finally:
+        os.close(duplicate)
+
+
+def inspect(descriptor: int) -> TcpConnection | None:
+    """What the kernel says of one descriptor, which stays open and needs no other; None if it is
+    no connected TCP socket.
+    """
+    try:
+        end = socket.socket(fileno=descriptor)
+    except OSError:  # not a socket
         return None
     try:
-        end = socket.socket(fileno=duplicate)
-    except OSError:  # not a socket
-        os.close(duplicate)
-        return None
-    with end:
         if end.proto != socket.IPPROTO_TCP:
             return None
-        try:
-            local, peer = _address(end.getsockname()), _address(end.getpeername())
-            info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
-        except OSError:  # listening, or closed by the peer in this moment
-            return None
+        local, peer = _address(end.getsockname()), _address(end.getpeername())
+        info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
+    except OSError:  # listening, or closed by the peer in this moment
+        return None
+    finally:
+        end.detach()
     _, bytes_received = _BYTES_ACKED_RECEIVED.unpack_from(info)
     all_sent, sent_again = _BYTES_SENT_RETRANSMITTED.unpack_from(info)
     return TcpConnection(

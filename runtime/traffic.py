@@ -95,6 +95,8 @@ COUNTERS: tuple[str, ...] = (
     "snapshots_requested",
     "ticks_missed",
     "refused",
+    "readings_failed",
+    "log_lines_lost",
 )  # fmt: skip
 """Names of all counters in wire order.
 
@@ -106,7 +108,9 @@ were used (their ratio is the open share). `edge_handshake_zmtp`: bytes that thi
 its edges at both ends: greeting, READY, EdgeHello and EdgeWelcome; these two packets are counted
 here and in no class, so that message + beacon + handshake is all an edge carried. `ticks_missed`:
 ticks of a deployed agent's clock that came and found no new observation. `refused`: connections
-that the process's gatekeeper has turned away (runtime/security.py).
+that the process's gatekeeper has turned away (runtime/security.py). `readings_failed`: looks at
+the kernel's counters or at memory that failed, after which the last reading stood.
+`log_lines_lost`: lines of the process's log that could not be written (runtime/logs.py).
 """
 
 _CLASSES = len(TrafficClass)

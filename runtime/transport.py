@@ -21,7 +21,7 @@ import zmq
 from runtime import wire
 from runtime.doorbook import Doorbook
 from runtime.errors import SetupError, WireFormatError
-from runtime.security import CurveClient, CurveServer, require_secure
+from runtime.security import CurveClient, CurveServer, Gatekeeper, require_secure
 from runtime.traffic import (
     CLASS_OF,
     FORM_OF,
@@ -265,6 +265,10 @@ class Hub:
             self.socket.close()
             raise SetupError(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.endpoint: str = last_endpoint(self.socket)
+        gatekeeper = None if curve is None else Gatekeeper.of(context)
+        self._is_watched = gatekeeper is not None and self.endpoint.startswith("tcp://")
+        if curve is not None and gatekeeper is not None and self._is_watched:
+            gatekeeper.watch(self.socket, self.endpoint, curve.domain)
 
     @property
     def handshake_bytes(self) -> int:
@@ -376,6 +380,8 @@ class Hub:
         return arrivals
 
     def close(self) -> None:
+        if self._is_watched and not self.socket.closed:
+            self.socket.disable_monitor()
         self.socket.close()
 
 

@@ -25,7 +25,8 @@ from envs import registry
 from envs.shards import ShardError, open_copies
 from runtime import wire
 from runtime.failures import NO_FAILURES, Failures
-from runtime.logs import setup_logging
+from runtime.limits import begin_process
+from runtime.logs import lines_lost, setup_logging
 from runtime.schedule import linear
 from runtime.security import Gatekeeper, Keyring
 from runtime.traffic import Traffic, TrafficClass
@@ -82,6 +83,7 @@ def main(setup: WorldSetup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
     os.nice(setup.config.runtime.nice if setup.train_steps else 0)
     setup_logging("world", 0, setup.logs)
+    begin_process(keyed=setup.keyring is not None)  # before shards are forked
     config = setup.config
     with ExitStack() as stack:
         try:
@@ -228,8 +230,9 @@ class WorldHost:
         if self._launcher.socket in ready:
             self._take_control()
         if world.waits_for_agents and time.monotonic() >= self._deadline:
-            logger.warning("tick %d: no action from agents %s", world.tick, world.missing)
+            tick, missing = world.tick, world.missing
             self._carry_out(world.deadline())
+            logger.warning("tick %d: no action from agents %s", tick, missing)
 
     def _wait(self, timeout_s: float) -> set[object]:
         ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}
@@ -314,6 +317,7 @@ class WorldHost:
             "policy_version_min": world.min_version,
             "missing_agents": world.num_missing,
             "dropped": traffic.dropped_total,
+            "log_lines_lost": lines_lost(),
             "killed": len(world.killed),
             **world.aftermath.figures(),
             "records_unacknowledged": len(self._delivery.outbox) if self._delivery else 0,

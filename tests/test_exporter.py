@@ -1,17 +1,21 @@
 import logging
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.error import URLError
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime import latency
 from runtime.errors import SetupError
 from runtime.exporter import BUCKETS_S, MOST_EDGES, Exporter, require_free_port
 from runtime.host_table import HostTable, PeerClock
+from runtime.metrics_server import MOST_REQUESTS, MetricsServer
 from runtime.traffic import Traffic, TrafficClass
 from tests.reports import report
 
@@ -32,8 +36,8 @@ def exporter(table: HostTable) -> Iterator[Exporter]:
     exporter.close()
 
 
-def scrape(exporter: Exporter, address: str = "127.0.0.1") -> Series:
-    url = f"http://{address}:{exporter.port}/metrics"
+def scrape(exporter: Exporter, address: str = "127.0.0.1", query: str = "") -> Series:
+    url = f"http://{address}:{exporter.port}/metrics{query}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         text: str = answer.read().decode()
     return {
@@ -346,3 +350,64 @@ def test_closed_exporter_gives_its_port_back() -> None:
     exporter.close()
     require_free_port(port)
     require_free_port(0)
+
+
+# --- those who ask --------------------------------------------------------------------------------
+
+
+def test_series_can_be_asked_for_by_name(table: HostTable, exporter: Exporter) -> None:
+    edges = [[1, 10, 2, 4_000], [0] * 4, [0] * 4]
+    acted = (3_000_000,)
+    traffic = some_traffic(2)
+    table.update(report(3, traffic=traffic, edges=edges, action_latencies_ns=acted), NOW_S)
+    everything = scrape(exporter)
+    asked = {"agent_up", "sent_packets_total", "policy_lag_versions", "action_latency_seconds_sum"}
+    names = {name for name, _ in everything}
+    assert names > asked
+    for name in names:
+        series = scrape(exporter, query=f"?name[]=murmuration_{name}")
+        assert series.keys() == {found for found in everything if found[0] == name}
+    both = scrape(exporter, query="?name[]=murmuration_agent_up&name[]=murmuration_build_info")
+    assert {name for name, _ in both} == {"agent_up", "build_info"}
+
+
+def half_a_request(port: int) -> socket.socket:
+    end = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+    end.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+    return end
+
+
+def test_idle_connections_are_bounded_and_a_scrape_gets_through(exporter: Exporter) -> None:
+    threads = threading.active_count()
+    with ExitStack() as stack:
+        idle = [stack.enter_context(half_a_request(exporter.port)) for _ in range(475)]
+        assert scrape(exporter)
+        assert threading.active_count() - threads <= 2 * MOST_REQUESTS
+        for end in idle[:-MOST_REQUESTS]:  # the oldest have made room
+            assert end.recv(1) == b""
+
+
+def test_a_connection_that_idles_for_too_long_is_cut() -> None:
+    server = MetricsServer(0, "127.0.0.1", CollectorRegistry(), longest_s=0.2)
+    try:
+        with half_a_request(server.port) as end:
+            assert end.recv(1) == b""
+        deadline = time.monotonic() + 10.0
+        while server.num_requests and time.monotonic() < deadline:
+            time.sleep(0.01)  # its thread ends by itself
+        assert server.num_requests == 0
+    finally:
+        server.close()
+
+
+def test_what_telemetry_has_missed_is_a_series_of_its_own(
+    table: HostTable, exporter: Exporter
+) -> None:
+    traffic = Traffic()
+    traffic.add("readings_failed", 2)
+    traffic.set("log_lines_lost", 5)
+    table.update(report(1, traffic=traffic), NOW_S)
+    series = scrape(exporter)
+    for name, lost in (("failed_readings_total", 2), ("lost_log_lines_total", 5)):
+        assert series[key(name, process="node")] == 0
+        assert series[key(name, process="agent-1")] == lost
