@@ -11,16 +11,21 @@ Numbers are metrics, not log lines: runtime/run_log.py.
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes to whatever sys.stderr is at the moment: the live view redirects it while it draws."""
+    """Writes to whatever sys.stderr is at the moment: the live view redirects it while it draws.
+
+    A line that cannot be written is lost, and the process goes on.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            print(self.format(record), file=sys.stderr)
 
 
 class _FileHandler(logging.FileHandler):

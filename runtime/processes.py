@@ -10,6 +10,8 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Protocol, cast
 
+from runtime.child_output import beside_the_view
+
 
 class _Context(Protocol):
     def Process(
@@ -62,7 +64,8 @@ def start_bare(
 ) -> BaseProcess:
     """`start_process` for whoever has hidden __main__ and may be starting others in threads."""
     process = cast("_Context", context).Process(target=target, args=(setup,), name=name)
-    process.start()
+    with beside_the_view():
+        process.start()
     return process
 
 

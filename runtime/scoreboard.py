@@ -74,6 +74,7 @@ class Scoreboard:
         self._learner: Mapping[str, float] = {}
         self._training = _Recent()
         self._evaluations = Evaluations(evaluation_episodes)
+        self._evaluation_episodes = evaluation_episodes
         self._opponents: tuple[str, ...] = ()
         if config.env.name == "battle":
             schedule = OpponentSchedule.parse(config.env.opponent, config.env.evaluation_opponent)
@@ -163,6 +164,9 @@ class Scoreboard:
             policy_version=int(self._node.get("policy_version", 0)),
             policy_lag=learner.get("policy_lag_mean"),
             learner_updates=int(learner["updates"]) if "updates" in learner else None,
+            updates_owed=int(learner["backlog"]) if "backlog" in learner else None,
+            evaluation_done=self._evaluation_done,
+            evaluation_size=self._evaluation_episodes,
         )
 
     def metrics(self) -> dict[str, float]:
@@ -325,6 +329,12 @@ class Scoreboard:
             f"eval/win_rate_{labels[name]}": figures["win_rate"]
             for name, figures in by_opponent.items()
         }
+
+    @property
+    def _evaluation_done(self) -> int | None:
+        """Finished episodes of the evaluation that is under way, by the world's last word."""
+        left = int(self._world.get("evaluations_left", 0))
+        return max(self._evaluation_episodes - left, 0) if left > 0 else None
 
     @property
     def _evaluated_at(self) -> int | None:

@@ -262,6 +262,20 @@ def test_a_run_that_only_evaluates_shows_how_far_it_has_come() -> None:
     assert (snapshot.episodes, snapshot.win_rate, snapshot.evaluated_at) == (2, 0.5, None)
 
 
+def test_an_evaluation_under_way_and_updates_owed_are_shown() -> None:
+    board = make_board(evaluation_episodes=20)
+    assert board.snapshot("training", 1.0).evaluation_done is None
+    board.take_status(wire.Status("world", {"evaluations_left": 13.0}))
+    board.take_status(wire.Status("learner", {"updates": 4.0, "backlog": 7.0}))
+    snapshot = board.snapshot("training", 2.0)
+    assert (snapshot.evaluation_done, snapshot.evaluation_size) == (7, 20)
+    assert (snapshot.learner_updates, snapshot.updates_owed) == (4, 7)
+    board.take_status(wire.Status("world", {"evaluations_left": 33.0}))
+    assert board.snapshot("training", 3.0).evaluation_done == 0, "two overlap"
+    board.take_status(wire.Status("world", {"evaluations_left": 0.0}))
+    assert board.snapshot("training", 4.0).evaluation_done is None
+
+
 def test_opponents_in_files_of_the_same_name_have_metrics_of_their_own() -> None:
     names = ("scripted", "a/policy.safetensors", "b/policy.safetensors", "policy_2")
     labels = labels_of(names)
@@ -323,6 +337,7 @@ def test_an_early_snapshot_has_gaps_where_nothing_is_known() -> None:
         num_agents=20,
         restarts=0,
         policy_version=0,
+        evaluation_size=1,
     )
 
 
