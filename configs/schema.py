@@ -297,7 +297,8 @@ class LearnerConfig:
     """Where the learner trains; auto takes CUDA if there is one."""
 
     threads: Annotated[int, between(0, MAX_THREADS)] = 0
-    """Torch threads of the learner; 0 takes half of the cores, the agents need the others."""
+    """Torch threads of the learner; 0 takes half of the cores that the run may use (affinity and
+    cgroup quota), the agents need the others."""
 
     ranks: Annotated[int, between(1, 64)] = 1
     """Processes that share each update (DistributedDataParallel under torchrun's agent), on GPUs

@@ -30,6 +30,7 @@ import numpy as np
 import setproctitle
 from numpy.typing import NDArray
 
+from configs.cpus import usable_cpus
 from configs.schema import EnvConfig
 from envs import registry
 from envs.base import (
@@ -68,13 +69,12 @@ def share_out(num_copies: int, num_shards: int) -> list[range]:
 def num_shards(config: EnvConfig) -> int:
     """Shards of a run on this machine; 1 stands for none: all copies in the world's own process.
 
-    Unless `env.shards` says otherwise, one for every four cores where there are more than four:
+    Unless `env.shards` says otherwise, one for every four cores that we may use, from eight on:
     agents and learner need the others. Relay is too light to be worth a process.
     """
     wanted = config.shards
     if wanted == 0:
-        cores = len(os.sched_getaffinity(0))
-        wanted = max(cores // _CORES_PER_SHARD, 1) if config.name == "battle" else 1
+        wanted = max(usable_cpus() // _CORES_PER_SHARD, 1) if config.name == "battle" else 1
     return min(wanted, config.copies)
 
 

@@ -41,6 +41,7 @@ import torch
 import zmq
 
 from agents.policy import PolicyFile, PolicySpec, save_policy
+from configs.cpus import usable_cpus
 from configs.load import dump_run_config
 from configs.schema import LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
@@ -135,10 +136,7 @@ def main(setup: LearnerSetup) -> None:
     setup_logging("learner", 0, setup.logs)
     begin_process(keyed=setup.keyring is not None)
     config = setup.config.learner
-    # Half of the cores by default: threads that wait for a core which an agent has are slower than
-    # no threads at all.
-    threads = config.threads or max((os.cpu_count() or 1) // 2, 1)
-    torch.set_num_threads(max(threads // config.ranks, 1))
+    torch.set_num_threads(num_threads(config))
     # Changes nothing on a CPU.
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     ranks: Ranks | None = None
@@ -175,6 +173,14 @@ def _leave_agent(termination: _Termination) -> None:
     if termination.asked:
         logging.shutdown()
         os._exit(0)  # SystemExit(0) would be taken for a return
+
+
+def num_threads(config: LearnerConfig) -> int:
+    """Torch threads of one rank. By default they have half of the cores that we may use: threads
+    that wait for a core which an agent has are slower than no threads at all.
+    """
+    threads = config.threads or max(usable_cpus() // 2, 1)
+    return max(threads // config.ranks, 1)
 
 
 def resolve_device(config: LearnerConfig) -> torch.device:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agents.link_loss import LinkLoss
 from agents.policy import PolicyFile
+from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from envs.base import Snapshot
 from envs.copies import Copies
@@ -99,6 +100,8 @@ def simulate(
         raise ValueError("losses are simulated with gate.timing causal only, got paper")
     if failures.drop_edges and config.gate.budget:
         raise ValueError(f"losses are simulated without gate.budget only, got {config.gate.budget}")
+    # Torch goes by the affinity and knows of no quota.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
     snapshots = copies.reset()
     num_copies = len(snapshots)
     network = PolicyNetwork(policy.spec, copies.spec.num_agents)

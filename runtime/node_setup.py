@@ -4,7 +4,6 @@ RunConfig, policy, addresses -> training_setup -> NodeSetup
 Bundle -> place_of -> Place         (a host among several, with its keys)
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from agents import pinning
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec
+from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from runtime.bundle import Bundle
 from runtime.hosts import Hosts
@@ -161,7 +161,7 @@ def _pins(config: RunConfig, *, alone: bool) -> bool:
     """`alone`: all agents are on this machine, and no learner is."""
     if config.runtime.pin != "auto":
         return config.runtime.pin == "on"
-    return alone and pinning.is_worth_it(config.num_agents, len(os.sched_getaffinity(0)))
+    return alone and pinning.is_worth_it(config.num_agents, usable_cpus())
 
 
 def place_of(bundle: Bundle, first_incarnation: int = 0) -> Place:

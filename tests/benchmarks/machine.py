@@ -9,6 +9,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from configs.cpus import usable_cpus
+
 ROOT = Path(__file__).parents[2]
 """Of the repository."""
 
@@ -19,7 +21,7 @@ def machine() -> dict[str, object]:
     """Processor, cores that this process may use, memory, kernel, python and libraries."""
     return {
         "cpu_model": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "gpu": _gpu(),
         "kernel": platform.release(),

@@ -5,12 +5,12 @@ run this file (`--ray-python`); it needs ray and numpy.
 """
 
 import logging
-import os
 import time
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from configs.cpus import usable_cpus
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.relay_driver import RelayDriver
 from tests.benchmarks.relayed_agent import RelayedAgent
@@ -27,7 +27,7 @@ def measure(work: Workload) -> Figures:
     ray: Any = import_module("ray")  # only who measures it needs it
     began_s = time.monotonic()
     ray.init(
-        num_cpus=os.cpu_count(),
+        num_cpus=usable_cpus(),
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
