@@ -126,7 +126,7 @@ class EpisodeJoiner:
         patience_s: float = 90.0,
     ) -> None:
         self.dropped_episodes: Counter[str] = Counter()
-        """Episodes by reason: incomplete, missing, mismatch, full or unfinished."""
+        """Episodes by reason: incomplete, missing, mismatch or full."""
         self.dropped_packets: Counter[str] = Counter()
         """Packets by reason: shape, range, duplicate, late or full."""
         self._dimensions = dimensions
@@ -216,9 +216,13 @@ class EpisodeJoiner:
                 self._drop(number, "missing")
 
     def abandon(self) -> None:
-        """Drop whatever is in progress: nothing more is played."""
-        for number in list(self._pending):
-            self._drop(number, "unfinished")
+        """Let go of whatever is in progress: nothing more is played.
+
+        An episode that was cut off when training ended is no loss and is not counted. One that has
+        been played to its end and lacks a trajectory is.
+        """
+        for number, pending in list(self._pending.items()):
+            self._drop(number, None if pending.record is None else "missing")
 
     def take_released(self) -> list[Part]:
         """Parts to acknowledge, since the last call: nothing is (or will be) made of them.
@@ -252,13 +256,15 @@ class EpisodeJoiner:
             pending = self._pending[episode] = _Pending()
         return pending
 
-    def _drop(self, episode: int, reason: str) -> None:
+    def _drop(self, episode: int, reason: str | None) -> None:
+        """Make nothing of an episode; without a reason it is not counted."""
         pending = self._pending[episode]
         self._released += [Part(episode, agent) for agent in pending.trajectories]
         if pending.record is not None:
             self._released.append(Part(episode, None))
         self.close(episode)
-        self.dropped_episodes[reason] += 1
+        if reason is not None:
+            self.dropped_episodes[reason] += 1
 
     def _complete(self, number: int, pending: _Pending) -> Episode | None:
         record = pending.record

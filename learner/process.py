@@ -569,6 +569,7 @@ class LearnerProcess:
         learner, traffic = self._learner, self._traffic
         progress = learner.progress
         values: dict[str, float] = {
+            "is_cuda": learner.device.type == "cuda",
             "updates": progress.gradient_steps,
             "updates_skipped": progress.skipped_steps,
             "backlog": learner.updates_owed,

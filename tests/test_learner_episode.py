@@ -206,13 +206,23 @@ def test_an_episode_that_is_completed_in_time_is_not_given_up() -> None:
     assert joiner.dropped_episodes.total() == 0
 
 
-def test_at_the_end_what_is_in_progress_is_abandoned() -> None:
+def test_at_the_end_what_is_in_progress_is_let_go_and_is_no_loss() -> None:
     joiner = EpisodeJoiner(DIMENSIONS)
     for number in (1, 2):
         joiner.add(make_packets(number)[0][0])
     joiner.abandon()
     assert joiner.take_released() == [Part(1, 0), Part(2, 0)]
-    assert joiner.dropped_episodes == {"unfinished": 2}
+    assert joiner.dropped_episodes.total() == 0
+    assert len(joiner) == 0
+
+
+def test_at_the_end_an_episode_that_was_played_and_lacks_a_trajectory_is_a_loss() -> None:
+    joiner = EpisodeJoiner(DIMENSIONS)
+    trajectories, record = make_packets(1)
+    joiner.add(trajectories[0])
+    joiner.add(record)
+    joiner.abandon()
+    assert joiner.dropped_episodes == {"missing": 1}
 
 
 def test_closed_episodes_are_remembered_in_bounded_memory_and_stay_closed() -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
+import torch
 import zmq
 from numpy.testing import assert_array_equal
 
@@ -54,9 +55,16 @@ class Surroundings:
             for i in range(DIMENSIONS.num_agents)
         ]
 
-    def setup(self, *, resume: bool = False, incarnation: int = 0, **changes: Any) -> LearnerSetup:
+    def setup(
+        self,
+        *,
+        resume: bool = False,
+        incarnation: int = 0,
+        device: Literal["auto", "cpu", "cuda"] = "cpu",
+        **changes: Any,
+    ) -> LearnerSetup:
         config = LearnerConfig(
-            device="cpu",
+            device=device,
             threads=1,
             batch_size=4,
             learning_starts=4,
@@ -180,6 +188,7 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
         around.world.socket.send_multipart([b"two", b"frames"])
         for number in range(40):
             around.play(number)
+        around.send_parts(40, range(4))  # training has ended in the middle of an episode
         around.tell(wire.Instruction("finish", 0))
         finished = around.wait_for(
             lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
@@ -188,7 +197,7 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
         assert finished["episodes"] == 40
         assert finished["replay_episodes"] == 20
         assert finished["dropped_frames"] == 2
-        assert finished["episodes_dropped"] == 0
+        assert (finished["episodes_dropped"], finished["episodes_pending"]) == (0, 0)
         assert finished["policy_lag_mean"] >= 0.0
         assert finished["version_bytes_mean"] == pytest.approx(4 * around.store.flat.size, abs=40)
         assert finished["trajectory_bytes"] > 0
@@ -199,6 +208,7 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
         around.tell(wire.Stop("done"))
         process.join(DEADLINE_S)
         assert process.exitcode == 0
+    assert "were dropped" not in (around.folder / "logs" / "learner-0.log").read_text()
     policy = load_policy(around.folder / "policy.safetensors")
     assert_array_equal(policy.flat, around.store.flat)
     assert policy.version == around.store.version
@@ -232,6 +242,29 @@ def test_a_killed_learner_resumes_above_the_version_that_nodes_have(
         process.join(DEADLINE_S)
         assert process.exitcode == 0
     assert read_progress(around.folder / "checkpoint.safetensors").version > had
+
+
+@pytest.mark.parametrize(
+    ("device", "is_cuda"),
+    [
+        ("cpu", 0.0),
+        ("auto", float(torch.cuda.is_available())),
+        pytest.param(
+            "cuda",
+            1.0,
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_a_learner_says_where_it_trains(
+    around: Surroundings, device: Literal["auto", "cpu", "cuda"], is_cuda: float
+) -> None:
+    with running(around.setup(device=device)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None)
+        assert status.values["is_cuda"] == is_cuda
 
 
 def kill(process: BaseProcess) -> None:
@@ -400,7 +433,7 @@ def test_what_was_cut_off_by_the_end_of_training_is_acknowledged(around: Surroun
         finished = around.wait_for(
             lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
         )
-        assert finished.values["episodes_dropped"] == 1
+        assert finished.values["episodes_dropped"] == 0, "it is no loss"
 
 
 def test_a_learner_reports_within_an_update(around: Surroundings) -> None:
