@@ -18,6 +18,8 @@ class ShellSetup:
     identity: int
     incarnation: int
     seed: int
+    life: int = 0
+    """How often the run has been resumed."""
     rules: AgentRules
     parameters: ParameterStore
     node_endpoint: str

@@ -25,6 +25,8 @@ from agents.edges import Edges
 from agents.pinning import pin
 from agents.profile import Profile, profile_path, write
 from agents.setup import ShellSetup
+from configs import streams
+from configs.streams import Role
 from runtime import latency, wire
 from runtime.limits import begin_process
 from runtime.logs import lines_lost, setup_logging
@@ -63,8 +65,13 @@ class Shell(ABC):
         """
         self._setup = setup
         self._traffic = Traffic() if setup.telemetry else Uncounted()
-        entropy = [setup.seed, setup.identity, setup.incarnation]
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+        rng = streams.generator(
+            setup.seed,
+            Role.AGENT,
+            agent=setup.identity,
+            life=setup.life,
+            incarnation=setup.incarnation,
+        )
         self._core = AgentCore(setup.identity, setup.rules, setup.parameters, rng)
         self._edges = Edges(context, setup, self._traffic)
         self._node = Channel(

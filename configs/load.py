@@ -202,6 +202,8 @@ def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
     own = {} if file is None else _mapping(_read(file), str(file))
     if own.get("resume"):
         raise ConfigError(f"{file}: resume belongs on the command line: --resume {own['resume']}")
+    if own.get("life"):
+        raise ConfigError(f"{file}: life counts how often a run was resumed: leave it out")
     env = own.get("env")
     env_in_file = cast("dict[str, Any]", env).get("name") if isinstance(env, dict) else None
     env_name = next((name for name in (env_flag, env_in_file) if name in _ENVS), "battle")

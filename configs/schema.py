@@ -624,7 +624,11 @@ class RunConfig:
     their schedules end."""
 
     resume: str = ""
-    """Folder of an earlier run to continue, for example runs/20260101-120000-battle."""
+    """Folder of an earlier run to continue, for example runs/20260101-120000-battle. Each time
+    begins a new life of the run, whose random draws are not those of an earlier one."""
+
+    life: Annotated[int, between(0, MAX_SEED), tyro.conf.Fixed, tyro.conf.Suppress] = 0
+    """How often this run has been resumed. The launcher counts it, for the random streams."""
 
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -4,8 +4,8 @@
     and what is seen now
 
 Where an episode ends, the next one begins at once: `transition.after` is the end of the old one,
-`now` the beginning of the new one. An episode's seed depends on the root seed, the copy and how
-many episodes the copy has had, not on how the other copies fare.
+`now` the beginning of the new one. An episode's seed depends on the root seed, the run's life, the
+copy and how many episodes the copy has had, not on how the other copies fare.
 
 Dimension key: E = copies, N = agents of the learning team, M = living opponents of one copy,
 B = living opponents of all copies, D = observation features.
@@ -16,11 +16,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from configs import streams
+from configs.streams import Role
 from envs.base import BoolArray, Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
 from envs.opponents import Opponent
-
-_OPPONENT_STREAM = 1
-"""Third key of an opponent's chance in an episode, whose own seed has two keys."""
 
 
 @runtime_checkable
@@ -78,6 +77,7 @@ class Copies:
         opponents: Sequence[Opponent] = (),
         first_episode: int = 0,
         first_copy: int = 0,
+        life: int = 0,
     ) -> None:
         """Take over the environments.
 
@@ -89,6 +89,7 @@ class Copies:
                 here, so that it does not meet the same episodes again.
             first_copy: number of the first of these among all copies of the run, of which others
                 may be elsewhere.
+            life: how often the run has been resumed.
 
         Raises:
             ValueError: no environment, unequal specs, or an opponent where there is nobody to play.
@@ -107,6 +108,7 @@ class Copies:
         """Of the opponents, by copy: made anew with each episode."""
         self._seed = seed
         self._first_copy = first_copy
+        self._life = life
         self._next_episodes = [first_episode] * len(envs)
         self._now: tuple[Snapshot, ...] = ()
 
@@ -169,15 +171,12 @@ class Copies:
     def _begin(self, copy: int) -> Snapshot:
         episode = self._next_episodes[copy]
         self._next_episodes[copy] += 1
-        number = self._first_copy + copy
+        key = {"life": self._life, "copy": self._first_copy + copy, "episode": episode}
         if self._opponents:
             # A stream for each episode: how the other copies fare must not decide what happens in
             # this one, nor who hosts them.
-            key = (number, episode, _OPPONENT_STREAM)
-            chance = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
-            self._chances[copy] = chance
-        sequence = np.random.SeedSequence(self._seed, spawn_key=(number, episode))
-        return self._envs[copy].reset(int(sequence.generate_state(1)[0]))
+            self._chances[copy] = streams.generator(self._seed, Role.OPPONENT_ACTIONS, **key)
+        return self._envs[copy].reset(streams.number(self._seed, Role.EPISODE, **key))
 
 
 def _nothing_happens(now: Snapshot) -> Transition:

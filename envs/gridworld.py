@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import streams
+from configs.streams import Role
 from envs.base import BoolArray, FloatArray, IntArray
 
 WALL, OWN_HP, OTHER_HP = 0, 2, 4
@@ -118,7 +120,7 @@ class GridWorld:
         engine.reset()
         # The engine keeps its random state over a reset. Its generator is minstd: it takes seeds
         # modulo 2^31 - 1, 0 and 1 are the same to it, and neighbours begin with similar draws.
-        drawn = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+        drawn = streams.number(seed, Role.GRIDWORLD)
         engine.set_seed(1 + drawn % (2**31 - 2))
         handles = engine.get_handles()
         if [len(team.ids) for team in self._teams] != [len(cells) for cells in places]:

@@ -15,6 +15,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from configs import streams
+from configs.streams import Role
 from envs.base import Env, FloatArray, Snapshot
 from envs.copies import ContestedEnv
 from envs.opponents import Opponent
@@ -47,7 +49,7 @@ class Parallel(ParallelEnv[str, NDArray[np.float32], int]):
         self._env = env
         self._opponent = opponent
         self._contested = env if isinstance(env, ContestedEnv) else None
-        self._rng = np.random.default_rng()
+        self._rng = streams.generator(None, Role.PARALLEL)
         self.possible_agents = [agent_name(agent) for agent in range(env.spec.num_agents)]
         self.agents: list[str] = []
         self.metadata = {**self.metadata, "name": env.spec.name}
@@ -82,7 +84,7 @@ class Parallel(ParallelEnv[str, NDArray[np.float32], int]):
     ) -> tuple[dict[str, FloatArray], dict[str, dict[str, Any]]]:
         """Begin an episode; equal seeds give equal episodes, and those that follow without one."""
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
+            self._rng = streams.generator(seed, Role.PARALLEL)
         seed = int(self._rng.integers(1 << 31))
         self.agents = list(self.possible_agents)
         return self._seen(self._env.reset(seed)), self._infos(won=False)

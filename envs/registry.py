@@ -63,8 +63,9 @@ def make_copies(
     seed: int,
     first_episode: int = 0,
     share: range | None = None,
+    life: int = 0,
 ) -> Copies:
-    """Build the configured copies; see `Copies` for `seed` and `first_episode`.
+    """Build the configured copies; see `Copies` for `seed`, `first_episode` and `life`.
 
     Args:
         share: numbers of the copies to build; None: all of them.
@@ -83,6 +84,7 @@ def make_copies(
                 [make_opponent(name) for name in opponents_of(config).names],
                 first_episode,
                 share.start,
+                life,
             )
         case "relay":
             return Copies(
@@ -90,4 +92,5 @@ def make_copies(
                 seed,
                 first_episode=first_episode,
                 first_copy=share.start,
+                life=life,
             )

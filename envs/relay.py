@@ -11,7 +11,9 @@ Dimension key: N = agents, D = observation features, S = state.
 import numpy as np
 
 from agents.backbone import diameter
+from configs import streams
 from configs.schema import MAX_AGENTS
+from configs.streams import Role
 from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
 
 MIN_AGENTS = 2
@@ -63,7 +65,7 @@ class Relay:
 
     def reset(self, seed: int) -> Snapshot:
         """Begin an episode: the seed draws the source and the colour."""
-        rng = np.random.default_rng(seed)
+        rng = streams.generator(seed, Role.RELAY)
         self._source = int(rng.integers(self._spec.num_agents))
         self._colour = int(rng.integers(NUM_COLOURS))
         self._cycle = 0

@@ -79,7 +79,12 @@ def num_shards(config: EnvConfig) -> int:
 
 
 def open_copies(
-    config: EnvConfig, num_agents: int, seed: int, first_episode: int, timeout_s: float
+    config: EnvConfig,
+    num_agents: int,
+    seed: int,
+    first_episode: int,
+    timeout_s: float,
+    life: int = 0,
 ) -> EnvCopies:
     """The configured copies, here or in shards; see `registry.make_copies` and `Shards`.
 
@@ -89,7 +94,7 @@ def open_copies(
     """
 
     def make(share: range | None = None) -> Copies:
-        return registry.make_copies(config, num_agents, seed, first_episode, share)
+        return registry.make_copies(config, num_agents, seed, first_episode, share, life)
 
     shards = num_shards(config)
     if shards == 1:

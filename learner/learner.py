@@ -26,7 +26,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from agents.policy import FloatArray, PolicySpec
+from configs import streams
 from configs.schema import RunConfig
+from configs.streams import Role
+from learner import noise
 from learner.dual_replay import make_replay
 from learner.dynamic_replay import WITNESSES, forget, policy_distance
 from learner.episode import Dimensions, Episode
@@ -102,11 +105,9 @@ class Learner:
         ):
             self._gatherer = ThreadPoolExecutor(1, "gather")
 
-        # Two independent streams: what is drawn from the replay must not depend on the gates'
-        # noise.
-        self.rng = np.random.default_rng([config.seed, 1])
-        self.generator = torch.Generator(self.device)
-        self.reseed()
+        # What is drawn from the replay must not depend on the gates' noise.
+        self.rng = streams.generator(config.seed, Role.REPLAY)
+        self.generator = self._begin_noise()
 
         self.modules = make_modules(config, spec, dimensions, flat)
         self.online = nn.ModuleDict(self.modules.by_name()).to(self.device)
@@ -159,8 +160,11 @@ class Learner:
 
     def reseed(self) -> None:
         """Start the gates' noise from the run's seed and the number of gradient steps."""
-        mixed = np.random.SeedSequence([self._run.seed, self.progress.gradient_steps])
-        self.generator.manual_seed(int(mixed.generate_state(1, np.uint64)[0] >> 1))
+        self.generator = self._begin_noise()
+
+    def _begin_noise(self) -> torch.Generator:
+        steps = self.progress.gradient_steps
+        return noise.generator(self._run.seed, Role.GATE_NOISE, self.device, gradient_steps=steps)
 
     # --- episodes ---------------------------------------------------------------------------------
 
@@ -245,7 +249,7 @@ class Learner:
         self.optimiser.zero_grad()
         generators = [self.generator]
         if len(shares) > 1:
-            generators = [self._branch() for _ in shares]
+            generators = [noise.branch(self.generator) for _ in shares]
         parts = [
             load(*pair, self._run, self.device) for pair in zip(shares, generators, strict=True)
         ]
@@ -377,12 +381,6 @@ class Learner:
                 kept.lerp_(fresh, self.config.target_rate)
                 if self.topology is not None:
                     self.topology.cut(kept, fresh)
-
-    def _branch(self) -> torch.Generator:
-        """A stream of its own, which the learner's determines."""
-        number = torch.empty((), dtype=torch.int64, device=self.device)
-        branch = torch.Generator(self.device)
-        return branch.manual_seed(int(number.random_(generator=self.generator)))
 
     def _count(self, part: Part) -> Tensor:
         return (part.agent_mask_TBN if self.modules.mixer is None else part.learns_TB).sum()

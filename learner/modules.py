@@ -18,6 +18,8 @@ from torch import nn
 from agents.backbone import diameter
 from agents.policy import FloatArray, PolicySpec
 from configs.schema import LearnerConfig, RunConfig
+from configs.streams import Role
+from learner import noise
 from learner.auxiliary import MessageContrast, StatePredictor
 from learner.central import CentralCritic, make_central
 from learner.episode import Dimensions
@@ -80,7 +82,7 @@ def make_modules(
         critic=_make_critic(learner, spec),
         auxiliary=_make_auxiliary(learner, spec, dimensions),
     )
-    initial = torch.Generator().manual_seed(config.seed)
+    initial = noise.generator(config.seed, Role.NETWORKS)
     for name, module in modules.by_name().items():
         if name != "policy":
             initialise_linear_layers(module, initial)

@@ -31,6 +31,7 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor, nn
 from torch.nn import functional
 
+from configs import streams
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
 from configs.schema import (
@@ -41,12 +42,14 @@ from configs.schema import (
     MAX_STEPS,
     MAX_THREADS,
 )
+from configs.streams import Role
 from envs.base import FloatArray, IntArray
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle_map import deploy
 from envs.duel import BLUE, RED, TEAMS, Duel
 from envs.mirror import LEFT_RIGHT_A, UP_DOWN_A, MirroredOpponent, reflect
 from envs.opponents import Opponent, ScriptedOpponent, UniformArray, make_opponent
+from learner import noise
 from learner.modules import initialise_linear_layers
 from runtime.schedule import linear
 
@@ -309,9 +312,9 @@ class SelfPlay:
     def __init__(self, options: OpponentOptions) -> None:
         torch.set_num_threads(options.threads)
         self.options = options
-        self.rng = np.random.default_rng(options.seed)
+        self.rng = streams.generator(options.seed, Role.SELF_PLAY)
         self.online = Layers(options.hidden)
-        initialise_linear_layers(self.online, torch.Generator().manual_seed(options.seed))
+        initialise_linear_layers(self.online, noise.generator(options.seed, Role.NETWORKS))
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.online.parameters(), lr=options.learning_rate)
         self.replay = TransitionReplay(options.replay)
@@ -331,7 +334,8 @@ class SelfPlay:
     def _begin(self, battle: _Battle) -> None:
         """Reset a battle and draw who fights: itself twice, or somebody else on either side."""
         self._num_episodes += 1
-        battle.duel.reset(self.options.seed * 1_000_003 + self._num_episodes)
+        seed, number = self.options.seed, self._num_episodes
+        battle.duel.reset(streams.number(seed, Role.SELF_PLAY_BATTLE, episode=number))
         for memory in battle.memories:
             memory.clear()
         chance = self.rng.random()
@@ -430,11 +434,11 @@ def contest(
     red: Opponent, blue: Opponent, *, agents: int, battles: int, seed: int
 ) -> tuple[float, float, float]:
     """Shares of battles that red and blue win, and reds over blues that are left in the mean."""
-    rng = np.random.default_rng(seed)
+    rng = streams.generator(seed, Role.CONTEST)
     duel = Duel(deploy(agents))
     red_wins, blue_wins, margin = 0, 0, 0
     for battle in range(battles):
-        duel.reset(seed + battle)
+        duel.reset(streams.number(seed, Role.CONTEST_BATTLE, episode=battle))
         while not duel.is_over:
             seen = duel.observe(RED), duel.observe(BLUE)
             actions = [

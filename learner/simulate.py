@@ -20,8 +20,10 @@ from torch import Tensor
 
 from agents.link_loss import LinkLoss
 from agents.policy import PolicyFile
+from configs import streams
 from configs.cpus import usable_cpus
 from configs.schema import RunConfig
+from configs.streams import Role
 from envs.base import Snapshot
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
@@ -192,8 +194,8 @@ class _Losses:
                 probability,
                 num_copies,
                 num_offsets,
-                # As in agents/shell.py, first incarnation.
-                np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, agent, 0]))),
+                # As in agents/shell.py; an evaluation is a run's first life.
+                streams.generator(seed, Role.AGENT, agent=agent, life=0, incarnation=0),
             )
             for agent in range(num_agents)
         ]

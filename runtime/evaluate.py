@@ -33,6 +33,7 @@ from agents.policy import (
     load_policy,
     require_spec,
 )
+from configs import streams
 from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
 from configs.ranges import between, check_ranges, within
 from configs.schema import (
@@ -50,6 +51,7 @@ from configs.schema import (
     Transport,
 )
 from configs.shipped import policy_path
+from configs.streams import Role
 from envs import registry
 from runtime import preflight
 from runtime.bundle import Bundle
@@ -219,7 +221,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     spec = registry.spec_of(env, options.agents)
     if options.policy == UNTRAINED:
         shape = PolicySpec.of(preset.network, spec.observation_dim, spec.num_actions)
-        flat = initialise(shape, np.random.default_rng(options.seed))
+        flat = initialise(shape, streams.generator(options.seed, Role.POLICY))
         policy = PolicyFile(shape, flat, 0, {})
     else:
         path = policy_path(options.policy, options.env)

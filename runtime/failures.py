@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.gate import BoolArray
+from configs import streams
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_CYCLES
-
-_VICTIMS = 0x6B696C6C
-"""Keeps the draw of the victims apart from everything else that the root seed begins."""
+from configs.streams import Role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +44,7 @@ class Failures:
         """Who is killed, in ascending order: 0.1 of 16 agents are two."""
         # 0.07 × 100 is a little more than 7 in floating point, and not eight agents.
         count = min(math.ceil(round(self.kill_fraction * num_agents, 9)), num_agents - 1)
-        rng = np.random.default_rng([seed, _VICTIMS])
+        rng = streams.generator(seed, Role.VICTIMS)
         return tuple(sorted(rng.choice(num_agents, size=count, replace=False).tolist()))
 
 

@@ -14,8 +14,6 @@ from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import numpy as np
-
 from agents.policy import (
     PolicyFile,
     PolicyFileError,
@@ -24,9 +22,11 @@ from agents.policy import (
     load_policy,
     write_atomically,
 )
+from configs import streams
 from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
 from configs.schema import RunConfig
 from configs.shipped import policy_path
+from configs.streams import Role
 from envs import registry
 from envs.base import EnvSpec
 from learner import setup as learner_setup
@@ -93,6 +93,7 @@ def make_plan(config: RunConfig) -> Plan:
                 f"{config.resume} has already done {reached.env_steps} of {config.steps} steps: "
                 "give --steps a larger number to go on"
             )
+        config = dataclasses.replace(config, life=config.life + 1)
         directory = Path(config.resume)
     else:
         directory = new_run_directory(
@@ -153,7 +154,7 @@ def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
     """Where training begins; preflight has made sure that a named file fits."""
     if config.policy:
         return load_policy(policy_path(config.policy, config.env.name))
-    flat = initialise(spec, np.random.default_rng(config.seed))
+    flat = initialise(spec, streams.generator(config.seed, Role.POLICY))
     return PolicyFile(spec, flat, 0, {})
 
 

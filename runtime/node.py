@@ -295,6 +295,7 @@ class Node:
             "identity": command.agent,
             "incarnation": command.incarnation,
             "seed": setup.seed,
+            "life": setup.life,
             "rules": setup.rules,
             "parameters": self._parameters,
             "node_endpoint": self._hub.endpoint,

@@ -59,6 +59,8 @@ class NodeSetup:
     rules: AgentRules
     parameters: ParameterStore
     seed: int
+    life: int = 0
+    """How often the run has been resumed."""
     launcher_endpoint: str
     """Empty for a deployed node, like the next two."""
     world_endpoint: str
@@ -134,6 +136,7 @@ def training_setup(
         ),
         parameters=parameters,
         seed=config.seed,
+        life=config.life,
         launcher_endpoint=launcher_endpoint,
         world_endpoint=world_endpoint,
         learner_endpoint=learner_endpoint,

@@ -25,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import backbone
+from configs import streams
 from configs.schema import GateTiming
+from configs.streams import Role
 from envs.base import Snapshot
 from envs.copies import CopyStep, EnvCopies
 from envs.opponent_schedule import OpponentSchedule
@@ -55,6 +57,8 @@ class WorldRules:
     """Who plays the other team when; None where there is none."""
     seed: int = 0
     """Root of the draws of opponents."""
+    life: int = 0
+    """How often the run has been resumed."""
     victims: tuple[int, ...] = ()
     """Agents to be killed for good in an evaluation."""
     kill_at: int = 0
@@ -543,10 +547,12 @@ class World:
 
     def _draw_opponent(self, number: int) -> int:
         """Index of the opponent of a training episode."""
-        schedule = self._rules.opponents
-        assert schedule is not None
-        sequence = np.random.SeedSequence(self._rules.seed, spawn_key=(number,))
-        return schedule.draw(self.env_steps, np.random.default_rng(sequence).random())
+        rules = self._rules
+        assert rules.opponents is not None
+        chance = streams.generator(
+            rules.seed, Role.OPPONENT_CHOICE, life=rules.life, episode=number
+        ).random()
+        return rules.opponents.draw(self.env_steps, chance)
 
     # --- who takes part ---------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ def main(setup: WorldSetup) -> None:
                 config.seed,
                 setup.episodes,
                 timeout_s=config.runtime.silent_timeout_s / 2,
+                life=config.life,
             )
             stack.callback(copies.close)
             world = World(
@@ -131,6 +132,7 @@ def _rules(setup: WorldSetup) -> WorldRules:
         max_backlog=config.learner.max_backlog,
         opponents=registry.opponents_of(config.env) if config.env.name == "battle" else None,
         seed=config.seed,
+        life=config.life,
         victims=setup.failures.victims(config.num_agents, config.seed),
         kill_at=setup.failures.kill_at,
     )

@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from agents import backbone
 from agents.core import AgentCore, AgentRules
 from agents.events import (
@@ -26,6 +24,8 @@ from agents.events import (
 )
 from agents.parameters import ParameterStore
 from agents.policy import FloatArray
+from configs import streams
+from configs.streams import Role
 from envs.copies import Copies
 from runtime import wire, world
 from runtime.world import Phase, World, WorldRules
@@ -47,6 +47,7 @@ class SerialRun:
 
     def __post_init__(self) -> None:
         num_agents = self.rules.num_agents
+        self._incarnations = [0] * num_agents
         self.agents = [self._new_agent(agent) for agent in range(num_agents)]
         self.world = World(
             self.copies, self.rules.copies, self.world_rules, env_steps=0, episodes=0
@@ -79,13 +80,15 @@ class SerialRun:
     def restart(self, agent: int) -> None:
         """Between two ticks, an agent dies and comes back knowing nothing."""
         self._from_world(self.world.agent_state(agent, up=False))
+        self._incarnations[agent] += 1
         self.agents[agent] = self._new_agent(agent)
         for peer in backbone.out_neighbours(agent, self.rules.num_agents):
             self._from_agent(peer, self.agents[peer].handle(Greeted()))
         self._from_world(self.world.agent_state(agent, up=True))
 
     def _new_agent(self, agent: int) -> AgentCore:
-        rng = np.random.default_rng([self.seed, agent])
+        incarnation = self._incarnations[agent]
+        rng = streams.generator(self.seed, Role.AGENT, agent=agent, life=0, incarnation=incarnation)
         return AgentCore(agent, self.rules, ParameterStore(self.flat, 1), rng)
 
     def _deliver(self) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from configs import streams
+from configs.streams import Role
 from envs.base import Env
 from envs.battle import Battle
 from envs.battle_map import deploy
@@ -48,7 +50,7 @@ def test_equal_seeds_give_equal_episodes(name: str) -> None:
 def test_what_comes_out_is_what_the_environment_gave() -> None:
     ours, theirs = Relay(6), Parallel(Relay(6))
     rng = np.random.default_rng(0)
-    seed = int(np.random.default_rng(5).integers(1 << 31))
+    seed = int(streams.generator(5, Role.PARALLEL).integers(1 << 31))
     snapshot, terminated_by_us = ours.reset(seed), False
     observations, _ = theirs.reset(5)
     while theirs.agents:

@@ -42,6 +42,8 @@ def parse(options: type[Any], argv: Sequence[str]) -> Any:
 
 def numbers_of(options: type[Any], group: str = "") -> Iterator[Number]:
     for name, hint in get_type_hints(options, include_extras=True).items():
+        if name == "life":  # the launcher's own count, and no option
+            continue
         bare, given_names, prefixed = hint, [], True
         if get_origin(hint) is Annotated:
             bare = get_args(hint)[0]

@@ -197,7 +197,7 @@ def test_bit_k_of_an_in_mask_is_bit_k_of_the_out_mask_of_in_neighbour_k(
         return False
 
     envs = [ScriptedEnv(3 + copy, num_agents=num_agents) for copy in range(copies)]
-    run = make_run(*envs, timing=timing, train_steps=20 * copies, lose=tap)
+    run = make_run(*envs, timing=timing, train_steps=40 * copies, lose=tap)
     run.run()
     compared = 0
     used: set[int] = set()

@@ -14,14 +14,15 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
 
 from agents.policy import PolicySpec, initialise
+from configs import streams
 from configs.load import ConfigError, exit_with_error, load_run_config
 from configs.schema import RunConfig, SparseConfig
+from configs.streams import Role
 from envs.registry import spec_of
 from learner.central import make_central
 from learner.episode import Dimensions
@@ -84,7 +85,10 @@ def matches(config: RunConfig, dimensions: Dimensions) -> dict[str, Match]:
     spec = PolicySpec.of(network, dimensions.observation_dim, dimensions.num_actions)
     sparse = replace(config, policy="", learner=replace(learner, teacher="", device="cpu"))
     links = networks_of(
-        Learner(sparse, spec, dimensions, initialise(spec, np.random.default_rng(0))), sparse
+        Learner(
+            sparse, spec, dimensions, initialise(spec, streams.generator(config.seed, Role.POLICY))
+        ),
+        sparse,
     )
     policy: Sizes = {
         name: getattr(network, name)

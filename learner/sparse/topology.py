@@ -27,7 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from configs import streams
 from configs.schema import SparseConfig
+from configs.streams import Role
 from learner.sparse.allocation import Shape, numbers_of_links
 from learner.sparse.evolution import cosine_share, evolve
 from learner.sparse.layers import masked_layers, pools
@@ -35,8 +37,6 @@ from learner.sparse.masks import BoolArray, cut, draw
 
 logger = logging.getLogger(__name__)
 
-_INITIAL, _EVOLUTION = 2, 3
-"""Streams of the run's seed; the learner's own are 0 and 1."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _WORTH_SAYING = 0.005
 """Difference between the sparsity that was asked for and the one that there is."""
@@ -78,7 +78,7 @@ class Topology:
         self.moved = 0.0
         """Share of the links that the last evolution moved elsewhere."""
         self._figures: dict[str, float] | None = None
-        rng = np.random.default_rng([seed, _INITIAL])
+        rng = streams.generator(seed, Role.TOPOLOGY)
         zeros = 0.0
         for pool in pools(config, self._layers):
             layers = {name: self._layers[name] for name in pool.names}
@@ -168,7 +168,7 @@ class Topology:
             share: of the links, to be replaced.
             gradient_steps: taken so far; chance is drawn from it and the run's seed.
         """
-        rng = np.random.default_rng([self._seed, _EVOLUTION, gradient_steps])
+        rng = streams.generator(self._seed, Role.EVOLUTION, gradient_steps=gradient_steps)
         links, moved = 0, 0
         for name, layer in self._layers.items():
             before: BoolArray = self.masks[name].cpu().numpy()
