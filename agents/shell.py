@@ -214,7 +214,7 @@ class Shell(ABC):
             path = profile_path(self._setup.logs, self._setup.identity)
             write(path, self.profile.figures() | steps)
         self._report()
-        self._node.send(wire.Ready("finished", self._setup.identity, self._setup.incarnation))
+        self._node.send(wire.Leaving())
         deadline = time.monotonic() + leave_s(self._setup.rules.num_agents)
         while (left_s := deadline - time.monotonic()) > 0.0:
             if self._node.socket.poll(int(1000 * left_s) + 1):

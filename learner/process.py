@@ -558,12 +558,16 @@ class LearnerProcess:
         self._acknowledge_released()
         self._keep_masks(is_over=True)
         self.save()
-        self._launcher.send(wire.Status("learner_finished", self._values()))
+        self._launcher.send(wire.Trained(self._publisher.version))
         self._finishing = False
 
     def _send_status(self, now_s: float) -> None:
         self._status_at = now_s + _STATUS_PERIOD_S
+        learner, given_up = self._learner, self._joiner.dropped_episodes.total()
         self._launcher.send(wire.Status("learner", self._values()))
+        self._launcher.send(
+            wire.LearnerState(learner.updates_owed, learner.progress.episodes + given_up)
+        )
 
     def _values(self) -> dict[str, float]:
         learner, traffic = self._learner, self._traffic

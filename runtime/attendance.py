@@ -133,7 +133,7 @@ class Attendance:
         if not host.lost:
             return []
         host.lost = False
-        return [ToHost(name, wire.Instruction("announce", 0))]
+        return [ToHost(name, wire.Instruction("announce"))]
 
     def ready(self, name: str) -> list[Command]:
         """All agents of a host have opened their edges."""
@@ -168,7 +168,7 @@ class Attendance:
         host = self._member(name)
         if host is None or ready == len(host.up):
             return []
-        return [ToHost(name, wire.Instruction("announce", 0))]
+        return [ToHost(name, wire.Instruction("announce"))]
 
     def left(self, name: str) -> list[Command]:
         """A node says that it ends; it may be started again at once."""

@@ -8,6 +8,7 @@ anything is built from it: structure, then ranges, then finite values.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -46,16 +47,27 @@ class Uint:
         return raw
 
 
+LARGEST = 1e18
+"""Of floats that cross: whoever adds up, squares, multiplies by a million or converts to int64 what
+arrives gets a finite number. Tensors may hold any finite number of their dtype."""
+
+
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A finite number."""
+    """A number between two bounds; what is beyond them is sent as the nearer bound."""
+
+    least: float = -LARGEST
+    most: float = LARGEST
 
     def pack(self, value: float) -> float:
-        return float(value)
+        # Not a number stays what it is, and is refused: nobody knows what it should have been.
+        return min(max(float(value), self.least), self.most)
 
     def unpack(self, raw: Any) -> float:
-        if type(raw) is not float or not np.isfinite(raw):
+        if type(raw) is not float or not isfinite(raw):
             raise WireFormatError("nonfinite", f"expected a finite float, got {brief(raw)}")
+        if not self.least <= raw <= self.most:
+            raise WireFormatError("range", f"{raw} is not in [{self.least}, {self.most}]")
         return raw
 
 
@@ -93,13 +105,30 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def pack(self, value: str) -> str:
+        assert value in self.words, value
+        return value
+
+    def unpack(self, raw: Any) -> str:
+        if type(raw) is not str or raw not in self.words:
+            raise WireFormatError("range", f"expected {' or '.join(self.words)}, got {brief(raw)}")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
 class Scalars:
-    """Named finite numbers."""
+    """Named numbers between -LARGEST and LARGEST."""
 
     most: int = 256
 
     def pack(self, value: Mapping[str, float]) -> list[list[Any]]:
-        return [list(value.keys()), [float(number) for number in value.values()]]
+        real = Real()
+        return [list(value.keys()), [real.pack(number) for number in value.values()]]
 
     def unpack(self, raw: Any) -> Mapping[str, float]:
         pair = items(raw)
@@ -158,7 +187,19 @@ def items(raw: Any) -> list[Any] | None:
     return cast("list[Any]", raw) if type(raw) is list else None
 
 
+_LONGEST_BRIEF = 40
+
+
 def brief(value: object) -> str:
-    """A value as an error message shows it."""
-    text = repr(value) if isinstance(value, (int, float, str, bytes)) else type(value).__name__
-    return text if len(text) <= 40 else text[:37] + "..."
+    """A value as an error message shows it; looks at no more of it than it shows."""
+    match value:
+        case str() | bytes():
+            text = repr(value[:_LONGEST_BRIEF])
+            text += "..." * (len(value) > _LONGEST_BRIEF)
+        case int() if value.bit_length() > 128:
+            text = f"a number of {value.bit_length()} bits"
+        case int() | float():
+            text = repr(value)
+        case _:
+            text = type(value).__name__
+    return text if len(text) <= _LONGEST_BRIEF else text[: _LONGEST_BRIEF - 3] + "..."

@@ -20,8 +20,6 @@ from runtime.world import Phase as WorldPhase
 SETTLE_S = 10.0
 """Seconds that agents have to receive the last version."""
 
-_WORLD_PHASES = list(WorldPhase)
-
 Role = Literal["world", "learner", "node"]
 
 
@@ -39,7 +37,7 @@ class RestartLearner:
 @dataclass(frozen=True, slots=True)
 class Tell:
     role: Role
-    packet: wire.Instruction | wire.AgentState | wire.Status
+    packet: wire.Instruction | wire.AgentState | wire.LearnerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ class Conductor:
         self._awaited: set[str] = {"world", "learner"} if has_learner else {"world"}
         self._node_started = False
         self._last_version = 0
+        self._versions: dict[str, int] = {}
+        """Oldest version among each host's agents, by its node's last word."""
         self._settled_by_s = float("inf")
 
     def hello(self, role: str, endpoint: str) -> list[Command]:
@@ -100,9 +100,9 @@ class Conductor:
         self._endpoints[role] = endpoint
         self._awaited.discard(role)
         if self._node_started and role == "learner":
-            commands: list[Command] = [Tell("node", wire.Instruction("resubscribe", 0))]
+            commands: list[Command] = [Tell("node", wire.Instruction("resubscribe"))]
             if self.stage is Stage.FINISHING:
-                commands.append(Tell("learner", wire.Instruction("finish", 0)))
+                commands.append(Tell("learner", wire.Instruction("finish")))
             return commands
         if self._awaited or self._node_started:
             return []
@@ -113,7 +113,7 @@ class Conductor:
         """All agents have opened their edges."""
         if self.stage is not Stage.STARTING:
             return []
-        start = Tell("world", wire.Instruction("start", 0))
+        start = Tell("world", wire.Instruction("start"))
         if self._trains:
             self.stage = Stage.RUNNING
             return [start]
@@ -126,32 +126,33 @@ class Conductor:
         """The world has reached the step at which this agent is to die."""
         return [Tell("node", wire.Instruction("kill", agent))]
 
-    def status(self, status: wire.Status, now_s: float) -> list[Command]:
-        """A process reports; some reports move the run on."""
-        values = status.values
-        match status.role:
-            case "world":
-                phase = _WORLD_PHASES[int(values.get("phase", 0)) % len(_WORLD_PHASES)]
-                if self.stage is Stage.RUNNING and phase is WorldPhase.TRAINED:
-                    self.stage = Stage.FINISHING
-                    return [Tell("learner", wire.Instruction("finish", 0))]
-                if self.stage is Stage.EVALUATING and phase is WorldPhase.DONE:
-                    return self._end("finished", 0)
-            case "learner":
-                if self.stage is Stage.RUNNING:
-                    return [Tell("world", status)]  # it must not run away from the learner
-            case "learner_finished":
-                if self.stage is Stage.FINISHING:
-                    self.stage = Stage.SETTLING
-                    self._last_version = int(values.get("version", 0))
-                    self._settled_by_s = now_s + SETTLE_S
-            case "node":
-                reached = values.get("policy_version_min", 0) >= self._last_version
-                if self.stage is Stage.SETTLING and reached:
-                    return self._evaluate()
-            case _:
-                pass
+    def world_state(self, state: wire.WorldState) -> list[Command]:
+        """The world has reached a phase."""
+        phase = WorldPhase(state.phase)
+        if self.stage is Stage.RUNNING and phase is WorldPhase.TRAINED:
+            self.stage = Stage.FINISHING
+            return [Tell("learner", wire.Instruction("finish"))]
+        if self.stage is Stage.EVALUATING and phase is WorldPhase.DONE:
+            return self._end("finished", 0)
         return []
+
+    def learner_state(self, state: wire.LearnerState) -> list[Command]:
+        """The world must not run away from the learner."""
+        return [Tell("world", state)] if self.stage is Stage.RUNNING else []
+
+    def trained(self, version: int, now_s: float) -> list[Command]:
+        """The learner owes nothing any more, and has published its last version."""
+        if self.stage is Stage.FINISHING:
+            self.stage = Stage.SETTLING
+            self._last_version = version
+            self._settled_by_s = now_s + SETTLE_S
+        return []
+
+    def node_state(self, host: str, state: wire.NodeState) -> list[Command]:
+        """The agents of a host have reached a version."""
+        self._versions[host] = state.policy_version_min
+        reached = min(self._versions.values()) >= self._last_version
+        return self._evaluate() if self.stage is Stage.SETTLING and reached else []
 
     def failed(self, reason: str) -> list[Command]:
         """A process says that it cannot go on."""
@@ -171,7 +172,7 @@ class Conductor:
             return self._end(f"{reason}, after {self.learner_restarts} restarts", 1)
         self.learner_restarts += 1
         # What a dead learner owes must not keep the world waiting.
-        return [RestartLearner(), Tell("world", wire.Instruction("learner_gone", 0))]
+        return [RestartLearner(), Tell("world", wire.Instruction("learner_gone"))]
 
     def interrupted(self) -> list[Command]:
         return self._end(wire.INTERRUPTED, 130)

@@ -14,14 +14,13 @@ A packet read this way costs a tenth, and an agent reads fourteen of them in a s
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, NamedTuple, cast
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.codecs import CODES, DTYPES
+from runtime.codecs import CODES, DTYPES, LARGEST
 
 _MOST_FORMS = 4096
 _FLOAT64 = struct.Struct(">d")
@@ -132,7 +131,7 @@ class Layout:
                 first = frame[at]
                 if bits is None:
                     number = _FLOAT64.unpack_from(frame, at + 1)[0]
-                    if first != 0xCB or not isfinite(number):
+                    if first != 0xCB or not -LARGEST <= number <= LARGEST:
                         return None
                     at += 9
                 elif first < 0x80:

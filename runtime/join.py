@@ -3,7 +3,7 @@
 python -m runtime.node --join 10.0.0.1 --bundle host-b      a part of somebody's training run
 python -m runtime.node --bundle host-b                      a deployed policy, until Ctrl-C
 
-bundle -> checks -> (Hello "join" -> Assignment, policy) -> Node -> exit code, summary.json
+bundle -> checks -> (Join -> Assignment, policy) -> Node -> exit code, summary.json
 """
 
 import asyncio
@@ -327,8 +327,7 @@ def _ask_once(
     try:
         while (left_s := deadline - time.monotonic()) > 0.0:
             if not asked and channel.is_writable:
-                index = bundle.book.hosts.names.index(bundle.host.name)
-                asked = channel.send(wire.Hello("join", index, 0, 0, bundle.book.deployment))
+                asked = channel.send(wire.Join(bundle.book.deployment))
             poller.poll(int(1000 * min(left_s, 0.2)) + 1)
             while monitor.poll(0):
                 event = cast("dict[str, Any]", recv_monitor_message(monitor))["event"]

@@ -330,7 +330,7 @@ class Node:
 
     def _give_up(self, reason: str) -> None:
         self.failed = True
-        self._tell_launcher(wire.Instruction(f"failed: {reason}"[:256], 0))
+        self._tell_launcher(wire.Failure(reason))
         self._finish(reason)
         logger.error("%s", reason)
 
@@ -379,7 +379,7 @@ class Node:
 
     def _close(self) -> None:
         self._send_status()
-        self._tell_launcher(wire.Ready("finished", 0, 0))
+        self._tell_launcher(wire.Leaving())
         if self._exporter is not None:
             self._exporter.close()
         if self._learner is not None and self._learner_monitor is not None:
@@ -429,7 +429,13 @@ class Node:
             await asyncio.sleep(TURN_S)
 
     def _take_agents(self) -> None:
-        accepted = (wire.AgentReport, wire.Hello, wire.Ready, wire.SnapshotRequest)
+        accepted = (
+            wire.AgentReport,
+            wire.Hello,
+            wire.Ready,
+            wire.Leaving,
+            wire.SnapshotRequest,
+        )
         for peer, packet in self._hub.drain(*accepted):
             agent = agent_of(peer)
             if agent is None or agent not in self._setup.agents:
@@ -442,7 +448,7 @@ class Node:
                     self._carry_out(
                         self._supervisor.hello(agent, packet.incarnation, packet.endpoint)
                     )
-                case wire.Ready(role="finished"):
+                case wire.Leaving():
                     self._finished.add(agent)
                 case wire.Ready():
                     self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
@@ -464,10 +470,10 @@ class Node:
 
     def _take_launcher(self) -> None:
         assert self._launcher is not None
-        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Status):
+        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Alive):
             self._heard_s = time.monotonic()
             match packet:
-                case wire.Status():  # it lives
+                case wire.Alive():
                     pass
                 case wire.Instruction(name="announce"):  # it had lost sight of us
                     self._carry_out(self._supervisor.announce_all())
@@ -569,7 +575,10 @@ class Node:
     def _send_status(self) -> None:
         if self._setup.telemetry:
             self._read_memory()
-        self._tell_launcher(wire.Status("node", self._values()))
+        values = self._values()
+        self._tell_launcher(wire.Status("node", values))
+        oldest = int(values["policy_version_min"])
+        self._tell_launcher(wire.NodeState(self._supervisor.num_ready, oldest))
 
     def _values(self) -> dict[str, float]:
         if self._clocks is not None:

@@ -351,11 +351,18 @@ class Run:
             return
         for peer, packet in self._hub.drain(
             wire.Hello,
+            wire.Join,
             wire.Ready,
+            wire.Leaving,
             wire.AgentState,
             wire.Status,
+            wire.NodeState,
+            wire.WorldState,
+            wire.LearnerState,
+            wire.Trained,
             wire.EpisodeResult,
             wire.Instruction,
+            wire.Failure,
         ):
             self._take(peer, packet)
         if self.recorder is not None:
@@ -375,7 +382,7 @@ class Run:
         if now_s - self._greeted_s >= _GREETING_PERIOD_S:
             self._greeted_s = now_s
             for host in self._attendance.remote:
-                self._hub.send(node_routing_id(host), wire.Status("launcher", {}))
+                self._hub.send(node_routing_id(host), wire.Alive())
         missing = self._attendance.unjoined or self._attendance.missing
         self._carry_out(self._conductor.due(now_s, missing))
         self._show()
@@ -401,8 +408,8 @@ class Run:
         elif host is None:
             self._heard_s[cast("course.Role", peer.decode(errors="replace"))] = now_s
         match packet:
-            case wire.Hello(role="join") if host is not None:
-                self._take_in(host, packet.endpoint)
+            case wire.Join() if host is not None:
+                self._take_in(host, packet.deployment)
                 return
             case _ if host is not None and host != self._host:
                 self._attend(self._attendance.heard(host, now_s))
@@ -417,30 +424,36 @@ class Run:
                     if first:
                         self._start_world(packet.endpoint)
                 self._carry_out(self._conductor.hello(packet.role, packet.endpoint))
-            case wire.Ready(role="finished") if host is not None and host != self._host:
+            case wire.Leaving() if host is not None and host != self._host:
                 logger.warning("host %s has left the run", host)
                 self._attend(self._attendance.left(host))
+            case wire.Leaving():  # our own node, whose end its sentinel tells
+                pass
             case wire.Ready() if host is not None:
                 self._attend(self._attendance.ready(host))
             case wire.AgentState() if host is not None:
                 self._attend(self._attendance.agent_state(host, packet))
             case wire.Status(role="node") if host is not None:
                 self._board.take_status(packet, host)
-                ready = int(packet.values.get("agents_ready", 0.0))
-                self._attend(self._attendance.counted(host, ready))
-                together = wire.Status("node", self._board.node)
-                self._carry_out(self._conductor.status(together, now_s))
+            case wire.NodeState() if host is not None:
+                self._attend(self._attendance.counted(host, packet.agents_ready))
+                self._carry_out(self._conductor.node_state(host, packet))
             case wire.Status():
                 self._board.take_status(packet)
                 if packet.role == "learner":
                     self._device = "cuda" if packet.values.get("is_cuda") else "cpu"
-                self._carry_out(self._conductor.status(packet, now_s))
+            case wire.WorldState():
+                self._carry_out(self._conductor.world_state(packet))
+            case wire.LearnerState():
+                self._carry_out(self._conductor.learner_state(packet))
+            case wire.Trained():
+                self._carry_out(self._conductor.trained(packet.version, now_s))
             case wire.EpisodeResult():
                 self._take_result(packet)
-            case wire.Instruction(name="kill") if peer == WORLD.encode():
+            case wire.Instruction(name="kill"):
                 self._carry_out(self._conductor.kill(packet.value))
-            case wire.Instruction():
-                self._take_failure(host, packet.name.removeprefix("failed: "))
+            case wire.Failure():
+                self._take_failure(host, packet.reason)
             case _:
                 self._traffic.dropped("kind")
 
@@ -503,7 +516,7 @@ class Run:
         del self._children[role]
         self._heard_s.pop(role, None)
         # Its last words may still be in the socket, and they say more than its exit code.
-        for peer, packet in self._hub.drain(wire.Instruction):
+        for peer, packet in self._hub.drain(wire.Failure):
             self._take(peer, packet)
         logger.warning("the %s process ended with %s", role, process.exitcode)
         is_hung = role in self._hung
@@ -610,13 +623,13 @@ class Run:
         self._take_last_words()
 
     def _take_last_words(self) -> None:
-        for peer, packet in self._hub.drain(wire.Status, wire.EpisodeResult, wire.Ready):
+        for peer, packet in self._hub.drain(wire.Status, wire.EpisodeResult, wire.Leaving):
             host = host_of(peer)
             if not _speaks_for_itself(peer, packet):
                 self._traffic.dropped("unknown_sender")
             elif isinstance(packet, wire.Status):
                 self._board.take_status(packet, host or "")
-            elif isinstance(packet, wire.Ready) and host is not None:
+            elif isinstance(packet, wire.Leaving) and host is not None:
                 self._finished_hosts.add(host)
             elif isinstance(packet, wire.EpisodeResult):
                 self._take_result(packet)
@@ -629,13 +642,17 @@ def _speaks_for_itself(peer: bytes, packet: wire.Packet) -> bool:
     else's episodes, progress or addresses.
     """
     match packet:
-        case wire.Ready() | wire.AgentState() | wire.Hello(role="node" | "join"):
+        case wire.Ready() | wire.Leaving() | wire.AgentState() | wire.NodeState() | wire.Join():
             return host_of(peer) is not None
-        case wire.Status(role="node"):
+        case wire.Hello(role="node") | wire.Status(role="node"):
             return host_of(peer) is not None
         case wire.Hello() | wire.Status():
-            return packet.role.removesuffix("_finished").encode() == peer
-        case wire.EpisodeResult() | wire.Instruction(name="kill"):
+            return packet.role.encode() == peer
+        case wire.EpisodeResult() | wire.WorldState() | wire.Instruction():
             return peer == WORLD.encode()
+        case wire.LearnerState() | wire.Trained():
+            return peer == LEARNER.encode()
+        case wire.Failure():
+            return host_of(peer) is not None or peer in (WORLD.encode(), LEARNER.encode())
         case _:
-            return True
+            return False

@@ -47,6 +47,9 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.BodyAction: TrafficClass.ACTION,
     wire.AgentReport: TrafficClass.HEARTBEAT,
     wire.Status: TrafficClass.HEARTBEAT,
+    wire.NodeState: TrafficClass.HEARTBEAT,
+    wire.WorldState: TrafficClass.HEARTBEAT,
+    wire.LearnerState: TrafficClass.HEARTBEAT,
 }
 """Every other packet is CONTROL."""
 

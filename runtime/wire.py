@@ -26,21 +26,26 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.codecs import Codec, Real, Scalars, Tensor, Text, Texts, Uint, brief, items
+from runtime.codecs import Choice, Codec, Real, Scalars, Tensor, Text, Texts, Uint, brief, items
 from runtime.errors import WireFormatError
 from runtime.forms import Layout
 
 _pack = cast("Callable[[Any], bytes]", msgpack.Packer().pack)  # pyright: ignore  # no type stubs
 _unpack = cast("Callable[..., Any]", msgpack.unpackb)  # pyright: ignore  # no type stubs
 
-VERSION = 1
+VERSION = 2
+BODY_VERSION = 1
+"""Of the packets between a body and its agent, which others implement too (docs/body.md)."""
 
 KIB = 1024
 MIB = 1024 * KIB
 
+Flag = Annotated[int, Uint(1)]
 U8 = Annotated[int, Uint(8)]
 U16 = Annotated[int, Uint(16)]
 U32 = Annotated[int, Uint(32)]
+Count = Annotated[int, Uint(53)]
+"""A number that others add up or convert: exact as a float, and far from what an int64 holds."""
 U64 = Annotated[int, Uint(64)]
 F64 = Annotated[float, Real()]
 Label = Annotated[str, Text()]
@@ -62,8 +67,10 @@ CountsByHost = Annotated[NDArray[np.uint64], Tensor(("uint64",), 2, 64 * KIB)]
 
 
 class Packet:
-    """Base of all packet types. KIND is the second element on the wire, LARGEST its size limit."""
+    """Base of all packet types. FORMAT and KIND are the first two elements on the wire, LARGEST is
+    the size limit."""
 
+    FORMAT: ClassVar[int]
     KIND: ClassVar[int]
     LARGEST: ClassVar[int]
     __slots__ = ()
@@ -73,9 +80,9 @@ _P = TypeVar("_P", bound=type[Packet])
 _KINDS: dict[int, type[Packet]] = {}
 
 
-def _packet(kind: int, largest: int) -> Callable[[_P], _P]:
+def _packet(kind: int, largest: int, version: int = VERSION) -> Callable[[_P], _P]:
     def register(cls: _P) -> _P:
-        cls.KIND, cls.LARGEST = kind, largest
+        cls.FORMAT, cls.KIND, cls.LARGEST = version, kind, largest
         assert kind not in _KINDS, f"packet kind {kind} is taken"
         _KINDS[kind] = cls
         return cls
@@ -218,7 +225,7 @@ class EpisodeRecord(Packet):
     """World to learner: the part of an episode of T steps that no single agent knows."""
 
     episode: U32
-    env_steps: U64
+    env_steps: Count
     """Training steps taken by all copies when the episode ended."""
     states: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 64 * MIB)]
     """[T + 1, S]"""
@@ -226,9 +233,9 @@ class EpisodeRecord(Packet):
     """[T, N] individual rewards."""
     alive: Annotated[NDArray[np.uint8], Tensor(("uint8",), 2, 64 * MIB)]
     """[T + 1, N] 1 while an agent lives."""
-    terminated: U8
+    terminated: Flag
     """1 if the task itself ended, 0 if time ran out (truncated)."""
-    complete: U8
+    complete: Flag
     """1 if every agent took part from the first step to its death or the end."""
     final_observations: Annotated[NDArray[Any], Tensor(("float16", "float32"), 2, 64 * MIB)]
     """[N, D] what would be seen at step T, to bootstrap from after a truncation."""
@@ -319,12 +326,20 @@ class SnapshotRequest(Packet):
 class Hello(Packet):
     """First packet of a process to the one that started it: who, which life, where it listens."""
 
-    role: Label
+    role: Annotated[str, Choice(("agent", "node", "world", "learner"))]
     identity: U32
     incarnation: U32
     pid: U32
     endpoint: Label
-    """A node that joins says instead of which deployment its bundle is."""
+
+
+@_packet(34, 2 * KIB)
+@dataclass(frozen=True, slots=True)
+class Join(Packet):
+    """Node of another host to launcher: it asks to take part."""
+
+    deployment: Label
+    """Which deployment its bundle is of."""
 
 
 @_packet(21, 4 * MIB)
@@ -338,9 +353,17 @@ class AddressBook(Packet):
 @_packet(22, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Ready(Packet):
-    role: Label
+    """Agent to node, node to launcher: the edges are open."""
+
+    role: Annotated[str, Choice(("agent", "node"))]
     identity: U32
     incarnation: U32
+
+
+@_packet(35, KIB)
+@dataclass(frozen=True, slots=True)
+class Leaving(Packet):
+    """Agent to node, node to launcher: the last report is on its way, the process ends."""
 
 
 @_packet(23, 2 * KIB)
@@ -362,7 +385,61 @@ class AgentState(Packet):
 
     agent: U16
     incarnation: U32
-    up: U8
+    up: Flag
+
+
+@_packet(50, KIB)
+@dataclass(frozen=True, slots=True)
+class NodeState(Packet):
+    """Node to launcher, with every Status: what the course of the run depends on."""
+
+    agents_ready: U16
+    policy_version_min: U32
+    """Oldest version among its agents that report; 0 if none does."""
+
+
+PHASES = ("training", "trained", "evaluating", "done")
+"""Of the world (runtime/world.py)."""
+
+
+@_packet(37, KIB)
+@dataclass(frozen=True, slots=True)
+class WorldState(Packet):
+    """World to launcher, with every Status."""
+
+    phase: Annotated[str, Choice(PHASES)]
+
+
+@_packet(38, KIB)
+@dataclass(frozen=True, slots=True)
+class LearnerState(Packet):
+    """Learner to launcher to world, with every Status: how far the learner is behind."""
+
+    updates_owed: Annotated[float, Real(0.0)]
+    episodes_taken: Count
+    """Taken in or given up."""
+
+
+@_packet(39, KIB)
+@dataclass(frozen=True, slots=True)
+class Trained(Packet):
+    """Learner to launcher: all that was owed is done, and this version is the last."""
+
+    version: U32
+
+
+@_packet(36, KIB)
+@dataclass(frozen=True, slots=True)
+class Alive(Packet):
+    """Launcher to the nodes of other hosts: a sign of life."""
+
+
+@_packet(29, 2 * KIB)
+@dataclass(frozen=True, slots=True)
+class Failure(Packet):
+    """To the launcher: the sender cannot go on."""
+
+    reason: Label
 
 
 @_packet(25, MIB)
@@ -389,9 +466,10 @@ class AgentReport(Packet):
 @_packet(26, 64 * KIB)
 @dataclass(frozen=True, slots=True)
 class Status(Packet):
-    """Named numbers about a process, cumulative or current, for the view and the summary."""
+    """Named numbers about a process, cumulative or current, for the view and the summary. Nothing
+    is decided by them: control has packets of its own."""
 
-    role: Label
+    role: Annotated[str, Choice(("node", "world", "learner"))]
     values: Annotated[Mapping[str, float], Scalars()]
 
 
@@ -401,12 +479,12 @@ class EpisodeResult(Packet):
     """World to launch: one finished episode."""
 
     episode: U32
-    evaluation: U8
-    env_steps: U64
+    evaluation: Flag
+    env_steps: Count
     length: U32
     episode_return: F64
     """Undiscounted sum over steps of the mean individual reward of all N agents."""
-    won: U8
+    won: Flag
     opponent: U8 = 0
     """Index in the run's opponent schedule."""
     evaluated_at: U64 = 0
@@ -416,10 +494,14 @@ class EpisodeResult(Packet):
 @_packet(28, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Instruction(Packet):
-    """Launch to a process: do this now (names in runtime/conductor.py), with one number."""
+    """Launch to a process, or through launch: do this now, with one number."""
 
-    name: Label
-    value: U64
+    name: Annotated[
+        str,
+        Choice(("start", "evaluate", "finish", "learner_gone", "resubscribe", "announce", "kill")),
+    ]
+    value: U32 = 0
+    """evaluate: episodes; kill: the agent."""
 
 
 # --- across hosts ---------------------------------------------------------------------------------
@@ -435,9 +517,9 @@ class Assignment(Packet):
     """UTF-8 text of the resolved configuration (configs.load.dump_run_config)."""
     observation_dim: U32
     num_actions: U32
-    ships: Label
+    ships: Annotated[str, Choice(("training", "all", "none"))]
     """Episodes whose trajectories leave the agents: training, all or none."""
-    learns: U8
+    learns: Flag
     """Whether a learner publishes parameters."""
     incarnation: U32
     """How often this host has joined before: its agents' incarnations begin above that."""
@@ -479,7 +561,7 @@ UNKNOWN_OFFSET = -(2**63)
 # --- bodies (docs/body.md) ------------------------------------------------------------------------
 
 
-@_packet(40, KIB)
+@_packet(40, KIB, BODY_VERSION)
 @dataclass(frozen=True, slots=True)
 class BodyHello(Packet):
     """Body to agent: first packet on a connection."""
@@ -488,7 +570,7 @@ class BodyHello(Packet):
     """The agent that this body is meant for; another one refuses it."""
 
 
-@_packet(41, KIB)
+@_packet(41, KIB, BODY_VERSION)
 @dataclass(frozen=True, slots=True)
 class BodyWelcome(Packet):
     """Agent to body: what it takes and gives."""
@@ -496,11 +578,11 @@ class BodyWelcome(Packet):
     agent: U16
     observation_dim: U32
     num_actions: U32
-    rate_hz: F64
+    rate_hz: Annotated[float, Real(0.0, 1000.0)]
     """Ticks a second; 0.0 if every observation is one."""
 
 
-@_packet(42, 64 * KIB)
+@_packet(42, 64 * KIB, BODY_VERSION)
 @dataclass(frozen=True, slots=True, eq=False)
 class BodyObservation(Packet):
     """Body to agent: what is sensed now."""
@@ -515,7 +597,7 @@ class BodyObservation(Packet):
     """[D]"""
 
 
-@_packet(43, KIB)
+@_packet(43, KIB, BODY_VERSION)
 @dataclass(frozen=True, slots=True)
 class BodyAction(Packet):
     """Agent to body: what to do."""
@@ -572,7 +654,7 @@ def _field_reader(cls: type[Packet]) -> Callable[[Packet], tuple[Any, ...]]:
 
 
 _LAYOUTS: dict[type[Packet], Layout] = {
-    cls: Layout(VERSION, cls.KIND, numbers, tensors)
+    cls: Layout(cls.FORMAT, cls.KIND, numbers, tensors)
     for cls, numbers, tensors in (
         (Observation, (32, None), 7),
         (Action, (32, 32), 3),
@@ -592,7 +674,7 @@ def encode(packet: Packet) -> bytes:
     layout = _LAYOUTS.get(cls)
     if layout is not None:
         return layout.write(_field_reader(cls)(packet))
-    parts: list[Any] = [VERSION, cls.KIND]
+    parts: list[Any] = [cls.FORMAT, cls.KIND]
     parts += [codec.pack(getattr(packet, name)) for name, codec in _codecs(cls)]
     return _pack(parts)
 
@@ -628,9 +710,10 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
     if parts is None or len(parts) < 2:
         raise WireFormatError("decode", f"expected an array, got {brief(raw)}")
     version, kind = parts[0], parts[1]
-    if version != VERSION or type(version) is not int:
-        raise WireFormatError("version", f"version {brief(version)}, this is {VERSION}")
     cls = _KINDS.get(kind) if type(kind) is int else None
+    expected = VERSION if cls is None else cls.FORMAT
+    if version != expected or type(version) is not int:
+        raise WireFormatError("version", f"version {brief(version)}, this is {expected}")
     if cls is None or (accepted and cls not in accepted):
         raise WireFormatError("kind", f"kind {brief(kind)} is not expected here")
     if len(frame) > cls.LARGEST:

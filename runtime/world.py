@@ -1,12 +1,13 @@
 """A world without its process: it keeps agents and environment copies in lock-step.
 
     Action (Gates), AgentState, deadline  ->  World  ->  Observation (InMask), EpisodeRecord,
-    EpisodeResult, Kill
+    EpisodeResult, Kill, Refused
 
 The world is where it is known which edges were used: every action carries the mask of edges that
 its agent has just used, and the next observation hands each agent its in-mask. So an agent waits
 for exactly the messages that are under way, and nothing is sent over a closed edge. Who does not
-answer by the deadline plays a no-op and is not waited for again until it speaks.
+answer by the deadline plays a no-op and is not waited for again until it speaks, and if that is a
+habit of its, for longer (runtime/patience.py). What does not fit is refused and changes nothing.
 
 Every copy is, for the length of an episode, either a training copy (agents explore, the episode
 goes to the learner) or an evaluation copy (agents act greedily); evaluation episodes are counted in
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import backbone
+from agents import backbone, ticks
 from configs import streams
 from configs.schema import GateTiming
 from configs.streams import Role
@@ -33,6 +34,7 @@ from envs.copies import CopyStep, EnvCopies
 from envs.opponent_schedule import OpponentSchedule
 from runtime import wire
 from runtime.failures import Aftermath
+from runtime.patience import Patience
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,15 +90,25 @@ class Kill:
     agent: int
 
 
-Command = ToAgent | ToLearner | ToLauncher | Kill
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A packet of an agent has changed nothing."""
+
+    agent: int
+    reason: Literal["shape", "range", "stale", "future"]
+
+
+Command = ToAgent | ToLearner | ToLauncher | Kill | Refused
 
 
 class Phase(Enum):
-    TRAINING = auto()
-    TRAINED = auto()
+    """Values are those of wire.PHASES."""
+
+    TRAINING = "training"
+    TRAINED = "trained"
     """All training steps are done; nothing moves until an evaluation is asked for."""
-    EVALUATING = auto()
-    DONE = auto()
+    EVALUATING = "evaluating"
+    DONE = "done"
 
 
 class _Mode(Enum):
@@ -197,7 +209,7 @@ class World:
         """Index of the opponent in each copy's episode."""
         self._evaluate_at = env_steps if rules.evaluation_interval else 0
         self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
-        self._hung_N = np.zeros(spec.num_agents, dtype=np.bool_)
+        self._patience = Patience(spec.num_agents)
         self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
         self.killed: tuple[int, ...] = ()
         """Who has been killed by now."""
@@ -276,7 +288,7 @@ class World:
     def agent_state(self, agent: int, *, up: bool) -> list[Command]:
         """The node says that an agent has gone or is ready."""
         self._up_N[agent] = up
-        self._hung_N[agent] = False
+        self._patience.spoke(agent)
         self._dying.discard(agent)
         self._gated.discard(agent)
         if up:
@@ -326,7 +338,9 @@ class World:
         self._actions_EN[:] = self._noop
         self._masks_EN[:] = 0
         self._said_EN[:] = False
-        self._waiting = set(np.flatnonzero(self._up_N & ~self._hung_N).tolist())
+        self._waiting = set(
+            np.flatnonzero(self._up_N & self._patience.waits_for(self.tick)).tolist()
+        )
         self._gated.clear()
         paper = self._rules.gate_timing == "paper"
         self._exchange = _Exchange.GATES if paper else _Exchange.ACTIONS
@@ -340,27 +354,26 @@ class World:
 
     def gates(self, agent: int, packet: wire.Gates) -> list[Command]:
         """paper timing: an agent says which edges it uses in this tick."""
-        self._hung_N[agent] = False
-        if not self._is_current(agent, packet.tick, _Exchange.GATES):
-            return []
-        if packet.out_masks.shape != (self._num_copies,):
-            return []
+        fault = self._fault_of(packet.out_masks)
+        if fault is None:
+            self._patience.spoke(agent)
+            fault = self._untimely(agent, packet.tick, _Exchange.GATES)
+        if fault is not None:
+            return [Refused(agent, fault)]
         self._masks_EN[:, agent] = packet.out_masks
         self._gated.add(agent)
         self._waiting.discard(agent)
         return self._proceed()
 
     def action(self, agent: int, packet: wire.Action) -> list[Command]:
-        self._hung_N[agent] = False
-        if not self._is_current(agent, packet.tick, _Exchange.ACTIONS):
-            return []
-        shape = (self._num_copies,)
-        if packet.actions.shape != shape or packet.out_masks.shape != shape:
-            return []
-        if packet.beacons.shape != ((self._num_copies + 7) // 8,):
-            return []
-        if int(packet.actions.max()) >= self._copies.spec.num_actions:
-            return []
+        """An agent says what it does and which edges it has used."""
+        fault = self._fault_of(packet.out_masks) or self._fault_of_choice(packet)
+        if fault is None:
+            self._patience.spoke(agent)
+            fault = self._untimely(agent, packet.tick, _Exchange.ACTIONS)
+        if fault is not None:
+            return [Refused(agent, fault)]
+        self._patience.answered(agent)
         self._actions_EN[:, agent] = packet.actions
         self._masks_EN[:, agent] = packet.out_masks
         self._said_EN[:, agent] = np.unpackbits(
@@ -374,15 +387,34 @@ class World:
     def deadline(self) -> list[Command]:
         """Who has not answered plays a no-op, and is not waited for until it speaks again."""
         for agent in self._waiting:
-            self._hung_N[agent] = True
+            self._patience.missed(agent, self.tick)
             self.missed_deadlines += 1
         self._waiting.clear()
         return self._proceed()
 
     # --- the tick ---------------------------------------------------------------------------------
 
-    def _is_current(self, agent: int, tick: int, exchange: _Exchange) -> bool:
-        return tick == self.tick and self._exchange is exchange and agent in self._waiting
+    def _fault_of(self, out_masks: NDArray[np.uint16]) -> Literal["shape", "range"] | None:
+        """Why masks of out-edges cannot be used; None if they can."""
+        if out_masks.shape != (self._num_copies,):
+            return "shape"
+        return "range" if int(out_masks.max()) >> len(self._offsets) else None
+
+    def _fault_of_choice(self, packet: wire.Action) -> Literal["shape", "range"] | None:
+        copies = self._num_copies
+        if packet.actions.shape != (copies,) or packet.beacons.shape != ((copies + 7) // 8,):
+            return "shape"
+        return "range" if int(packet.actions.max()) >= self._copies.spec.num_actions else None
+
+    def _untimely(
+        self, agent: int, tick: int, exchange: _Exchange
+    ) -> Literal["stale", "future"] | None:
+        """Why nobody waits for this; None if somebody does."""
+        if tick == self.tick and self._exchange is exchange and agent in self._waiting:
+            return None
+        before_gates = exchange is _Exchange.ACTIONS and self._exchange is _Exchange.GATES
+        ahead = ticks.ahead(tick, self.tick)
+        return "future" if ahead > 0 or (ahead == 0 and before_gates) else "stale"
 
     def _proceed(self) -> list[Command]:
         if self._waiting or self._exchange is _Exchange.NOTHING:

@@ -42,7 +42,17 @@ from runtime.transport import (
     agent_of,
     agent_routing_id,
 )
-from runtime.world import Command, Kill, Phase, ToAgent, ToLauncher, ToLearner, World, WorldRules
+from runtime.world import (
+    Command,
+    Kill,
+    Phase,
+    Refused,
+    ToAgent,
+    ToLauncher,
+    ToLearner,
+    World,
+    WorldRules,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +215,7 @@ class WorldHost:
                 self._turn()
         except ShardError as error:
             (reason, *_) = str(error).splitlines()
-            self._launcher.send(wire.Instruction(f"failed: the world's {reason}"[:256], 0))
+            self._launcher.send(wire.Failure(f"the world's {reason}"))
             raise
 
     def _turn(self) -> None:
@@ -264,17 +274,19 @@ class WorldHost:
 
     def _take_control(self) -> None:
         for packet in self._launcher.drain(
-            wire.AgentState, wire.Instruction, wire.Status, wire.Stop
+            wire.AgentState, wire.Instruction, wire.LearnerState, wire.Stop
         ):
             match packet:
+                case wire.AgentState() if packet.agent < self._setup.config.num_agents:
+                    self._carry_out(self._world.agent_state(packet.agent, up=bool(packet.up)))
                 case wire.AgentState():
-                    if packet.agent < self._setup.config.num_agents:
-                        commands = self._world.agent_state(packet.agent, up=bool(packet.up))
-                        self._carry_out(commands)
+                    self._traffic.dropped("range")
                 case wire.Instruction(name="start"):
                     self._started = True
-                case wire.Status(role="learner"):
-                    self._take_progress(packet)
+                case wire.LearnerState():
+                    self._world.learner_progress(
+                        updates_owed=packet.updates_owed, episodes_taken=packet.episodes_taken
+                    )
                 case wire.Instruction(name="learner_gone"):
                     self._world.learner_gone()
                 case wire.Instruction(name="evaluate"):
@@ -283,13 +295,6 @@ class WorldHost:
                     raise _Stopped(packet.reason)
                 case _:
                     self._traffic.dropped("kind")
-
-    def _take_progress(self, status: wire.Status) -> None:
-        values = status.values
-        taken = values.get("episodes", 0.0) + values.get("episodes_dropped", 0.0)
-        self._world.learner_progress(
-            updates_owed=values.get("backlog", 0.0), episodes_taken=int(taken)
-        )
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -304,6 +309,8 @@ class WorldHost:
                     self._launcher.send(command.packet)
                 case Kill():
                     self._launcher.send(wire.Instruction("kill", command.agent))
+                case Refused():
+                    self._traffic.dropped(command.reason)
 
     def _send_status(self) -> None:
         world, traffic = self._world, self._traffic
@@ -313,7 +320,6 @@ class WorldHost:
             "steps_played": world.steps_played,
             "episodes": world.num_episodes,
             "tick": world.tick,
-            "phase": list(Phase).index(world.phase),
             "evaluations_left": world.evaluations_left,
             "missed_deadlines": world.missed_deadlines,
             "policy_version_min": world.min_version,
@@ -330,6 +336,7 @@ class WorldHost:
             },
         }
         self._launcher.send(wire.Status("world", {k: float(v) for k, v in values.items()}))
+        self._launcher.send(wire.WorldState(world.phase.value))
 
     def close(self) -> None:
         self._send_status()

@@ -15,7 +15,7 @@ from runtime.attendance import (
 )
 
 TIMEOUT_S = 5.0
-ANNOUNCE = wire.Instruction("announce", 0)
+ANNOUNCE = wire.Instruction("announce")
 
 
 def up(agent: int, incarnation: int = 0) -> wire.AgentState:

@@ -1,5 +1,3 @@
-from collections.abc import Mapping
-
 import pytest
 
 from runtime import wire
@@ -16,11 +14,11 @@ from runtime.conductor import (
 from runtime.world import Phase
 
 DEADLINE_S = 120.0
-START = Tell("world", wire.Instruction("start", 0))
-FINISH = Tell("learner", wire.Instruction("finish", 0))
+START = Tell("world", wire.Instruction("start"))
+FINISH = Tell("learner", wire.Instruction("finish"))
 EVALUATE = Tell("world", wire.Instruction("evaluate", 20))
-RESUBSCRIBE = Tell("node", wire.Instruction("resubscribe", 0))
-LEARNER_GONE = Tell("world", wire.Instruction("learner_gone", 0))
+RESUBSCRIBE = Tell("node", wire.Instruction("resubscribe"))
+LEARNER_GONE = Tell("world", wire.Instruction("learner_gone"))
 
 
 def make_conductor(
@@ -35,16 +33,12 @@ def make_conductor(
     )
 
 
-def world_says(phase: Phase) -> wire.Status:
-    return wire.Status("world", {"phase": float(list(Phase).index(phase))})
+def world_says(phase: Phase) -> wire.WorldState:
+    return wire.WorldState(phase.value)
 
 
-def learner_says(role: str = "learner", **values: float) -> wire.Status:
-    return wire.Status(role, values)
-
-
-def node_says(version: float) -> wire.Status:
-    return wire.Status("node", {"policy_version_min": version})
+def node_says(version: int) -> wire.NodeState:
+    return wire.NodeState(6, version)
 
 
 def at(stage: Stage, *, episodes: int = 20) -> Conductor:
@@ -56,13 +50,13 @@ def at(stage: Stage, *, episodes: int = 20) -> Conductor:
     conductor.hello("learner", "l")
     conductor.node_ready()
     if stage is not Stage.RUNNING:
-        conductor.status(world_says(Phase.TRAINED), 0.0)
+        conductor.world_state(world_says(Phase.TRAINED))
     if stage in (Stage.SETTLING, Stage.EVALUATING, Stage.ENDED):
-        conductor.status(learner_says("learner_finished", version=7.0), 100.0)
+        conductor.trained(7, 100.0)
     if stage in (Stage.EVALUATING, Stage.ENDED):
-        conductor.status(node_says(7.0), 101.0)
+        conductor.node_state("local", node_says(7))
     if stage is Stage.ENDED:
-        conductor.status(world_says(Phase.DONE), 102.0)
+        conductor.world_state(world_says(Phase.DONE))
     assert conductor.stage is stage
     return conductor
 
@@ -102,7 +96,7 @@ def test_a_run_that_only_evaluates_begins_with_the_evaluation() -> None:
     conductor.hello("world", "w")
     assert conductor.node_ready() == [START, EVALUATE]
     assert conductor.stage is Stage.EVALUATING
-    assert conductor.status(world_says(Phase.DONE), 0.0) == [End("finished", 0)]
+    assert conductor.world_state(world_says(Phase.DONE)) == [End("finished", 0)]
 
 
 def test_a_start_that_takes_too_long_ends_the_run_and_names_who_is_missing() -> None:
@@ -124,34 +118,34 @@ def test_the_deadline_of_the_start_means_nothing_afterwards() -> None:
 
 
 def test_the_world_hears_what_the_learner_owes() -> None:
-    status = learner_says(backlog=3.0, episodes=8.0)
-    assert at(Stage.RUNNING).status(status, 0.0) == [Tell("world", status)]
-    assert at(Stage.EVALUATING).status(status, 0.0) == []
+    state = wire.LearnerState(updates_owed=3.0, episodes_taken=8)
+    assert at(Stage.RUNNING).learner_state(state) == [Tell("world", state)]
+    assert at(Stage.EVALUATING).learner_state(state) == []
 
 
 def test_a_world_that_still_trains_moves_nothing() -> None:
-    assert at(Stage.RUNNING).status(world_says(Phase.TRAINING), 0.0) == []
+    assert at(Stage.RUNNING).world_state(world_says(Phase.TRAINING)) == []
 
 
 def test_the_learner_finishes_when_the_world_has_trained() -> None:
     conductor = at(Stage.RUNNING)
-    assert conductor.status(world_says(Phase.TRAINED), 0.0) == [FINISH]
+    assert conductor.world_state(world_says(Phase.TRAINED)) == [FINISH]
     assert conductor.stage is Stage.FINISHING
-    assert conductor.status(world_says(Phase.TRAINED), 1.0) == []
+    assert conductor.world_state(world_says(Phase.TRAINED)) == []
 
 
 def test_a_world_is_not_taken_at_its_word_before_the_run_begins() -> None:
     conductor = at(Stage.STARTING)
-    assert conductor.status(world_says(Phase.TRAINED), 0.0) == []
-    assert conductor.status(world_says(Phase.DONE), 0.0) == []
+    assert conductor.world_state(world_says(Phase.TRAINED)) == []
+    assert conductor.world_state(world_says(Phase.DONE)) == []
 
 
 def test_the_last_evaluation_waits_until_every_agent_has_the_last_version() -> None:
     conductor = at(Stage.FINISHING)
-    assert conductor.status(learner_says("learner_finished", version=7.0), 100.0) == []
+    assert conductor.trained(7, 100.0) == []
     assert conductor.stage is Stage.SETTLING
-    assert conductor.status(node_says(6.0), 101.0) == []
-    assert conductor.status(node_says(7.0), 102.0) == [EVALUATE]
+    assert conductor.node_state("local", node_says(6)) == []
+    assert conductor.node_state("local", node_says(7)) == [EVALUATE]
     assert conductor.stage is Stage.EVALUATING
 
 
@@ -164,13 +158,13 @@ def test_the_last_evaluation_does_not_wait_for_ever() -> None:
 
 def test_a_run_without_evaluation_ends_when_the_agents_have_settled() -> None:
     conductor = at(Stage.SETTLING, episodes=0)
-    assert conductor.status(node_says(7.0), 101.0) == [End("finished", 0)]
+    assert conductor.node_state("local", node_says(7)) == [End("finished", 0)]
 
 
 def test_the_run_is_finished_when_the_world_is_done() -> None:
     conductor = at(Stage.EVALUATING)
-    assert conductor.status(world_says(Phase.EVALUATING), 0.0) == []
-    assert conductor.status(world_says(Phase.DONE), 0.0) == [End("finished", 0)]
+    assert conductor.world_state(world_says(Phase.EVALUATING)) == []
+    assert conductor.world_state(world_says(Phase.DONE)) == [End("finished", 0)]
     assert conductor.stage is Stage.ENDED
 
 
@@ -186,14 +180,16 @@ def test_the_world_hears_of_agents_that_come_and_go() -> None:
     assert at(Stage.RUNNING).agent_state(state) == [Tell("world", state)]
 
 
-@pytest.mark.parametrize(
-    "values", [{}, {"phase": 1e9}, {"phase": -1.0}], ids=["nothing", "too much", "below zero"]
-)
-def test_a_strange_report_ends_no_run(values: Mapping[str, float]) -> None:
-    conductor = at(Stage.EVALUATING)
-    for role in ("world", "learner", "node", "learner_finished", "cook"):
-        commands = conductor.status(wire.Status(role, values), 0.0)
-        assert not any(isinstance(command, End) and command.exit_code for command in commands)
+def test_the_last_evaluation_waits_for_the_slowest_host() -> None:
+    conductor = at(Stage.FINISHING)
+    conductor.node_state("b", node_says(6))
+    conductor.trained(7, 100.0)
+    assert conductor.node_state("a", node_says(7)) == []
+    assert conductor.node_state("b", node_says(7)) == [EVALUATE]
+
+
+def test_the_words_of_the_wire_are_the_worlds_phases() -> None:
+    assert tuple(phase.value for phase in Phase) == wire.PHASES
 
 
 # --- deaths and interruptions ---------------------------------------------------------------------
@@ -216,7 +212,7 @@ def test_a_learner_that_dies_while_it_finishes_is_told_again_to_finish() -> None
     conductor = at(Stage.FINISHING)
     conductor.died("learner", 1)
     assert conductor.hello("learner", "elsewhere") == [RESUBSCRIBE, FINISH]
-    conductor.status(learner_says("learner_finished", version=7.0), 100.0)
+    conductor.trained(7, 100.0)
     assert conductor.stage is Stage.SETTLING
 
 

@@ -64,7 +64,7 @@ def layout_of(packet: wire.Packet) -> Layout:
                 assert isinstance(codec, wire.Tensor)
                 tensors += 1
         assert not tensors or isinstance(codec, wire.Tensor), "numbers come first"
-    return Layout(wire.VERSION, packet.KIND, numbers, tensors)
+    return Layout(packet.FORMAT, packet.KIND, numbers, tensors)
 
 
 def by_codecs(packet: wire.Packet, frame: bytes) -> list[Any] | None:
@@ -74,7 +74,7 @@ def by_codecs(packet: wire.Packet, frame: bytes) -> list[Any] | None:
     except Exception:  # msgpack raises five unrelated types
         return None
     codecs = codecs_of(packet)
-    if (version, kind) != (wire.VERSION, packet.KIND) or len(parts) != len(codecs):
+    if (version, kind) != (packet.FORMAT, packet.KIND) or len(parts) != len(codecs):
         return None
     try:
         return [codec.unpack(part) for codec, part in zip(codecs, parts, strict=True)]
@@ -95,7 +95,7 @@ def test_a_frame_is_the_same_to_the_byte_whoever_writes_it(packet: wire.Packet) 
         codec.pack(value) for codec, value in zip(codecs_of(packet), values_of(packet), strict=True)
     ]
     pack = cast("Callable[[Any], bytes]", msgpack.packb)  # type: ignore[reportUnknownMemberType]
-    expected = pack([wire.VERSION, packet.KIND, *parts])
+    expected = pack([packet.FORMAT, packet.KIND, *parts])
     assert layout_of(packet).write(values_of(packet)) == expected
     assert wire.encode(packet) == expected
 

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -42,6 +42,7 @@ class Surroundings:
         self.traffic = Traffic()
         self.launcher = Hub(self.context, f"ipc://{folder}/launcher", self.traffic, CONTROL)
         self.statuses: list[wire.Status] = []
+        self.trained: list[wire.Trained] = []
         self.hellos: list[wire.Hello] = []
         self.acknowledged: Counter[tuple[str, int]] = Counter()
         """Acknowledgements by whom they went to and their episode."""
@@ -88,11 +89,24 @@ class Surroundings:
 
     def pump(self) -> None:
         """Take what has arrived."""
-        for _, packet in self.launcher.drain(wire.Hello, wire.Status):
-            if isinstance(packet, wire.Hello):
-                self.hellos.append(packet)
-            elif isinstance(packet, wire.Status):
-                self.statuses.append(packet)
+        for _, packet in self.launcher.drain(
+            wire.Hello, wire.Status, wire.LearnerState, wire.Trained
+        ):
+            match packet:
+                case wire.Hello():
+                    self.hellos.append(packet)
+                case wire.Status():
+                    self.statuses.append(packet)
+                case wire.Trained():
+                    self.trained.append(packet)
+                case wire.LearnerState() if not self.statuses:
+                    pass
+                case wire.LearnerState():
+                    status = self.statuses[-1].values
+                    assert packet.updates_owed == status["backlog"]
+                    assert packet.episodes_taken == status["episodes"] + status["episodes_dropped"]
+                case _:
+                    raise AssertionError(packet)
         for packet in self.node.drain(*wire.PARAMETERS):
             assert isinstance(packet, wire.Parameters)
             if self.store.apply(packet) is Outcome.APPLIED:
@@ -114,6 +128,14 @@ class Surroundings:
                 return found
             self.launcher.socket.poll(20)
         raise AssertionError(f"nothing within {DEADLINE_S} s, last status {self.statuses[-1:]}")
+
+    def finished(self) -> Mapping[str, float]:
+        """What the learner reports after it has done all that it owes."""
+        (trained,) = self.wait_for(lambda: self.trained)
+        self.statuses.clear()
+        values = self.wait_for(lambda: self.statuses)[0].values
+        assert values["version"] == trained.version
+        return values
 
     def subscribe(self) -> None:
         """What a node does when it hears of a new learner."""
@@ -189,10 +211,8 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
         for number in range(40):
             around.play(number)
         around.send_parts(40, range(4))  # training has ended in the middle of an episode
-        around.tell(wire.Instruction("finish", 0))
-        finished = around.wait_for(
-            lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
-        ).values
+        around.tell(wire.Instruction("finish"))
+        finished = around.finished()
         assert finished["updates"] == 37  # one for each episode from the fourth on
         assert finished["episodes"] == 40
         assert finished["replay_episodes"] == 20
@@ -299,10 +319,8 @@ def test_a_killed_learner_gets_back_every_episode_it_has_acknowledged(around: Su
         around.wait_for_acknowledgements([9], times=2)
         around.play(10)
         around.wait_for_acknowledgements([10])
-        around.tell(wire.Instruction("finish", 0))
-        finished = around.wait_for(
-            lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
-        ).values
+        around.tell(wire.Instruction("finish"))
+        finished = around.finished()
         assert finished["replay_episodes"] == finished["episodes"] == 11
         assert finished["updates"] == 8
         assert finished["dropped_packets"] == 7, "what came twice"
@@ -428,12 +446,10 @@ def test_what_was_cut_off_by_the_end_of_training_is_acknowledged(around: Surroun
         around.wait_for(lambda: around.hellos)
         around.send_parts(0, range(6))
         around.wait_for(lambda: around.latest("episodes_pending") == 1)
-        around.tell(wire.Instruction("finish", 0))
+        around.tell(wire.Instruction("finish"))
         around.wait_for(lambda: all(around.acknowledged[f"agent-{i}", 0] for i in range(6)))
-        finished = around.wait_for(
-            lambda: next((s for s in around.statuses if s.role == "learner_finished"), None)
-        )
-        assert finished.values["episodes_dropped"] == 0, "it is no loss"
+        finished = around.finished()
+        assert finished["episodes_dropped"] == 0, "it is no loss"
 
 
 def test_a_learner_reports_within_an_update(around: Surroundings) -> None:

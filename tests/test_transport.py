@@ -150,7 +150,7 @@ def test_a_frame_can_be_sent_that_the_sender_counts_itself(line: Line) -> None:
 BAD: dict[str, tuple[bytes, str]] = {
     "garbage": (b"\xc1\xff\x00", "decode"),
     "nothing": (b"", "decode"),
-    "another version": (b"\x93\x02\x17\xa0", "version"),
+    "another version": (b"\x93\x01\x17\xa0", "version"),
     "a kind that nobody sends here": (wire.encode(wire.SnapshotRequest(1)), "kind"),
     "more than its kind may hold": (wire.encode(STOP) + bytes(wire.Stop.LARGEST), "oversize"),
 }

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from runtime import wire
+from runtime.world import Refused
 from tests.world_helpers import (
     NUM_AGENTS,
     ScriptedEnv,
@@ -157,7 +158,7 @@ def test_paper_takes_an_action_only_after_the_gates() -> None:
     env = ScriptedEnv(5)
     world = make_world(env, rules=PAPER)
     world.begin_tick()
-    assert world.action(0, action(1, 2)) == []
+    assert world.action(0, action(1, 2)) == [Refused(0, "future")]
     for agent in EVERYBODY:
         world.gates(agent, gates(1))
     assert world.missing == EVERYBODY
@@ -178,32 +179,34 @@ def test_the_copies_step_when_the_last_action_has_come() -> None:
     assert world.may_tick
 
 
-@pytest.mark.parametrize(
-    "packet",
-    [
-        action(1),
-        action(3),
-        action(2, copies=2),
-        action(2, 4),
+MISFITS: dict[str, tuple[wire.Action, str]] = {
+    "last tick": (action(1), "stale"),
+    "next tick": (action(3), "future"),
+    "other copies": (action(2, copies=2), "shape"),
+    "no copies": (action(2, copies=0), "shape"),
+    "no such action": (action(2, 4), "range"),
+    "no such edge": (action(2, 0, 0b1000), "range"),
+    "other masks": (
         wire.Action(2, 1, np.zeros(1, np.uint8), np.zeros(2, np.uint16), np.zeros(1, np.uint8)),
+        "shape",
+    ),
+    "other beacons": (
         wire.Action(2, 1, np.zeros(1, np.uint8), np.zeros(1, np.uint16), np.zeros(2, np.uint8)),
-    ],
-    ids=[
-        "last tick",
-        "next tick",
-        "other copies",
-        "no such action",
-        "other masks",
-        "other beacons",
-    ],
-)
-def test_an_action_that_does_not_fit_is_ignored(packet: wire.Action) -> None:
+        "shape",
+    ),
+}
+
+
+@pytest.mark.parametrize(("packet", "reason"), MISFITS.values(), ids=MISFITS)
+def test_an_action_that_does_not_fit_is_refused_by_reason(packet: wire.Action, reason: str) -> None:
     env = ScriptedEnv(9)
     world = make_world(env)
     play(world)
     world.begin_tick()
     answer(world, silent=[2])
-    assert world.action(2, packet) == []
+    (refused,) = world.action(2, packet)
+    assert isinstance(refused, Refused)
+    assert (refused.agent, refused.reason) == (2, reason)
     assert (world.missing, len(env.played)) == ([2], 1)
     world.action(2, action(2, 1))
     assert env.played[1] == [0, 0, 1, 0, 0, 0]
@@ -219,16 +222,25 @@ def test_the_first_of_two_actions_counts() -> None:
     assert env.played == [[0, 0, 1, 0, 0, 0]]
 
 
-def test_an_action_between_two_ticks_is_ignored() -> None:
+def test_an_action_between_two_ticks_is_refused() -> None:
     env = ScriptedEnv(9)
     world = make_world(env)
     play(world)
-    assert world.action(0, action(1, 2)) == []
+    assert world.action(0, action(1, 2)) == [Refused(0, "stale")]
     assert len(env.played) == 1
 
 
-@pytest.mark.parametrize("masks", [gates(1), gates(2, copies=2), gates(3)])
-def test_gates_that_do_not_fit_are_ignored(masks: wire.Gates) -> None:
+@pytest.mark.parametrize(
+    ("masks", "reason"),
+    [
+        (gates(1), "stale"),
+        (gates(2, copies=2), "shape"),
+        (gates(2, copies=0), "shape"),
+        (gates(2, 0b1000), "range"),
+        (gates(3), "future"),
+    ],
+)
+def test_gates_that_do_not_fit_are_refused_by_reason(masks: wire.Gates, reason: str) -> None:
     world = make_world(rules=PAPER)
     for tick in (1, 2):
         world.begin_tick()
@@ -236,7 +248,9 @@ def test_gates_that_do_not_fit_are_ignored(masks: wire.Gates) -> None:
             for agent in EVERYBODY:
                 world.gates(agent, gates(1))
             answer(world)
-    world.gates(0, masks)
+    (refused,) = world.gates(0, masks)
+    assert isinstance(refused, Refused)
+    assert (refused.agent, refused.reason) == (0, reason)
     assert 0 in world.missing
 
 

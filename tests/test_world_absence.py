@@ -1,5 +1,11 @@
 """Agents that are down, that hang and that come back: the others are not kept waiting."""
 
+from collections.abc import Callable
+
+import pytest
+
+from runtime import wire
+from runtime.patience import RELIABLE_AFTER, Patience
 from runtime.world import Phase
 from tests.world_helpers import (
     NOOP,
@@ -131,6 +137,84 @@ def test_a_hung_agent_leaves_episodes_incomplete() -> None:
     answer(world, silent=[1])
     world.deadline()
     assert record_of(play(world)).complete == 0
+
+
+@pytest.mark.parametrize("misfit", [action(9, copies=2), action(9, 4), action(9, 0, 0b1000)])
+def test_a_hung_agent_that_says_what_does_not_fit_keeps_nobody_waiting(misfit: wire.Action) -> None:
+    world = make_world(ScriptedEnv(5))
+    world.begin_tick()
+    answer(world, silent=[1])
+    world.deadline()
+    for _ in range(20):
+        world.begin_tick()
+        world.action(1, misfit)
+        assert 1 not in world.missing
+        answer(world)
+    assert world.missed_deadlines == 1
+
+
+def test_a_hung_agent_that_gives_gates_which_do_not_fit_keeps_nobody_waiting() -> None:
+    world = make_world(ScriptedEnv(5), rules=PAPER)
+    world.begin_tick()
+    world.deadline()
+    world.gates(1, gates(1, copies=3))
+    assert world.begin_tick()
+    assert world.missing == []
+
+
+def missed_of(ticks: int, *, answers: Callable[[int], bool]) -> int:
+    """Deadlines that an agent costs in so many ticks: it speaks in each of them, but answers in
+    time only in those that it likes."""
+    patience, missed = Patience(2), 0
+    for tick in range(1, ticks + 1):
+        if patience.waits_for(tick)[1]:
+            if answers(tick):
+                patience.answered(1)
+            else:
+                patience.missed(1, tick)
+                missed += 1
+        patience.spoke(1)
+    return missed
+
+
+def test_who_is_late_once_loses_no_tick_by_it() -> None:
+    assert missed_of(3, answers=lambda tick: tick != 1) == 1
+    world = make_world(ScriptedEnv(5))
+    world.begin_tick()
+    answer(world, silent=[1])
+    world.deadline()
+    world.action(1, action(1))
+    world.begin_tick()
+    assert 1 in world.missing
+
+
+def test_who_is_late_every_time_is_waited_for_ever_more_rarely() -> None:
+    assert missed_of(3000, answers=lambda _: False) == 12  # 1 + 2 + 4 + … + 1024 ticks, and once
+
+
+@pytest.mark.parametrize("period", [2, 3, 10, 50])
+def test_who_is_late_now_and_then_costs_a_deadline_in_a_hundred_ticks(period: int) -> None:
+    ticks = 5000
+    missed = missed_of(ticks, answers=lambda tick: tick % period != 0)
+    assert missed <= ticks / RELIABLE_AFTER + 11
+
+
+def test_who_is_rarely_late_is_always_forgiven() -> None:
+    assert missed_of(5050, answers=lambda tick: tick % 101 != 0) == 50
+
+
+def test_a_new_life_does_not_wash_off_what_the_old_one_has_cost() -> None:
+    world = make_world(ScriptedEnv(5))
+    missed = 0
+    for _ in range(200):
+        world.begin_tick()
+        answer(world, silent=[1])
+        if world.missing:
+            world.deadline()
+            missed += 1
+        for up in (False, True):
+            world.agent_state(1, up=up)
+    assert missed == 8  # 1 + 2 + 4 + … + 64 ticks, and once
 
 
 def test_paper_goes_on_without_those_who_give_no_gates() -> None:

@@ -145,7 +145,7 @@ class Deployed:
 
     def turn(self) -> None:
         """Do a node's work."""
-        for peer, packet in self._hub.drain(wire.Hello, wire.Ready, wire.AgentReport):
+        for peer, packet in self._hub.drain(wire.Hello, wire.Ready, wire.Leaving, wire.AgentReport):
             agent = agent_of(peer)
             assert agent is not None
             match packet:
@@ -156,7 +156,7 @@ class Deployed:
                     elif len(self._endpoints) == self._num_agents:
                         for other in self._endpoints:
                             self._send_book(other)
-                case wire.Ready(role="finished"):
+                case wire.Leaving():
                     self.finished.add(agent)
                 case wire.Ready():
                     self.ready.add(agent)

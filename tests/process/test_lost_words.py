@@ -3,7 +3,8 @@
 A connection that breaks takes along what was under way, and neither end is told what that was.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ PATIENCE_S = 10.0
 class Theatre:
     """A world with two agents; launcher and agents are played by the test."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, step_timeout_s: float = 20.0) -> None:
         names = (LAUNCHER, WORLD, "agent-0", "agent-1")
         self.keys = {name: KeyPair.generate() for name in names}
         self.public = {name: pair.public for name, pair in self.keys.items()}
@@ -43,6 +44,8 @@ class Theatre:
             self.context, "tcp://127.0.0.1:*", Traffic(), CONTROL, linger_ms=500, curve=server
         )
         config = run_config("relay", 2, copies=1)
+        runtime = dataclasses.replace(config.runtime, step_timeout_s=step_timeout_s)
+        config = dataclasses.replace(config, runtime=runtime)
         setup = WorldSetup(
             config=config,
             ships="none",
@@ -59,6 +62,7 @@ class Theatre:
         (hello,) = self.wait(lambda: [p for _, p in self.launcher.drain(wire.Hello)])
         assert isinstance(hello, wire.Hello)
         self.endpoint = hello.endpoint
+        self._figures: Mapping[str, float] = {}
 
     def keyring(self, name: str) -> Keyring:
         return Keyring(name, self.keys[name], self.public)
@@ -73,6 +77,13 @@ class Theatre:
 
     def tell(self, packet: wire.Packet) -> None:
         self.launcher.send(WORLD.encode(), packet)
+
+    def figures(self) -> Mapping[str, float]:
+        """The world's newest report."""
+        for _, packet in self.launcher.drain(wire.Status, wire.WorldState):
+            if isinstance(packet, wire.Status):
+                self._figures = packet.values
+        return self._figures
 
     def wait(self, look: Callable[[], list[T]]) -> list[T]:
         return wait_for("an answer", look, PATIENCE_S)
@@ -97,7 +108,7 @@ def test_the_world_tells_again_what_may_have_died_with_a_connection(tmp_path: Pa
     try:
         for agent in (0, 1):
             theatre.tell(wire.AgentState(agent, 0, 1))
-        theatre.tell(wire.Instruction("start", 0))
+        theatre.tell(wire.Instruction("start"))
         (told,) = theatre.wait(lambda: observations(first))
         assert isinstance(told, wire.Observation)
         first.close()  # before it could answer
@@ -111,6 +122,42 @@ def test_the_world_tells_again_what_may_have_died_with_a_connection(tmp_path: Pa
         for channel in (first, other, again):
             if channel is not None:
                 channel.close()
+        theatre.close()
+
+
+def test_a_keyed_agent_that_says_nonsense_costs_one_deadline_and_is_counted(
+    tmp_path: Path,
+) -> None:
+    theatre = Theatre(tmp_path, step_timeout_s=0.3)
+    honest, liar = theatre.enter(0), theatre.enter(1)
+    one = np.ones(1, np.uint8)
+    ticks = 20
+
+    def play() -> list[float]:
+        """The honest agent answers; the other one talks nonsense each time it is told something."""
+        for told in observations(liar):
+            assert isinstance(told, wire.Observation)
+            two = np.zeros(2, np.uint16)
+            for tick in (told.tick, told.tick - 1):
+                assert liar.send(wire.Action(tick, 1, np.zeros(2, np.uint8), two, one))
+        for told in observations(honest):
+            assert isinstance(told, wire.Observation)
+            assert honest.send(wire.Action(told.tick, 1, 0 * one, np.zeros(1, np.uint16), 0 * one))
+        return (
+            [figures["missed_deadlines"]]
+            if (figures := theatre.figures()).get("tick", 0) >= ticks
+            else []
+        )
+
+    try:
+        for agent in (0, 1):
+            theatre.tell(wire.AgentState(agent, 0, 1))
+        theatre.tell(wire.Instruction("start"))
+        assert theatre.wait(play) == [1.0]
+        theatre.wait(lambda: [True] if play() and theatre.figures()["dropped"] >= 2 * ticks else [])
+    finally:
+        for channel in (honest, liar):
+            channel.close()
         theatre.close()
 
 

@@ -539,7 +539,7 @@ def test_a_learner_takes_from_each_what_is_theirs_to_say(learning: Learning) -> 
         ("node-b", record),
         ("agent-1", wire.SnapshotRequest(0)),
         (WORLD, wire.SnapshotRequest(0)),
-        ("agent-1", wire.Instruction("finish", 0)),
+        ("agent-1", wire.Instruction("finish")),
         ("node-b", wire.Stop("now")),
     ]
     agent = learning.channel("agent-1")

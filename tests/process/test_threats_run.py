@@ -28,7 +28,6 @@ from runtime.bundle import KEYS, Bundle, read_all
 from runtime.security import CurveClient, KeyPair
 from runtime.traffic import Traffic
 from runtime.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, agent_routing_id
-from runtime.world import Phase
 from tests.process.fleet import HEAD, NUM_AGENTS, Fleet
 from tests.process.namespaces import require_hosts
 from tests.process.runs import wait_for
@@ -270,15 +269,16 @@ def test_a_node_cannot_speak_for_anybody_else_at_the_head(enemy: Enemy) -> None:
     lies: list[wire.Packet] = [
         wire.Hello("learner", 0, 0, 1, "tcp://10.77.0.2:7499"),
         wire.Hello("world", 0, 0, 1, "tcp://10.77.0.2:7499"),
-        wire.Status("world", {"phase": float(list(Phase).index(Phase.TRAINED))}),
+        wire.WorldState("trained"),
         wire.Status("learner", {"updates": 1e9}),
-        wire.Status("learner_finished", {"version": 1e9}),
+        wire.LearnerState(1e9, 1_000_000_000),
+        wire.Trained(1_000_000_000),
         wire.EpisodeResult(1, 0, 10, 10, 424242.0, 1),
         wire.EpisodeResult(1, 1, 10, 10, 424242.0, 1),
         wire.AgentState(0, 5, 0),
         wire.AgentState(5, 5, 0),
         wire.Instruction("kill", 0),
-        wire.Hello("join", 1, 0, 0, "another deployment"),
+        wire.Join("another deployment"),
     ]
     for lie in lies:
         assert node.send(lie)
@@ -320,7 +320,7 @@ def hostile_frames(kind: wire.Packet) -> dict[str, bytes]:
         "from the future": wire.encode(
             wire.Action((1 << 32) - 1, 1, one, np.ones(1, dtype=np.uint16), one)
         ),
-        "another version": _packed([wire.VERSION + 1, kind.KIND]),
+        "another version": _packed([kind.FORMAT + 1, kind.KIND]),
         "another kind": _packed([wire.VERSION, 99]),
         "negative": _packed([wire.VERSION, kind.KIND, -1, -1, -1]),
     }
@@ -410,7 +410,7 @@ def test_a_node_hears_only_its_own_agents(enemy: Enemy) -> None:
     )
     wait_until_writable(channel)
     for packet in (
-        wire.Ready("finished", 0, 0),
+        wire.Leaving(),
         wire.Hello("agent", 0, 9, 1, "tcp://10.77.0.2:7499"),
         wire.SnapshotRequest(0),
     ):
