@@ -487,7 +487,7 @@ class EpisodeResult(Packet):
     won: Flag
     opponent: U8 = 0
     """Index in the run's opponent schedule."""
-    evaluated_at: U64 = 0
+    evaluated_at: Count = 0
     """Training steps at which the evaluation fell due that the episode is part of."""
 
 
