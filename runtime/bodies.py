@@ -19,16 +19,10 @@ from typing import Any, Self
 import zmq
 from numpy.typing import NDArray
 
+from configs.schema import MAX_AGENTS
 from runtime.body import BodyClient
+from runtime.body_endpoint import body_endpoint
 from runtime.errors import BodyError
-
-FIRST_PORT = 8000
-"""{port} in an endpoint is this plus the agent's number."""
-
-
-def endpoint_of(template: str, agent: int) -> str:
-    """An agent's endpoint: {agent} is its number, {port} 8000 plus that."""
-    return template.format(agent=agent, port=FIRST_PORT + agent)
 
 
 def parse_agents(text: str) -> tuple[int, ...]:
@@ -39,10 +33,13 @@ def parse_agents(text: str) -> tuple[int, ...]:
     """
     agents: list[int] = []
     for part in text.split(","):
-        named = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        named = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part)
         if named is None:
             raise ValueError(f"agents are written as 0-5 or 0,2,7, got {text!r}")
-        agents += range(int(named[1]), int(named[2] or named[1]) + 1)
+        first, last = int(named[1]), int(named[2] or named[1])
+        if last >= MAX_AGENTS:
+            raise ValueError(f"agents have numbers below {MAX_AGENTS}, got {text!r}")
+        agents += range(first, last + 1)
     if not agents:
         raise ValueError(f"agents are written as 0-5 or 0,2,7, got {text!r}")
     return tuple(dict.fromkeys(agents))
@@ -59,6 +56,7 @@ class Bodies:
 
         Raises:
             BodyError: one of them does not answer, or is somebody else, or they are not alike.
+            ValueError: something else than {agent} or {port} stands in braces.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stack = ExitStack()
@@ -69,7 +67,7 @@ class Bodies:
         """Observations that got no action in time."""
         try:
             for agent in agents:
-                endpoint = endpoint_of(template, agent)
+                endpoint = body_endpoint(template, agent)
                 client = BodyClient(endpoint, agent, timeout_s, context=self._context)
                 self._stack.enter_context(client)
                 self._clients[agent] = client

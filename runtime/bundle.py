@@ -21,11 +21,14 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import zmq
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
+from configs.ranges import between, check_ranges, within
+from configs.schema import MAX_OFFSETS, MAX_SEED, Comm, GateMode
+from runtime.body_endpoint import DEFAULT_BODY, body_endpoint
 from runtime.errors import SetupError
 from runtime.hosts import Host, Hosts
 from runtime.security import KEY_CHARACTERS, KeyPair, Keyring
@@ -38,29 +41,50 @@ MANIFEST, BOOK, KEYS, POLICY, CONFIG = (
     "policy.safetensors",
     "config.json",
 )
-
-
-DEFAULT_BODY = "ipc://{bundle}/body-{agent}"
-_FIRST_BODY_PORT = 8000
+_LARGEST_BYTES = 1 << 30
+"""Of one file: far more than a policy for 4096 agents."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeployOptions:
     """How deployed agents behave, apart from their policy."""
 
-    comm: str
-    gate_mode: str
-    gate_budget: int = 0
+    comm: Comm
+    gate_mode: GateMode
+    gate_budget: Annotated[int, between(0, MAX_OFFSETS)] = 0
     """Edges that an agent may open in a step; 0 sets no limit."""
-    rate_hz: float = 0.0
+    rate_hz: Annotated[float, within(0.0, 1000.0)] = 0.0
     """Ticks a second; 0.0 ticks on each observation."""
-    max_message_age_steps: int = 1
+    max_message_age_steps: Annotated[int, between(1, 100)] = 1
     """Oldest message that is still used, in steps."""
     body: str = DEFAULT_BODY
     """Endpoint on which each agent waits for its body: ipc, or tcp over loopback; {bundle} is the
     bundle's folder, {agent} the agent's number, {port} 8000 plus that number."""
-    seed: int = 0
-    nice: int = 0
+    seed: Annotated[int, between(0, MAX_SEED)] = 0
+    nice: Annotated[int, between(0, 19)] = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, object]) -> "DeployOptions":
+        """The inverse of `asdict`.
+
+        Raises:
+            TypeError: names the field that is unknown, missing or of the wrong kind.
+            ValueError: a number outside its range.
+        """
+        values = dict(raw)
+        for name, wanted in get_type_hints(cls).items():
+            if wanted is float and type(values.get(name)) is int:
+                values[name] = float(cast("int", values[name]))  # JSON may say 10 for 10.0
+            choices = get_args(wanted)
+            value = values.get(name)
+            fits = value in choices if choices else type(value) is wanted
+            if name in values and not fits:
+                what = " or ".join(choices) if choices else wanted.__name__
+                raise TypeError(f"{name} must be {what}, got {value!r:.80}")
+        return cls(**cast("dict[str, Any]", values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +116,7 @@ class Bundle:
     def body_endpoint(self, agent: int) -> str:
         """Where that agent of a deployment waits for its body."""
         assert self.options is not None
-        return self.options.body.format(
-            bundle=self.folder.resolve(), agent=agent, port=_FIRST_BODY_PORT + agent
-        )
+        return body_endpoint(self.options.body, agent, self.folder)
 
     def keyring(self, name: str) -> Keyring:
         """What the process of that name is handed."""
@@ -191,30 +213,31 @@ def read_bundle(folder: Path) -> Bundle:
         )
     contents: dict[str, bytes] = {}
     digests = manifest.get("sha256")
-    if not isinstance(digests, dict):
+    if not isinstance(digests, dict) or not digests.keys() <= {BOOK, KEYS, POLICY, CONFIG}:
         raise SetupError(f"{folder / MANIFEST}: damaged: copy it again")
     for name, digest in cast("dict[str, Any]", digests).items():
-        contents[name] = _read(folder / name)
+        contents[name] = _read(folder / name, is_secret=name == KEYS)
         if _digest(contents[name]) != digest:
             raise SetupError(f"{folder / name}: changed since the bundle was made: copy it again")
-    if not {BOOK, KEYS} <= contents.keys():
+    if not {BOOK, KEYS} <= contents.keys() or (POLICY in contents) != (CONFIG in contents):
         raise SetupError(f"{folder}: not a complete bundle: copy it again")
-    _require_secret(folder / KEYS)
     raw = _parse(folder / BOOK, contents[BOOK])
     try:
-        book = Book(raw["deployment"], Hosts.from_json(raw), raw["public"])
+        book = Book(_text(raw["deployment"]), Hosts.from_json(raw), _texts(raw["public"]))
         host = book.hosts[manifest["host"]]
+        pairs = _parse(folder / KEYS, contents[KEYS])
         keys = {
-            name: KeyPair(pair["public"], pair["secret"])
-            for name, pair in _parse(folder / KEYS, contents[KEYS]).items()
+            name: KeyPair(_text(pair["public"]), _text(pair["secret"]))
+            for name, pair in pairs.items()
         }
-        options = (
-            DeployOptions(**_parse(folder / CONFIG, contents[CONFIG]))
-            if CONFIG in contents
-            else None
-        )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SetupError(f"{folder}: damaged bundle ({type(error).__name__}: {error})") from error
+    options = None
+    if CONFIG in contents:
+        try:
+            options = DeployOptions.from_json(_parse(folder / CONFIG, contents[CONFIG]))
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"{folder / CONFIG}: {error}: deploy it again") from error
     if book.deployment != manifest.get("deployment"):
         raise SetupError(f"{folder}: parts of two deployments are mixed here: copy it again")
     _require_keys(folder, book, host, keys)
@@ -245,17 +268,38 @@ def _require_keys(folder: Path, book: Book, host: Host, keys: Mapping[str, KeyPa
             raise SetupError(f"{folder / KEYS}: the two halves of the key of {name} do not match")
 
 
-def _require_secret(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+def _require_secret(path: Path, keys: os.stat_result) -> None:
+    """Nobody else can read these keys, or could have put others in their place."""
+    mode, us = stat.S_IMODE(keys.st_mode), os.geteuid()
     if mode & 0o077:
         raise SetupError(
             f"{path}: others can read these secret keys (mode {mode:04o}): run `chmod 600 {path}`"
         )
+    if keys.st_uid != us:
+        raise SetupError(
+            f"{path}: these secret keys belong to user {keys.st_uid} and we are user {us}: run as "
+            f"that user, or `chown {us} {path}`"
+        )
+    folder = path.parent.stat()
+    if folder.st_mode & 0o022:
+        raise SetupError(
+            f"{path.parent}: others can put files into this folder of secret keys (mode "
+            f"{stat.S_IMODE(folder.st_mode):04o}): run `chmod go-w {path.parent}`"
+        )
+    if folder.st_uid not in (us, 0):
+        raise SetupError(
+            f"{path.parent}: this folder of secret keys belongs to user {folder.st_uid} and we are "
+            f"user {us}: run as that user, or `chown {us} {path.parent}`"
+        )
 
 
 def _require_replaceable(folder: Path) -> None:
-    is_bundle = (folder / MANIFEST).exists()
-    if folder.exists() and not is_bundle and not (folder.is_dir() and not any(folder.iterdir())):
+    try:
+        is_bundle = (folder / MANIFEST).exists()
+        is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:  # a name that is too long, for one
+        raise SetupError(f"{folder} cannot be written: {error.strerror}") from error
+    if not is_bundle and not is_free:
         raise SetupError(f"{folder} holds something that is no bundle: choose another --out")
 
 
@@ -280,17 +324,40 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, is_secret: bool = False) -> bytes:
     try:
-        return path.read_bytes()
+        # Looked at when it is open: what a name stands for may change in between. NONBLOCK, or a
+        # pipe in its place would have us wait for somebody who writes.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_BYTES:
+                raise SetupError(
+                    f"{path}: not a regular file of at most {_LARGEST_BYTES >> 20} MiB: not a "
+                    "bundle?"
+                )
+            if is_secret:
+                _require_secret(path, status)
+            return file.read()
     except OSError as error:
         raise SetupError(f"{path}: cannot be read ({error.strerror}): not a bundle?") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):  # not shown: it may be a secret
+        raise TypeError("text expected")
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError("names and public keys expected")
+    return {_text(k): _text(v) for k, v in cast("dict[object, object]", value).items()}
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"{path}: damaged ({error}): copy it again") from error
     if not isinstance(value, dict):
         raise SetupError(f"{path}: damaged: copy it again")

@@ -11,19 +11,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import tyro
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
 from configs.load import ConfigError, exit_with_error, parse_command_line
-from configs.schema import Comm, EnvName, GateMode
+from configs.ranges import between, check_ranges, within
+from configs.schema import MAX_AGENTS, MAX_OFFSETS, MAX_SEED, Comm, EnvName, GateMode
 from configs.shipped import policy_path
-from runtime.bundle import DEFAULT_BODY, DeployOptions, make_keys, write_bundles
+from runtime.body_endpoint import DEFAULT_BODY, require_bodies
+from runtime.bundle import DeployOptions, make_keys, write_bundles
 from runtime.errors import SetupError
 from runtime.hosts import load_hosts
 from runtime.limits import begin_process
-from runtime.security import is_private
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,7 @@ class DeployCommand:
     env: EnvName = "battle"
     """Environment whose shipped policy is meant."""
 
-    agents: int
+    agents: Annotated[int, between(2, MAX_AGENTS, required=True)]
     """Number of agents N; a policy runs at any."""
 
     hosts: str
@@ -45,13 +46,15 @@ class DeployCommand:
     out: str
     """Folder that gets a folder for each host."""
 
-    rate_hz: float = 0.0
+    rate_hz: Annotated[float, within(0.0, 1000.0)] = 0.0
     """Ticks a second of the agents; 0 ticks on each observation."""
 
-    max_message_age_steps: int = 1
+    max_message_age_steps: Annotated[int, between(1, 100)] = 1
     """Oldest message that an agent still uses, in steps."""
 
-    gate_budget: Annotated[int | None, tyro.conf.arg(name="gate.budget")] = None
+    gate_budget: Annotated[
+        int | None, tyro.conf.arg(name="gate.budget"), between(0, MAX_OFFSETS)
+    ] = None
     """Edges an agent may open in one step, 0 without limit; unset takes what the policy was trained
     with."""
 
@@ -59,18 +62,11 @@ class DeployCommand:
     """Endpoint at which an agent waits for its body: ipc or loopback tcp; {agent} is its number,
     {port} 8000 plus that, {bundle} the bundle's folder."""
 
-    seed: int = 0
+    seed: Annotated[int, between(0, MAX_SEED)] = 0
     """Root seed of the agents."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.rate_hz <= 1000.0:
-            raise ValueError(f"rate-hz must be between 0 and 1000, got {self.rate_hz}")
-        if not 1 <= self.max_message_age_steps <= 100:
-            raise ValueError(
-                f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
-            )
-        if self.gate_budget is not None and self.gate_budget < 0:
-            raise ValueError(f"gate.budget must not be negative, got {self.gate_budget}")
+        check_ranges(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = parse_command_line(DeployCommand, argv, prog="python -m runtime.deploy")
         folders = deploy(command)
-    except (ConfigError, SetupError, PolicyFileError, ValueError) as error:
+    except (ConfigError, SetupError, PolicyFileError, ValueError, OSError) as error:
         exit_with_error(error)
     for folder in folders:
         print(f"copy {folder} to host {folder.name}, and there:")
@@ -97,8 +93,8 @@ def deploy(command: DeployCommand) -> list[Path]:
     path = policy_path(command.policy, command.env)
     policy = load_policy(path)
     options = DeployOptions(
-        comm=_trained(policy, "comm", get_args(Comm), "sops"),
-        gate_mode=_trained(policy, "gate_mode", get_args(GateMode), "learned"),
+        comm=cast("Comm", _trained(policy, "comm", get_args(Comm), "sops")),
+        gate_mode=cast("GateMode", _trained(policy, "gate_mode", get_args(GateMode), "learned")),
         gate_budget=policy.gate_budget if command.gate_budget is None else command.gate_budget,
         rate_hz=command.rate_hz,
         max_message_age_steps=command.max_message_age_steps,
@@ -110,19 +106,9 @@ def deploy(command: DeployCommand) -> list[Path]:
             f"{path}: trained with gate.timing paper, which needs two exchanges in every step and "
             "somebody to wait for both: train it with --gate.timing causal to deploy it"
         )
-    try:
-        example = command.body.format(bundle="/b", agent=0, port=8000)
-    except (LookupError, ValueError) as error:
-        raise SetupError(
-            f"--body {command.body}: in braces may stand {{agent}}, {{port}} and {{bundle}}"
-        ) from error
-    if not is_private(example):
-        raise SetupError(
-            f"--body {command.body} can be reached from other machines: a body sits on its agent's "
-            "host, use ipc:// or tcp://127.0.0.1:{port}"
-        )
-    if command.agents > 1 and "{agent}" not in command.body and "{port}" not in command.body:
-        raise SetupError(f"--body {command.body} is the same for all agents: put {{agent}} into it")
+    # The shortest folder that there is: where a bundle will lie is not known here. The node looks
+    # again.
+    require_bodies(command.body, range(command.agents), Path("/"))
     hosts = load_hosts(Path(command.hosts), command.agents)
     content = path.read_bytes()
     out = Path(command.out)

@@ -100,7 +100,7 @@ class Exporter:
         registry.register(_HostCollector(table, facts or {}, per_edge, clock))
         try:
             self._server = MetricsServer(port, address, registry)
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             raise _unusable(port, address, error) from error
 
     @property
@@ -124,13 +124,14 @@ def require_free_port(port: int, address: str = ADDRESS) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
-    except OSError as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise _unusable(port, address, error) from error
 
 
-def _unusable(port: int, address: str, error: OSError) -> SetupError:
+def _unusable(port: int, address: str, error: Exception) -> SetupError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return SetupError(
-        f"metrics port {port} on {address} cannot be used ({error.strerror}): choose another with "
+        f"metrics port {port} on {address} cannot be used ({reason}): choose another with "
         "--metrics-port, 0 for none, or another --metrics-address"
     )
 

@@ -132,11 +132,31 @@ class Hosts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Hosts":
+        """Plain data -> hosts.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing, of another kind, or cannot be.
+        """
+        for host in data["hosts"]:
+            if not _NAME.fullmatch(host["name"]):
+                raise ValueError(f"a host called {host['name']!r:.40}")
+            if not isinstance(host["address"], str):  # a number would pass for an address
+                raise TypeError(f"address of host {host['name']}")
+            ipaddress.ip_address(host["address"])
         hosts = tuple(
             Host(host["name"], host["address"], host["port"], tuple(host["agents"]))
             for host in data["hosts"]
         )
-        return cls(hosts, data["head"])
+        found = cls(hosts, data["head"])
+        for host in hosts:
+            if type(host.port) is not int or not 1 <= host.port <= host.last_port <= 65_535:
+                raise ValueError(f"ports of host {host.name} from {host.port!r}")
+        agents = [agent for host in hosts for agent in host.agents]
+        if len(agents) > 1 << 16 or agents != list(range(len(agents))):
+            raise ValueError("shares that do not count all agents in order")
+        if found.head not in found.names or len(set(found.names)) < len(hosts):
+            raise ValueError(f"head {found.head!r} or two hosts of one name")
+        return found
 
 
 def _tcp(host: Host, offset: int) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import setproctitle
@@ -30,9 +30,11 @@ from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicyFileError, PolicySpec
 from configs.load import ConfigError, exit_with_error, parse_command_line, parse_run_config
-from configs.schema import Comm, GateMode
+from configs.ranges import between, check_ranges, within
+from configs.schema import MAX_PORT
 from runtime import node, wire
 from runtime.attendance import TAKEN
+from runtime.body_endpoint import require_bodies
 from runtime.bundle import Bundle, read_bundle
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
@@ -66,13 +68,13 @@ class NodeCommand:
     """Address of the head (10.0.0.1, or 10.0.0.1:7401 where a proxy stands between); empty serves
     a deployed policy."""
 
-    timeout_s: float = 300.0
+    timeout_s: Annotated[float, within(0.0, 86_400.0, above_low=True)] = 300.0
     """Seconds to wait for the head."""
 
     runs_dir: str = "runs"
     """Folder under which this host keeps logs and summary."""
 
-    metrics_port: int = 9464
+    metrics_port: Annotated[int, between(0, MAX_PORT)] = 9464
     """Port of /metrics; 0 switches the exporter off."""
 
     metrics_address: str = "127.0.0.1"
@@ -81,39 +83,37 @@ class NodeCommand:
     metrics_per_edge: bool = False
     """Export series for every edge as well."""
 
-    metrics_linger_s: float = 0.0
+    metrics_linger_s: Annotated[float, within(0.0, 600.0)] = 0.0
     """Seconds that /metrics stays up after the end, for a last scrape."""
 
-    silent_timeout_s: float = 60.0
+    silent_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 60.0
     """Seconds without a word after which an agent counts as hung and is started again."""
 
-    start_timeout_s: float = 120.0
+    start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
     """Seconds until all agents of this host must be up."""
 
-    max_restarts: int = 1_000_000
+    max_restarts: Annotated[int, between(0, 10**6)] = 1_000_000
     """Restarts of one agent before a deployed host gives up; a joined one takes the run's."""
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0.0:
-            raise ValueError(f"timeout-s must be positive, got {self.timeout_s}")
+        check_ranges(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. 2 means that nothing was started."""
     argv = sys.argv[1:] if argv is None else argv
+    begin_process(keyed=True)
     try:
         command = parse_command_line(NodeCommand, argv, prog="python -m runtime.node")
         bundle = read_bundle(Path(command.bundle))
         _check(command, bundle)
-    except (ConfigError, SetupError, PolicyFileError, ValueError) as error:
+        directory = _new_directory(command, bundle)
+    except (ConfigError, SetupError, PolicyFileError, ValueError, OSError) as error:
         exit_with_error(error)
     setproctitle.setproctitle("murmuration: node")
-    begin_process(keyed=True)
-    directory = _new_directory(command, bundle)
     setup_logging("node", 0, directory / "logs")
     sockets = tempfile.mkdtemp(prefix="murmuration-")  # 0700: nobody else reaches the sockets
     try:
-        require_short_ipc_dir(Path(sockets))
         if command.join:
             setup = _join(command, bundle, sockets, directory)
         else:
@@ -136,9 +136,14 @@ def _check(command: NodeCommand, bundle: Bundle) -> None:
         raise SetupError(f"{bundle.folder} has no policy: give --join with the head's address")
     require_local_address(bundle.host.address, f"{bundle.folder} is for host {bundle.host.name}")
     require_open_files(bundle.book.hosts.num_agents)
+    require_short_ipc_dir(Path(tempfile.gettempdir()) / "murmuration-12345678")
+    if bundle.options is not None:
+        require_bodies(bundle.options.body, bundle.host.agents, bundle.folder)
     _require_free_ports(bundle.host)
     if command.metrics_port:
         require_free_port(command.metrics_port, command.metrics_address)
+    if command.join:
+        head_endpoint(command.join, bundle)
 
 
 def _require_free_ports(host: Host) -> None:
@@ -184,9 +189,9 @@ def deployed_setup(
             num_agents=bundle.book.hosts.num_agents,
             copies=1,
             spec=policy.spec,
-            comm=cast("Comm", options.comm),
+            comm=options.comm,
             gate_timing="causal",
-            gate_mode=cast("GateMode", options.gate_mode),
+            gate_mode=options.gate_mode,
             gate_budget=options.gate_budget,
             dead="silent",
             ships="none",
@@ -270,8 +275,8 @@ def head_endpoint(join: str, bundle: Bundle) -> str:
     if not colon or (":" in address and not address.startswith("[")):  # a bare IPv6 address
         address, port = join.removeprefix("tcp://"), ""
     default = bundle.book.hosts[bundle.book.hosts.head].port + _LAUNCHER_PORT
-    if port and not port.isdigit():
-        raise SetupError(f"--join {join}: expected ADDRESS or ADDRESS:PORT")
+    if not address or (port and not (port.isdigit() and 1 <= int(port) <= MAX_PORT)):
+        raise SetupError(f"--join {join}: expected ADDRESS or ADDRESS:PORT, a port to {MAX_PORT}")
     return f"tcp://{address}:{port or default}"
 
 

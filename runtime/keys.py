@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_command_line(KeysOptions, argv, prog="python -m runtime.keys")
         folders = rotate(Path(options.out), options.rotate) if options.rotate else make(options)
-    except (ConfigError, SetupError, ValueError) as error:
+    except (ConfigError, SetupError, ValueError, OSError) as error:
         exit_with_error(error)
     for folder in folders:
         print(f"{folder}: copy it to host {folder.name} and nowhere else")

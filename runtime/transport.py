@@ -143,7 +143,7 @@ class Channel:
         """Connect; with `curve` the routing id stays here, the Hub knows us by our key.
 
         Raises:
-            SetupError: others could reach the endpoint, and there are no keys.
+            SetupError: others could reach the endpoint, and there are no keys; or it is none.
         """
         require_secure(endpoint, curve)
         self._traffic = traffic
@@ -165,7 +165,11 @@ class Channel:
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
-        self.socket.connect(endpoint)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.socket.close(0)
+            raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
 
     @property
     def handshake_bytes(self) -> int:

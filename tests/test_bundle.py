@@ -237,6 +237,105 @@ def test_keys_that_others_can_reach_are_refused(out: Path, mode: int) -> None:
         read_bundle(out / "b")
 
 
+def test_keys_of_another_user_are_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = (out / "b" / KEYS).stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    says = rf"secret keys belong to user {owner} and we are user {owner + 1}: .*chown {owner + 1} "
+    with pytest.raises(SetupError, match=says):
+        read_bundle(out / "b")
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
+def test_keys_in_a_folder_that_others_can_write_are_refused(out: Path, mode: int) -> None:
+    (out / "b").chmod(mode)
+    with pytest.raises(SetupError, match=rf"mode {mode:04o}\): run `chmod go-w"):
+        read_bundle(out / "b")
+
+
+def test_keys_in_the_folder_of_another_user_are_refused(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(out / "b", 4711, -1)
+    with pytest.raises(SetupError, match="belongs to user 4711 and we are user 0"):
+        read_bundle(out / "b")
+
+
+@pytest.mark.parametrize("name", [KEYS, BOOK, MANIFEST])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(out: Path, name: str) -> None:
+    (out / "b" / name).unlink()
+    os.mkfifo(out / "b" / name, 0o600)
+    with pytest.raises(SetupError, match=f"{name}: not a regular file"):
+        read_bundle(out / "b")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("seed", "5", "seed must be int, got '5'"),
+        ("seed", True, "seed must be int, got True"),
+        ("seed", -1, "seed must be between 0 and"),
+        ("seed", None, "seed must be int, got None"),
+        ("rate_hz", "fast", "rate_hz must be float, got 'fast'"),
+        ("rate_hz", float("nan"), r"rate-hz must be in \[0, 1000\], got nan"),
+        ("comm", 3, "comm must be sops or none, got 3"),
+        ("gate_mode", ["open"], r"gate_mode must be learned or open or closed, got \['open'\]"),
+        ("gate_budget", 1e3, "gate_budget must be int, got 1000.0"),
+        ("body", {"x": "y" * 1000}, "body must be str, got .{80}: "),
+        ("nice", -20, "nice must be between 0 and 19"),
+        ("nonsense", 1, "nonsense"),
+    ],
+)
+def test_a_configuration_of_wrong_types_is_refused_in_one_line(
+    out: Path, field: str, value: object, says: str
+) -> None:
+    edit(out / "b" / CONFIG, lambda options: options.update({field: value}))
+    reseal(out / "b")
+    with pytest.raises(SetupError, match=rf"config.json: .*{says}") as error:
+        read_bundle(out / "b")
+    assert "\n" not in str(error.value)
+
+
+def test_a_whole_number_will_do_for_a_rate(out: Path) -> None:
+    edit(out / "b" / CONFIG, lambda options: options.update(rate_hz=20))
+    reseal(out / "b")
+    options = read_bundle(out / "b").options
+    assert options is not None
+    assert options.rate_hz == 20.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hosts": 5},
+        {"hosts": [{"name": "b"}]},
+        {"hosts": [{"name": "b", "address": 5, "port": 7400, "agents": [0, 1]}], "head": "b"},
+        {"hosts": [{"name": "b", "address": "x", "port": 7400, "agents": [0, 1]}], "head": "b"},
+        {"hosts": [{"name": "b", "address": "::1", "port": "7", "agents": [0, 1]}], "head": "b"},
+        {"hosts": [{"name": "b", "address": "::1", "port": 7400, "agents": [1, 0]}], "head": "b"},
+        {"hosts": [{"name": "b", "address": "::1", "port": 7400, "agents": "01"}], "head": "b"},
+        {"head": "nowhere"},
+        {"public": [1, 2]},
+        {"public": {"agent-3": 3}},
+        {"deployment": 7},
+    ],
+)
+def test_an_address_book_of_wrong_types_is_refused(out: Path, change: dict[str, object]) -> None:
+    edit(out / "b" / BOOK, lambda book: book.update(change))
+    reseal(out / "b")
+    with pytest.raises(SetupError, match="damaged bundle"):
+        read_bundle(out / "b")
+
+
+@pytest.mark.parametrize("secret", [5, None, ["x" * 40]])
+def test_keys_of_wrong_types_are_refused(out: Path, secret: object) -> None:
+    edit(out / "b" / KEYS, lambda secrets: secrets["agent-3"].update(secret=secret))
+    reseal(out / "b")
+    with pytest.raises(SetupError, match=r"damaged bundle \(TypeError: text expected\)"):
+        read_bundle(out / "b")
+
+
 def test_keys_of_another_deployment_are_refused(out: Path, tmp_path: Path) -> None:
     write_bundles(tmp_path / "other", HOSTS, make_keys(HOSTS))
     shutil.copy(tmp_path / "other" / "b" / KEYS, out / "b" / KEYS)

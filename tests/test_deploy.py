@@ -104,7 +104,16 @@ def test_a_body_that_others_could_reach_is_refused(desk: Desk, body: str) -> Non
     assert "can be reached from other machines" in desk.refusal("--body", body)
 
 
-@pytest.mark.parametrize("body", ["ipc:///run/{robot}", "ipc:///run/{}", "tcp://127.0.0.1:{port"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "ipc:///run/{robot}",
+        "ipc:///run/{}",
+        "tcp://127.0.0.1:{port",
+        "{bundle.__init__.__globals__}",
+        "ipc:///run/{agent:9999999}",
+    ],
+)
 def test_a_body_with_braces_that_mean_nothing_is_refused(desk: Desk, body: str) -> None:
     assert "in braces may stand" in desk.refusal("--body", body)
 
@@ -122,13 +131,21 @@ def test_a_local_body_of_any_kind_is_taken(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--rate-hz", "-1"), "rate-hz must be between 0 and 1000"),
-        (("--rate-hz", "1001"), "rate-hz must be between 0 and 1000"),
-        (("--rate-hz", "nan"), "rate-hz must be between 0 and 1000"),
+        (("--rate-hz", "-1"), "rate-hz must be in [0, 1000]"),
+        (("--rate-hz", "1001"), "rate-hz must be in [0, 1000]"),
+        (("--rate-hz", "nan"), "rate-hz must be in [0, 1000]"),
+        (("--gate.budget", "-1"), "gate.budget must be between 0 and 12"),
+        (("--seed", "-1"), "seed must be between 0 and 2147483647, got -1"),
+        (("--seed", "9" * 26), "seed must be between 0 and 2147483647"),
         (("--max-message-age-steps", "0"), "max-message-age-steps must be between 1 and 100"),
         (("--policy", "no/such/file"), "no/such/file"),
         (("--hosts", "no/such/file"), "no/such/file: cannot be read"),
-        (("--agents", "1"), "in fixed shares"),
+        (("--agents", "1"), "agents must be between 2 and 4096, got 1"),
+        (("--agents", "5000"), "agents must be between 2 and 4096, got 5000"),
+        (("--policy", "p" * 300), "cannot be read"),
+        (("--body", "ipc:///" + "b" * 110 + "-{agent}"), "a Unix socket takes between 1 and 107"),
+        (("--body", "tcp://127.0.0.1:{agent}"), "has no port between 1 and 65535"),
+        (("--body", "ipc://"), "a Unix socket takes between 1 and 107"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_written(
@@ -146,3 +163,14 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
         desk.deploy()
     assert "holds something that is no bundle" in capsys.readouterr().err
     assert [path.name for path in desk.out.iterdir()] == ["b"]
+
+
+def test_a_folder_whose_name_is_too_long_is_refused(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.out = desk.out / ("o" * 300)
+    with pytest.raises(SystemExit) as error:
+        desk.deploy()
+    assert error.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written: File name too long" in line

@@ -71,8 +71,7 @@ def commands() -> list[type[Any]]:
     return found
 
 
-# Their numbers get ranges at the moment, in a change of their own.
-COMMANDS = [c for c in commands() if c.__name__ not in ("DeployCommand", "NodeCommand")]
+COMMANDS = commands()
 SCHEMA = list(numbers_of(RunConfig))
 OPTIONS = [number for command in COMMANDS for number in numbers_of(command)]
 
