@@ -12,8 +12,9 @@ import io
 import math
 import re
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import (
     Annotated,
@@ -31,6 +32,7 @@ import dacite
 import tyro
 import yaml
 
+from configs.effects import without_effect
 from configs.resumed import forbidden_change
 from configs.schema import EnvName, RunConfig, SparseLayer
 from configs.version import version_line
@@ -40,6 +42,8 @@ RESOLVED = "config.yaml"
 
 _PRESETS = Path(__file__).parent
 _ENVS: tuple[str, ...] = get_args(EnvName)
+_MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher")
+"""Options that presets and files set and an empty value takes back."""
 _OptionsT = TypeVar("_OptionsT")
 _LAYERS = tuple[SparseLayer, ...]
 
@@ -62,12 +66,21 @@ class _Options:
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
 
-def load_run_config(argv: Sequence[str], *, prog: str = "python -m runtime.launch") -> RunConfig:
+def load_run_config(
+    argv: Sequence[str],
+    *,
+    prog: str = "python -m runtime.launch",
+    remark: Callable[[str], None] | None = None,
+) -> RunConfig:
     """Resolve the configuration of a run; `--help` prints the options and exits with 0.
+
+    Args:
+        remark: told, in a line each, which of the options have no effect in this run.
 
     Raises:
         ConfigError: one line that names the file or flag, the value, and the way out.
     """
+    _require_values(argv)
     file, resume = _value_of(argv, "--config"), _value_of(argv, "--resume")
     if file is not None and resume is not None:
         raise ConfigError(
@@ -92,6 +105,12 @@ def load_run_config(argv: Sequence[str], *, prog: str = "python -m runtime.launc
             f"{change.before}, whose checkpoint stands on it: begin a new run, with --policy "
             f"{resume}/policy.safetensors if the network is to stay"
         )
+    if remark is not None:
+        usual = base if resume is not None else preset_for(options.run.env.name)
+        if resume is None and options.run.policy:
+            usual = _after_training(usual)
+        for line in without_effect(options.run, usual):
+            remark(line)
     return options.run
 
 
@@ -154,6 +173,7 @@ def parse_command_line(
         print(version_line())
         raise SystemExit(0)
     prog = _as_called(prog)
+    _require_values(argv)
     complaint = io.StringIO()
     # tyro looks at stdout to see with which characters it may draw the box that we take apart.
     says_help = not {"-h", "--help"}.isdisjoint(argv)
@@ -196,6 +216,15 @@ def _value_of(argv: Sequence[str], flag: str) -> str | None:
         elif word == flag and not following.startswith("--"):
             value = following
     return value or None
+
+
+def _require_values(argv: Sequence[str]) -> None:
+    """Refuse an option with an empty value: that is what a shell makes of a variable not set."""
+    for word, following in pairwise([*argv, "--"]):
+        flag, has_value, value = word.partition("=")
+        is_empty = (value if has_value else following) == ""
+        if flag.startswith("--") and is_empty and flag.replace("_", "-") not in _MAY_BE_EMPTY:
+            raise ConfigError(f"{flag} is empty: give it a value, or leave the option out")
 
 
 def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
@@ -372,6 +401,7 @@ def _one_line(box: str) -> str:
     for pattern, text in (
         (r"^Error parsing (--\S+): ", r"\1: "),
         (r"^Error parsing \S+: ", ""),
+        (r"Exceeds the limit .*", "more digits than a number may have"),
         (r"invalid literal for int\(\) with base 10:", "expected an integer, got"),
         (r"could not convert string to float:", "expected a number, got"),
         (r"^Missing value for argument '(\S+)'\. .*", r"\1 needs a value"),

@@ -12,6 +12,8 @@ import bisect
 from dataclasses import dataclass
 from itertools import pairwise
 
+from configs.schema import MAX_STEPS
+
 
 @dataclass(frozen=True, slots=True)
 class OpponentSchedule:
@@ -51,10 +53,14 @@ class OpponentSchedule:
                     f"opponent phase {phase.strip()!r} must say when it begins, as in "
                     "scripted@50000"
                 )
-            begins.append(int(step))
+            # More digits than a run may have steps are not read: Python refuses some of them.
+            begins.append(int(step) if len(step) < 20 else MAX_STEPS + 1)
             phases.append(_indices(who, names))
-        if begins[0] != 0 or any(b <= a for a, b in pairwise(begins)):
-            raise ValueError(f"opponent phases must begin at 0 and rise, got {begins} in {text!r}")
+        if begins[0] != 0 or begins[-1] > MAX_STEPS or any(b <= a for a, b in pairwise(begins)):
+            raise ValueError(
+                f"opponent phases must begin at 0 and rise to at most {MAX_STEPS}, got "
+                f"{text[:100]!r}"
+            )
         evaluated = _indices(evaluation, names) if evaluation else phases[-1]
         return cls(tuple(names), tuple(begins), tuple(phases), evaluated)
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +65,7 @@ from runtime.run import Outcome, Plan, Run
 from runtime.view import RunSnapshot, View, make_view
 
 UNTRAINED = "untrained"
+_IDQN = "idqn"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +88,7 @@ class EvaluateOptions:
     env_copies: Annotated[int, between(0, MAX_COPIES)] = 0
     """Environment copies that are played at once; 0 takes as many as episodes, at most 16."""
 
-    opponent: str = "idqn"
+    opponent: str = _IDQN
     """Battle's other team: idqn (trained by self-play), scripted, random or a file; several joined
     by + take turns."""
 
@@ -186,6 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_command_line(EvaluateOptions, argv, prog="python -m runtime.evaluate")
         config, policy = resolve(options)
+        for line in without_effect(options, config):
+            with suppress(OSError):
+                print(f"warning: {line}", file=sys.stderr)
         head = _open_head(options)
     except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
         exit_with_error(error)
@@ -257,6 +262,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             metrics_port=options.metrics_port,
         ),
     )
+    preflight.require_players(config)
     registry.check(config.env, config.num_agents)
     if options.simulate and options.drop_edges and config.gate.timing == "paper":
         raise ValueError(
@@ -273,6 +279,24 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         if config.runtime.metrics_port:
             require_free_port(config.runtime.metrics_port)
     return config, policy
+
+
+def without_effect(options: EvaluateOptions, config: RunConfig) -> list[str]:
+    """A line for each reason why options do nothing in this evaluation."""
+    lines: list[str] = []
+    if config.env.name == "relay" and options.opponent != _IDQN:
+        lines.append("opponent has no effect: relay has no second team")
+    about_edges = {
+        "gate.timing": options.gate_timing,
+        "gate.mode": options.gate_mode,
+        "gate.budget": options.gate_budget,
+        "network.beacon-delta": options.beacon_delta,
+    }
+    given = [name for name, value in about_edges.items() if value is not None]
+    if config.comm == "none" and given:
+        have = "has" if len(given) == 1 else "have"
+        lines.append(f"{', '.join(given)} {have} no effect: the policy's agents do not speak")
+    return lines
 
 
 def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:

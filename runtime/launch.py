@@ -23,6 +23,7 @@ from agents.policy import (
     write_atomically,
 )
 from configs import streams
+from configs.effects import effective
 from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
 from configs.schema import RunConfig
 from configs.shipped import policy_path
@@ -51,14 +52,18 @@ CHECKPOINT = "checkpoint.safetensors"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. 2 means that nothing was started."""
+    remarks: list[str] = []
     try:
-        config = load_run_config(sys.argv[1:] if argv is None else argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        config = load_run_config(arguments, remark=remarks.append)
         plan = make_plan(config)
     except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
         exit_with_error(error)
     setup_logging("launcher", 0, plan.directory / "logs")
     log = RunLog(plan.directory, resumed_at=plan.progress.env_steps)
     logger.info("run %s begins", plan.directory)
+    for line in remarks:
+        logger.warning("%s", line)
     if plan.head is not None:
         print("\n".join(invitations(plan.head)), flush=True)
     try:
@@ -77,11 +82,15 @@ def make_plan(config: RunConfig) -> Plan:
         SetupError, PolicyFileError, CheckpointError, ValueError: one clear line; nothing was made.
     """
     env = registry.spec_of(config.env, config.num_agents)
+    preflight.require_players(config)
+    config = effective(config)
     registry.check(config.env, config.num_agents)
     spec = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
     preflight.check(config, spec)
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')
+    preflight.require_memory(config, spec, env)
+    preflight.require_device(config.learner)
     progress, version = Progress(), 1
     if config.resume:
         reached = read_progress(Path(config.resume) / CHECKPOINT)

@@ -8,18 +8,26 @@ Population, engine and opponent belong to the environments: `envs.registry.check
 import os
 import resource
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from agents import backbone
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
-from configs.schema import RunConfig
+from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
+from envs import registry
+from envs.base import EnvSpec
+from envs.opponents import PolicyFileOpponent, make_opponent, opponent_file
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
 
 _SOCKET_PATH_BYTES = 107
 _LONGEST_ENDPOINT_NAME = 16
+_COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+_COPIES_OF_WEIGHTS = 5
+"""The learner holds its weights, the target network's, their gradient and Adam's two moments."""
 
 
 def check(config: RunConfig, spec: PolicySpec) -> None:
@@ -32,7 +40,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
         SetupError: names the obstacle, the value, and what to do about it.
     """
     require_open_files(config.num_agents)
-    require_tasks(config.num_agents)
+    require_tasks(config.num_agents, config.learner.threads)
     require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
     require_writable(Path(config.runtime.runs_dir))
     if config.policy:
@@ -68,25 +76,28 @@ def require_open_files(num_agents: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def tasks_needed(num_agents: int) -> int:
+def tasks_needed(num_agents: int, threads: int = 0) -> int:
     """Processes and threads of a run: each agent has three threads (its own and ZeroMQ's two), and
     300 more are enough for world, learner and node. N = 1000 needs 3300.
+
+    Args:
+        threads: that the learner was told to have.
     """
-    return 3 * num_agents + 300
+    return 3 * num_agents + 300 + threads
 
 
-def require_tasks(num_agents: int) -> None:
+def require_tasks(num_agents: int, threads: int = 0) -> None:
     """Check that the machine lets us have so many processes and threads.
 
     Raises:
         SetupError: it does not; says which limit it is.
     """
-    needed = tasks_needed(num_agents)
+    needed = tasks_needed(num_agents, threads)
     limits = {
         "ulimit -u": _user_limit(),
         "kernel.pid_max": _number_in(Path("/proc/sys/kernel/pid_max")),
         "kernel.threads-max": _number_in(Path("/proc/sys/kernel/threads-max")),
-        "the cgroup's pids.max": _cgroup_limit(),
+        "the cgroup's pids.max": _cgroup_limit("pids.max"),
     }
     for name, limit in limits.items():
         if limit is not None and limit < needed:
@@ -103,8 +114,8 @@ def _user_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def _cgroup_limit() -> int | None:
-    """The tightest `pids.max` from our cgroup up to the root (v2); None: there is none."""
+def _cgroup_limit(name: str) -> int | None:
+    """The tightest limit of this name from our cgroup up to the root (v2); None: there is none."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -114,7 +125,7 @@ def _cgroup_limit() -> int | None:
         return None
     root = Path("/sys/fs/cgroup")
     folders = [root / own, *(root / own).parents]
-    found = [_number_in(folder / "pids.max") for folder in folders if folder.is_relative_to(root)]
+    found = [_number_in(folder / name) for folder in folders if folder.is_relative_to(root)]
     return min((limit for limit in found if limit is not None), default=None)
 
 
@@ -142,6 +153,110 @@ def require_writable(folder: Path) -> None:
             f"runs folder {folder} cannot be written ({error.strerror}): choose another with "
             "--runtime.runs-dir"
         ) from error
+
+
+def require_players(config: RunConfig) -> None:
+    """Look up everybody that the configuration names, also where the environment would not ask.
+
+    Raises:
+        SetupError: names the option, and says what there is.
+    """
+    wanted = [("--opponent", name) for name in registry.opponents_of(config.env).names]
+    if config.agents.adviser:
+        wanted.append(("--agents.adviser", config.agents.adviser))
+    for option, name in wanted:
+        try:
+            make_opponent(name)
+        except ValueError as error:
+            raise SetupError(f"{option}: {error}") from error
+    if config.learner.teacher:
+        try:
+            PolicyFileOpponent(opponent_file(config.learner.teacher))
+        except ValueError as error:
+            raise SetupError(f"--learner.teacher: {error}") from error
+
+
+def require_device(config: LearnerConfig) -> None:
+    """Check that there is a GPU for each rank, if they are to train on GPUs.
+
+    torch says so in a process of its own, which takes seconds: the launcher does without torch.
+
+    Raises:
+        SetupError: torch finds fewer.
+    """
+    if config.device == "cpu" or (config.device == "auto" and config.ranks == 1):
+        return
+    asked = subprocess.run(
+        [sys.executable, "-P", "-c", _COUNT_GPUS], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["no output"])[-1]
+        raise SetupError(f"--device {config.device}: torch cannot be asked for GPUs: {reason}")
+    number = int(asked.stdout.split()[-1])
+    if number == 0 and config.device == "cuda":
+        raise SetupError(
+            "--device cuda: torch finds no GPU that it can use: train with --device cpu, or "
+            "install a driver and a torch that fits it"
+        )
+    if 0 < number < config.ranks:
+        raise SetupError(
+            f"--learner.ranks {config.ranks} need a GPU each, torch finds {number}: give "
+            f"--learner.ranks {number}, or --device cpu"
+        )
+
+
+def require_memory(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> None:
+    """Check that the machine has room for a run's networks and one batch.
+
+    Raises:
+        SetupError: names what would take the most, and the option that makes it smaller.
+    """
+    limits = (_memory_bytes(), _cgroup_limit("memory.max"))
+    room = min((limit for limit in limits if limit is not None), default=None)
+    if room is None:
+        return
+    needed = memory_needed(config, spec, env)
+    if sum(needed.values()) > room:
+        what = max(needed, key=lambda name: needed[name])
+        raise SetupError(
+            f"{what} would take {needed[what] / 1e9:.1f} GB, the run at least "
+            f"{sum(needed.values()) / 1e9:.1f} GB: there are {room / 1e9:.1f} GB of memory"
+        )
+
+
+def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str, int]:
+    """Bytes that a run takes at the very least, by what takes them."""
+    learner = config.learner
+    needed = {
+        f"networks of {config.num_agents} agents (network.hidden {config.network.hidden})": (
+            4 * config.num_agents * spec.size
+        ),
+        "the learner's network": _COPIES_OF_WEIGHTS * 4 * spec.size,
+        f"a batch of {learner.batch_size} episodes (learner.batch_size, learner.window)": (
+            2
+            * learner.batch_size
+            * min(learner.window or env.episode_limit, env.episode_limit)
+            * env.num_agents
+            * env.observation_dim
+        ),
+    }
+    if learner.algorithm not in ("iql", "vdn"):
+        mixer = learner.hypernet_embed * (
+            2 * env.state_dim + (env.num_agents + 1) * learner.mixing_embed
+        )
+        needed[
+            f"the mixer (learner.mixing_embed {learner.mixing_embed}, learner.hypernet_embed "
+            f"{learner.hypernet_embed})"
+        ] = _COPIES_OF_WEIGHTS * 4 * mixer
+    return needed
+
+
+def _memory_bytes() -> int | None:
+    """Main memory of the machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
 
 
 def require_local_address(address: str, what: str) -> None:

@@ -27,7 +27,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "runtime.launch", *arguments, *runs_dir],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -190,3 +190,15 @@ def test_evaluation_by_processes_and_by_simulation_agree(env: str, tmp_path: Pat
     # Copies whose episode is over play on until the last one is, and their edges count.
     assert real["out_degree_mean"] == pytest.approx(simulated["out_degree_mean"], rel=0.05)
     assert real["message_payload_bytes"] > 0
+
+
+def test_a_teacher_in_relay_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    short = (*RELAY, "--steps", "200", "--evaluation.episodes", "0", "--metrics-port", "0")
+    done = launch(tmp_path, *short, "--learner.learning-starts", "2", "--learner.teacher", "idqn")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "no effect" in line]
+    assert [line.partition("WARNING: ")[2] for line in lines] == [
+        "learner.teacher has no effect: relay has no second team"
+    ]
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert json.loads((directory / "summary.json").read_text())["learner_updates"] > 0

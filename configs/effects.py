@@ -1,0 +1,197 @@
+"""Options that another option leaves without effect in a run.
+
+    configuration, what it would be without options -> lines such as
+    "gate.price has no effect: agents do not speak (comm none)"
+
+Only what somebody has asked for is worth a line: a preset sets a price for all runs of Battle, and
+a run without messages has no use for it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from configs.schema import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Why some options do nothing, and which."""
+
+    because: str
+    applies: Callable[[RunConfig], bool]
+    options: tuple[str, ...]
+    """Paths; one that ends with a dot or an underscore stands for all that begin with it."""
+
+    def is_about(self, path: str) -> bool:
+        return any(
+            path.startswith(option) if option[-1] in "._" else path == option
+            for option in self.options
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "agents do not speak (comm none)",
+        lambda c: c.comm == "none",
+        (
+            "gate.",
+            "agents.dead",
+            "agents.peer_timeout_s",
+            "network.message_dtype",
+            "network.beacon_dtype",
+            "network.beacon_delta",
+        ),
+    ),
+    Rule(
+        "nothing is learned about edges (gate.mode is not learned)",
+        lambda c: c.gate.mode != "learned",
+        ("gate.temperature_", "gate.noise_share", "gate.price", "gate.price_"),
+    ),
+    Rule("no edge is open (gate.mode closed)", lambda c: c.gate.mode == "closed", ("gate.budget",)),
+    Rule("an edge is free (gate.price 0)", lambda c: c.gate.price == 0.0, ("gate.price_",)),
+    Rule(
+        "relay has no second team",
+        lambda c: c.env.name == "relay",
+        (
+            "env.opponent",
+            "env.evaluation_opponent",
+            "env.max_cycles",
+            "agents.adviser",
+            "agents.advice",
+            "learner.teacher",
+            "learner.teacher_",
+        ),
+    ),
+    Rule("nobody is asked (agents.adviser)", lambda c: not c.agents.adviser, ("agents.advice",)),
+    Rule("there is no teacher", lambda c: not c.learner.teacher, ("learner.teacher_",)),
+    Rule(
+        "networks are dense (sparse.method none)", lambda c: c.sparse.method == "none", ("sparse.",)
+    ),
+    Rule(
+        "links stay (sparse.method static)",
+        lambda c: c.sparse.method == "static",
+        ("sparse.fraction", "sparse.period", "sparse.end"),
+    ),
+    Rule(
+        "weights are masked one by one (sparse.pattern unstructured)",
+        lambda c: c.sparse.pattern == "unstructured",
+        ("sparse.group",),
+    ),
+    Rule(
+        "batches come from the whole replay (learner.online_episodes 0)",
+        lambda c: c.learner.online_episodes == 0,
+        ("learner.online_share",),
+    ),
+    Rule(
+        "old episodes are not looked at (learner.replay_distance 0)",
+        lambda c: c.learner.replay_distance == 0.0,
+        ("learner.replay_check_period",),
+    ),
+    Rule(
+        "episodes are unrolled whole (learner.window 0)",
+        lambda c: c.learner.window == 0,
+        ("learner.burn_in",),
+    ),
+    Rule(
+        "targets look one step ahead (learner.td_lambda 0, learner.n_step 1)",
+        lambda c: c.learner.td_lambda == 0.0 and c.learner.n_step == 1,
+        ("learner.td_lambda_start",),
+    ),
+    Rule(
+        "targets take the best action (learner.operator max)",
+        lambda c: c.learner.operator == "max",
+        ("learner.mellowmax_",),
+    ),
+    Rule(
+        "no action is chosen (learner.operator mellowmax)",
+        lambda c: c.learner.operator == "mellowmax",
+        ("learner.double_q",),
+    ),
+    Rule(
+        "the learner has no such loss (learner.aux none)",
+        lambda c: c.learner.aux == "none",
+        ("learner.aux_",),
+    ),
+    Rule(
+        "only learner.aux contrast has negatives",
+        lambda c: c.learner.aux == "predict",
+        ("learner.aux_negatives", "learner.aux_temperature"),
+    ),
+    Rule(
+        "this algorithm has no such mixer",
+        lambda c: c.learner.algorithm in ("iql", "vdn"),
+        ("learner.mixing_embed", "learner.hypernet_embed"),
+    ),
+    Rule(
+        "only learner.algorithm wqmix has a central critic",
+        lambda c: c.learner.algorithm != "wqmix",
+        ("learner.wqmix_", "learner.central_"),
+    ),
+    Rule(
+        "only learner.algorithm facmac has such a critic",
+        lambda c: c.learner.algorithm != "facmac",
+        ("learner.critic_",),
+    ),
+    Rule(
+        "only learner.algorithm res has such a term",
+        lambda c: c.learner.algorithm != "res",
+        ("learner.res_",),
+    ),
+    Rule(
+        "nothing is evaluated (evaluation.episodes 0)",
+        lambda c: c.evaluation.episodes == 0,
+        ("evaluation.interval_steps", "env.evaluation_opponent"),
+    ),
+    Rule(
+        "there is no exporter (runtime.metrics_port 0)",
+        lambda c: c.runtime.metrics_port == 0,
+        ("runtime.metrics_address", "runtime.metrics_per_edge", "runtime.metrics_linger_s"),
+    ),
+    Rule(
+        "all agents are on this machine (runtime.hosts is empty)",
+        lambda c: not c.runtime.hosts,
+        ("runtime.host_timeout_s", "runtime.head_timeout_s", "runtime.bundles"),
+    ),
+)
+
+
+def without_effect(config: RunConfig, usual: RunConfig) -> list[str]:
+    """A line for each reason why options do nothing in this run.
+
+    Args:
+        usual: the run if nobody had asked for anything; what equals it is not spoken of.
+    """
+    before = dict(values(usual))
+    asked = [path for path, value in values(config) if value != before[path]]
+    lines: list[str] = []
+    for rule in RULES:
+        if not rule.applies(config):
+            continue
+        idle = [path for path in asked if rule.is_about(path)]
+        asked = [path for path in asked if path not in idle]
+        if idle:
+            have = "has" if len(idle) == 1 else "have"
+            lines.append(f"{', '.join(idle)} {have} no effect: {rule.because}")
+    return lines
+
+
+def effective(config: RunConfig) -> RunConfig:
+    """The run without players that its environment cannot have: they read Battle's observations."""
+    if config.env.name == "battle":
+        return config
+    return replace(
+        config,
+        agents=replace(config.agents, adviser=""),
+        learner=replace(config.learner, teacher=""),
+    )
+
+
+def values(tree: Any, group: str = "") -> Iterator[tuple[str, Any]]:
+    """All values of a configuration by their paths."""
+    for entry in fields(tree):
+        value = getattr(tree, entry.name)
+        if is_dataclass(value):
+            yield from values(value, f"{group}{entry.name}.")
+        else:
+            yield f"{group}{entry.name}", value

@@ -1,0 +1,96 @@
+"""What an option leaves without effect is said, and nothing else is."""
+
+from collections import Counter
+
+import pytest
+
+from configs.effects import RULES, effective, values, without_effect
+from configs.load import load_run_config
+from configs.schema import RunConfig
+
+
+def said(*arguments: str) -> list[str]:
+    lines: list[str] = []
+    load_run_config(arguments, remark=lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ("", []),
+        ("--env relay", []),
+        ("--env battle --policy shipped", []),
+        # Battle's preset has a price; nobody has asked for one.
+        ("--comm none", []),
+        ("--gate.mode open", []),
+        (
+            "--comm none --gate.price 0.5 --gate.budget 2",
+            ["gate.budget, gate.price have no effect: agents do not speak (comm none)"],
+        ),
+        (
+            "--env relay --learner.teacher idqn --opponent scripted",
+            ["env.opponent, learner.teacher have no effect: relay has no second team"],
+        ),
+        (
+            "--env relay --gate.price-steps 7",
+            ["gate.price_steps has no effect: an edge is free (gate.price 0)"],
+        ),
+        (
+            "--gate.mode closed --gate.price 0.3 --gate.budget 1",
+            [
+                "gate.price has no effect: nothing is learned about edges (gate.mode is not "
+                "learned)",
+                "gate.budget has no effect: no edge is open (gate.mode closed)",
+            ],
+        ),
+        ("--gate.price 0.3 --gate.budget 1", []),
+        (
+            "--learner.mixing-embed 8 --learner.res-beta 2",
+            [
+                "learner.mixing_embed has no effect: this algorithm has no such mixer",
+                "learner.res_beta has no effect: only learner.algorithm res has such a term",
+            ],
+        ),
+        ("--algorithm res --learner.mixing-embed 8 --learner.res-beta 2", []),
+        (
+            "--metrics-port 0 --metrics-per-edge --runtime.host-timeout-s 9",
+            [
+                "runtime.metrics_per_edge has no effect: there is no exporter (runtime.metrics_port"
+                " 0)",
+                "runtime.host_timeout_s has no effect: all agents are on this machine "
+                "(runtime.hosts is empty)",
+            ],
+        ),
+    ],
+)
+def test_options_without_effect_are_named_with_the_reason(arguments: str, lines: list[str]) -> None:
+    assert said(*arguments.split()) == lines
+
+
+def test_no_option_is_spoken_of_twice() -> None:
+    asked = "--env relay --comm none --gate.mode closed --gate.price-steps 3 --gate.budget 2"
+    words = Counter(
+        name for line in said(*asked.split()) for name in line.split(" has ")[0].split()
+    )
+    assert words.most_common(1)[0][1] == 1
+
+
+def test_rules_speak_of_options_that_exist() -> None:
+    paths = [path for path, _ in values(RunConfig())]
+    for rule in RULES:
+        for option in rule.options:
+            alone = type(rule)(rule.because, rule.applies, (option,))
+            assert any(alone.is_about(path) for path in paths), option
+
+
+def test_players_of_battle_are_left_out_of_relay() -> None:
+    asked = "--learner.teacher idqn --agents.adviser scripted"
+    battle = load_run_config(asked.split())
+    assert effective(battle) == battle
+    relay = effective(load_run_config(["--env", "relay", *asked.split()]))
+    assert (relay.learner.teacher, relay.agents.adviser) == ("", "")
+
+
+def test_a_run_equal_to_the_usual_one_has_nothing_to_say() -> None:
+    assert without_effect(RunConfig(comm="none"), RunConfig(comm="none")) == []
