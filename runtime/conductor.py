@@ -133,7 +133,7 @@ class Conductor:
             self.stage = Stage.FINISHING
             return [Tell("learner", wire.Instruction("finish"))]
         if self.stage is Stage.EVALUATING and phase is WorldPhase.DONE:
-            return self._end("finished", 0)
+            return self._end(wire.FINISHED, 0)
         return []
 
     def learner_state(self, state: wire.LearnerState) -> list[Command]:
@@ -189,7 +189,7 @@ class Conductor:
 
     def _evaluate(self) -> list[Command]:
         if self._evaluation_episodes == 0:
-            return self._end("finished", 0)
+            return self._end(wire.FINISHED, 0)
         self.stage = Stage.EVALUATING
         return [Tell("world", wire.Instruction("evaluate", self._evaluation_episodes))]
 

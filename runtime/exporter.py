@@ -14,6 +14,7 @@ import math
 import platform
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
@@ -29,7 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from runtime import latency
+from runtime import latency, run_figures
 from runtime.errors import SetupError
 from runtime.host_table import AgentRecord, Counts, HostTable, total
 from runtime.metrics_server import MetricsServer
@@ -42,6 +43,9 @@ ADDRESS = "127.0.0.1"
 
 MOST_EDGES = 20_000
 """Edges that leave a host, beyond which none of them gets series: each has five."""
+
+LEAST_AWAITED_S = 1.0
+"""Seconds after a scrape in which the next one may come, however short the last period was."""
 
 BUCKETS_S = tuple(10e-6 * 2.0**k for k in range(21))
 """Upper bounds of the latency histogram, 10 µs to 10.5 s (the client's defaults begin at 5 ms)."""
@@ -97,7 +101,8 @@ class Exporter:
             )
             per_edge = False
         registry = CollectorRegistry()
-        registry.register(_HostCollector(table, facts or {}, per_edge, clock))
+        self._collector = _HostCollector(table, facts or {}, per_edge, clock)
+        registry.register(self._collector)
         try:
             self._server = MetricsServer(port, address, registry)
         except (OSError, OverflowError, UnicodeError) as error:
@@ -106,6 +111,20 @@ class Exporter:
     @property
     def port(self) -> int:
         return self._server.port
+
+    def is_awaited(self, now_s: float) -> bool:
+        """Whether a scraper that comes regularly has yet to hear that the run has ended.
+
+        Prometheus cannot tell an exporter that has gone for good from one whose host has died,
+        unless it was told.
+        """
+        scrapes_s = tuple(self._collector.scrapes_s)
+        if self._collector.has_told_of_the_end:
+            return self._server.num_requests > 0  # the answer may be on its way yet
+        if len(scrapes_s) < 2:
+            return False
+        before_s, last_s = scrapes_s
+        return now_s - last_s < max(1.5 * (last_s - before_s), LEAST_AWAITED_S)
 
     def close(self) -> None:
         self._server.close()
@@ -153,14 +172,30 @@ class _HostCollector(Collector):
         }
         self._per_edge = per_edge
         self._clock = clock
+        self.scrapes_s: deque[float] = deque(maxlen=2)
+        """Clock readings of the last scrapes."""
+        self.has_told_of_the_end = False
 
     def collect(self) -> Iterator[Metric]:
+        """Answer a scrape."""
+        self.scrapes_s.append(self._clock())
+        has_ended = self._table.has_ended
+        yield from self._families()
+        self.has_told_of_the_end = has_ended
+
+    def _families(self) -> Iterator[Metric]:
         table, now_s = self._table, self._clock()
         records = table.records()
         unix_minus_monotonic_s = time.time() - now_s
         build = InfoMetricFamily("murmuration_build", "What is running here.")
         build.add_metric([], self._build)
         yield build
+        yield GaugeMetricFamily(
+            "murmuration_run_ended",
+            "1 once the run has ended as it should: the exporter will be gone soon.",
+            int(table.has_ended),
+        )
+        yield from run_figures.families(table.run)
         yield from _traffic(records)
         yield from _node_traffic(table.node.counters)
         yield from _arrived_versions(records)
@@ -177,7 +212,8 @@ class _HostCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Every family there may be: by these names `/metrics?name[]=…` finds us."""
-        yield from self.collect()
+        yield from self._families()
+        yield from run_figures.families(dict.fromkeys(run_figures.NAMES, 0.0))
         yield from (_policy_lag(), _action_latency_family())
 
 

@@ -13,7 +13,7 @@ of its clock: where that is not to be trusted (`trusts`) nobody gets to see one-
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,6 +158,8 @@ class HostTable:
         self._before: dict[int, tuple[Counts, Counts, Counts, Counts]] = {}
         self._clocks: dict[str, PeerClock] = {}
         self._node = NodeRecord(counters=np.zeros(len(COUNTERS), np.uint64), policy_version=0)
+        self._run: Mapping[str, float] = {}
+        self._has_ended = False
 
     @property
     def num_edges(self) -> int:
@@ -234,6 +236,23 @@ class HostTable:
     @property
     def node(self) -> NodeRecord:
         return self._node
+
+    def set_run(self, figures: Mapping[str, float]) -> None:
+        """Take the launcher's figures of the whole run (runtime/run_figures.py)."""
+        self._run = dict(figures)
+
+    @property
+    def run(self) -> Mapping[str, float]:
+        """Figures of the whole run; empty on all hosts but the launcher's."""
+        return self._run
+
+    def end(self) -> None:
+        """The run has ended as it should."""
+        self._has_ended = True
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_ended
 
     def set_clocks(self, clocks: Iterable[PeerClock]) -> None:
         """Replace all that was known about other hosts' clocks.

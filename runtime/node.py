@@ -12,6 +12,7 @@ uvloop.
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
@@ -66,6 +67,9 @@ STATUS_PERIOD_S = 0.5
 _STARTED_AT_ONCE = 8
 STOP_S = 0.8
 """Seconds for agents to leave by themselves, then the same again after SIGTERM."""
+LAST_SCRAPE_S = 3.0
+"""Seconds from the run's end within which a regular scraper hears of it: the launcher waits for
+four, even at Ctrl-C."""
 OTHER_HOSTS_S = 0.5
 """Seconds that edges stay open for the last reports of agents on other hosts."""
 _ASLEEP_S = 2.0
@@ -148,6 +152,7 @@ class Node:
         """Whether the node has given up, rather than been told to stop."""
         self.interrupted = False
         """Whether it was Ctrl-C here, not at the head."""
+        self._stopping_s = math.inf
         self._heard_s = self._turned_s = time.monotonic()
         """When the launcher spoke last, and when we last looked for it."""
 
@@ -337,6 +342,9 @@ class Node:
     async def _stop_agents(self) -> None:
         """Ask, then SIGTERM, then SIGKILL."""
         logger.info("stopping: %s", self._reason)
+        self._stopping_s = time.monotonic()
+        if self._launcher is None and not self.failed:
+            self._table.end()
         self._supervisor.stop()
         stop = wire.Stop(self._reason or "end of the run")
         for agent in self._processes:
@@ -368,14 +376,24 @@ class Node:
         self._take_agents()
 
     async def _linger(self) -> None:
-        """Keep /metrics up for a last scrape, but not for longer than the launcher."""
+        """Keep /metrics up for a last scrape, but not for longer than the launcher.
+
+        A Prometheus that has come regularly is waited for in any case, for a moment.
+        """
         self._send_status()
         parent = parent_process()
         until_s = time.monotonic() + self._setup.metrics_linger_s
-        while self._exporter is not None and time.monotonic() < until_s:
+        while self._exporter is not None and (
+            time.monotonic() < until_s or self._awaits_scrape(self._exporter)
+        ):
             if parent is not None and not parent.is_alive():
                 return
             await asyncio.sleep(TURN_S)
+
+    def _awaits_scrape(self, exporter: Exporter) -> bool:
+        now_s = time.monotonic()
+        is_due = self._table.has_ended and now_s < self._stopping_s + LAST_SCRAPE_S
+        return is_due and exporter.is_awaited(now_s)
 
     def _close(self) -> None:
         self._send_status()
@@ -470,14 +488,18 @@ class Node:
 
     def _take_launcher(self) -> None:
         assert self._launcher is not None
-        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Alive):
+        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Alive, wire.Status):
             self._heard_s = time.monotonic()
             match packet:
                 case wire.Alive():
                     pass
+                case wire.Status():  # the run's figures, if the launcher is on this host
+                    self._table.set_run(packet.values)
                 case wire.Instruction(name="announce"):  # it had lost sight of us
                     self._carry_out(self._supervisor.announce_all())
                 case wire.Stop():
+                    if packet.reason in (wire.FINISHED, wire.INTERRUPTED):
+                        self._table.end()
                     self._finish(packet.reason)
                 case wire.Instruction(name="resubscribe"):  # the learner has been started again
                     self._subscribed = False

@@ -383,9 +383,16 @@ class Run:
             self._greeted_s = now_s
             for host in self._attendance.remote:
                 self._hub.send(node_routing_id(host), wire.Alive())
+            self._tell_figures()
         missing = self._attendance.unjoined or self._attendance.missing
         self._carry_out(self._conductor.due(now_s, missing))
         self._show()
+
+    def _tell_figures(self) -> None:
+        """Give our own node the figures of the whole run, which it exports."""
+        if "node" in self._heard_s:
+            figures = wire.Status("launcher", self._board.run_figures())
+            self._hub.send(node_routing_id(self._host), figures)
 
     def _end_silent_children(self, now_s: float) -> None:
         """A child that hangs is treated like one that has died, once it is dead."""
@@ -582,6 +589,7 @@ class Run:
                     self._hub.send(role.encode(), wire.Stop(self._end.reason))
                 if role == "learner":
                     process.terminate()  # it may be deep in an update: the signal reaches it there
+            self._tell_figures()
             for peer in self._peers_of("node"):
                 self._hub.send(peer, wire.Stop(self._end.reason))
             self._wait_for_children(self._patience_s(self._end))

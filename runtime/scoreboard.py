@@ -201,6 +201,29 @@ class Scoreboard:
         }
         return {name: value for name, value in row.items() if value is not None}
 
+    def run_figures(self) -> dict[str, float]:
+        """What the launcher's node exports of the whole run (runtime/run_figures.py)."""
+        learner, last, training = self._learner, self._evaluations.last, self._training
+        figures: dict[str, float | None] = {
+            "episode_return_evaluation": None if last is None else last.return_mean,
+            "win_rate_evaluation": None if last is None else last.win_rate,
+            "evaluation_env_steps": None if last is None else float(last.env_steps),
+            "episode_return_training": training.return_mean,
+            "win_rate_training": training.win_rate,
+            "learner_updates": learner.get("updates"),
+            "learner_updates_owed": learner.get("backlog"),
+            "learner_loss": learner.get("loss"),
+        }
+        if self._trains:
+            begins = self._config.learner.learning_starts
+            learnt_from = max(training.count - begins, 0)
+            figures |= {
+                "env_steps": self._world.get("env_steps"),
+                "training_episodes": float(training.count),
+                "learner_updates_due": learnt_from * self._config.learner.updates_per_episode,
+            }
+        return {name: value for name, value in figures.items() if value is not None}
+
     def evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
         """Figures of a whole evaluation by name, as in `metrics`."""
         return {

@@ -374,6 +374,8 @@ class Stop(Packet):
     reason: Label
 
 
+FINISHED = "finished"
+"""The reason when a run has done what it was asked to."""
 INTERRUPTED = "interrupted"
 """The reason at Ctrl-C: everybody is in a hurry then."""
 
@@ -466,10 +468,11 @@ class AgentReport(Packet):
 @_packet(26, 64 * KIB)
 @dataclass(frozen=True, slots=True)
 class Status(Packet):
-    """Named numbers about a process, cumulative or current, for the view and the summary. Nothing
-    is decided by them: control has packets of its own."""
+    """Named numbers about a process, cumulative or current, for the view and the summary; the
+    launcher's are of the whole run, for its node's exporter. Nothing is decided by them: control
+    has packets of its own."""
 
-    role: Annotated[str, Choice(("node", "world", "learner"))]
+    role: Annotated[str, Choice(("node", "world", "learner", "launcher"))]
     values: Annotated[Mapping[str, float], Scalars()]
 
 

@@ -411,3 +411,58 @@ def test_what_telemetry_has_missed_is_a_series_of_its_own(
     for name, lost in (("failed_readings_total", 2), ("lost_log_lines_total", 5)):
         assert series[key(name, process="node")] == 0
         assert series[key(name, process="agent-1")] == lost
+
+
+def test_figures_of_the_run_are_exported_where_the_launcher_tells_them(
+    table: HostTable, exporter: Exporter
+) -> None:
+    before = scrape(exporter)
+    assert not any(name.startswith(("learner", "episode_return", "win")) for name, _ in before)
+    table.set_run(
+        {
+            "env_steps": 400.0,
+            "learner_updates": 12.0,
+            "learner_loss": 0.25,
+            "episode_return_training": -1.5,
+            "win_rate_evaluation": 0.75,
+        }
+    )
+    series = scrape(exporter)
+    assert series[key("env_steps_total")] == 400.0
+    assert series[key("learner_updates_total")] == 12.0
+    assert series[key("learner_loss")] == 0.25
+    assert family(series, "episode_return") == {frozenset({("episodes", "training")}): -1.5}
+    loss = scrape(exporter, query="?name[]=murmuration_learner_loss")
+    assert loss == {key("learner_loss"): 0.25}
+    assert family(series, "win_rate") == {frozenset({("episodes", "evaluation")}): 0.75}
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    now_s = NOW_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_regular_scraper_is_awaited_until_it_has_heard_of_the_end(table: HostTable) -> None:
+    clock = Hand()
+    exporter = Exporter(table, 0, clock=clock)
+    try:
+        assert not exporter.is_awaited(clock()), "nobody has come"
+        scrape(exporter)
+        assert not exporter.is_awaited(clock()), "once is not regularly"
+        clock.now_s += 2.0
+        assert scrape(exporter)[key("run_ended")] == 0.0
+        table.end()
+        assert exporter.is_awaited(clock() + 2.5)
+        assert not exporter.is_awaited(clock() + 3.1), "it does not come any longer"
+        clock.now_s += 2.0
+        assert scrape(exporter)[key("run_ended")] == 1.0
+        deadline = time.monotonic() + 10.0
+        while exporter.is_awaited(clock()):  # the last thread may be closing its connection
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        exporter.close()

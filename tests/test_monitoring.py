@@ -5,6 +5,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime import run_figures
 from runtime.exporter import Exporter
 from runtime.host_table import HostTable, PeerClock
 from runtime.traffic import Traffic, TrafficClass
@@ -39,6 +40,7 @@ def everything_exported() -> set[str]:
     for counter in ("edge_tcp_sent", "edge_tcp_received", "edge_slots", "edges_open"):
         traffic.set(counter, 3)
     table.set_node(traffic.as_array(), 1)
+    table.set_run(dict.fromkeys(run_figures.NAMES, 1.0))
     edges = [[1, 10, 1, 100]] * 3
     full = report(
         2, num_hosts=2, traffic=traffic, edges=edges, latencies_ns=(5,), action_latencies_ns=(5,)

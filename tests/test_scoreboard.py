@@ -380,3 +380,27 @@ def test_what_a_host_counted_before_it_began_anew_is_kept() -> None:
     board.take_status(node_says(late=1.0, policy_version_min=5.0), "b")
     assert summary(board)["messages_late"] == 5
     assert board.node["policy_version_min"] == 5.0, "an earlier life acts no more"
+
+
+def test_figures_for_prometheus_name_the_episodes_that_they_are_of() -> None:
+    board = make_board(evaluation_episodes=1)
+    assert board.run_figures() == {"training_episodes": 0.0, "learner_updates_due": 0.0}
+    learning_starts = CONFIG.learner.learning_starts
+    for _ in range(learning_starts + 3):
+        board.take_result(result(2.0))
+    board.take_result(result(5.0, won=True, evaluation=True, evaluated_at=40))
+    board.take_status(wire.Status("world", {"env_steps": 50.0}))
+    board.take_status(wire.Status("learner", {"updates": 4.0, "backlog": 7.0, "loss": 0.5}))
+    assert board.run_figures() == {
+        "env_steps": 50.0,
+        "training_episodes": learning_starts + 3.0,
+        "learner_updates_due": 3 * CONFIG.learner.updates_per_episode,
+        "learner_updates": 4.0,
+        "learner_updates_owed": 7.0,
+        "learner_loss": 0.5,
+        "episode_return_evaluation": 5.0,
+        "win_rate_evaluation": 1.0,
+        "evaluation_env_steps": 40.0,
+        "episode_return_training": 2.0,
+        "win_rate_training": 0.0,
+    }

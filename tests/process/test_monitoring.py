@@ -72,8 +72,8 @@ def changed_numbers() -> list[Any]:
 
 
 def test_there_are_numbers_to_change() -> None:
-    assert len(THRESHOLDS) == 10
-    assert len(HOLDS) == 6
+    assert len(THRESHOLDS) == 18
+    assert len(HOLDS) == 8
 
 
 @pytest.mark.slow
@@ -155,6 +155,9 @@ def test_every_query_has_an_answer_and_sums_are_those_of_the_summary(
         run.process.send_signal(signal.SIGINT)
         assert run.finish(60.0) == 130
         wait_for("the run's exporter to be gone", lambda: len(prometheus.targets_up()) == 1)
+        ended = f'instance:murmuration_run_ended:last{{instance="{run_address}"}}'
+        assert prometheus.value(ended) == 1.0
+        assert prometheus.query(f'ALERTS{{instance="{run_address}"}}') == []
         summary = run.summary()
 
         def last(metric: str, **labels: str) -> float:
