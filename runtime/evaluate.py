@@ -23,7 +23,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from agents import backbone
 from agents.policy import (
@@ -59,6 +58,7 @@ from runtime.bundle import Bundle
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
 from runtime.failures import NO_FAILURES, Failures, standard_error
+from runtime.figures_table import figures_table
 from runtime.head import invitations, open_bundles
 from runtime.logs import setup_logging
 from runtime.run import Outcome, Plan, Run
@@ -486,10 +486,7 @@ def _print(figures: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(figures))
         return
-    table = Table(show_header=False, box=None)
-    for name, value in figures.items():
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    Console().print(figures_table(figures))
 
 
 class _Silent:
