@@ -7,7 +7,7 @@ collector's sight, so that its pages stay shared: a few megabytes per agent inst
 import gc
 import importlib
 
-for shell in ("agents.process", "agents.realtime"):
-    importlib.import_module(shell)
+for module in ("runtime.processes", "agents.process", "agents.realtime"):
+    importlib.import_module(module)
 gc.collect()
 gc.freeze()

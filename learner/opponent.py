@@ -15,6 +15,12 @@ nothing here that would need agents of their own.
 Dimension key: L = living agents of a team, B = batch, D = observation features, A = actions.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import copy
 import json
 import sys
@@ -516,4 +522,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -16,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from learner import process
 from learner.setup import LearnerSetup
+from runtime.processes import Parcel
 
 
 def main(setup: LearnerSetup) -> None:
@@ -34,7 +35,15 @@ def main(setup: LearnerSetup) -> None:
         monitor_interval=0.5,
         signals_to_handle="SIGTERM",
     )
+    parcel = Parcel(setup)
     try:
-        elastic_launch(config, process.main)(setup)
+        elastic_launch(config, _begin)(parcel)
     except SignalException:  # told to stop; the ranks were told as well
         raise SystemExit(0) from None
+    finally:
+        parcel.close()
+
+
+def _begin(parcel: Parcel) -> None:
+    """The body of a rank: torchrun's agent must not wait until it has read its setup, either."""
+    process.main(parcel.open())

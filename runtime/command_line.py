@@ -10,9 +10,10 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NoReturn, cast
 
 from configs.version import version_line
+from runtime.command import guard, run_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ SUBCOMMANDS = {
     "opponent": Subcommand("learner.opponent", "train an opponent for Battle by self-play"),
     "tiny": Subcommand("learner.sparse.tiny", "say how large a dense network of a budget is"),
 }
+
+
+def console() -> NoReturn:
+    """Entry point of the script."""
+    guard()  # a subcommand takes long to import
+    run_command(main)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

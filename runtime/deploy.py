@@ -7,6 +7,12 @@
 A host needs the base dependencies only: no torch, no environment.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,4 +129,4 @@ def _trained(policy: PolicyFile, key: str, choices: tuple[str, ...], default: st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

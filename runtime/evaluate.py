@@ -9,13 +9,18 @@ through the torch unroll that the learner trains with.
 has played 50 steps, `--drop-edges 0.2` loses every fifth packet on the edges (runtime/failures.py).
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import dataclasses
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +67,7 @@ from runtime.figures_table import figures_table
 from runtime.head import invitations, open_bundles
 from runtime.logs import setup_logging
 from runtime.run import Outcome, Plan, Run
+from runtime.scratch import Scratch, require_temporary_folder
 from runtime.view import RunSnapshot, View, make_view
 
 UNTRAINED = "untrained"
@@ -276,6 +282,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     if not options.simulate:
         preflight.require_open_files(config.num_agents)
         preflight.require_tasks(config.num_agents)
+        require_temporary_folder()
         if config.runtime.metrics_port:
             require_free_port(config.runtime.metrics_port)
     return config, policy
@@ -317,8 +324,8 @@ def _play(
     options: EvaluateOptions, config: RunConfig, policy: PolicyFile, head: Bundle | None
 ) -> tuple[Outcome, Run]:
     """Real processes, in a folder that lasts as long as the evaluation."""
-    with tempfile.TemporaryDirectory(prefix="murmuration-evaluate-") as folder:
-        directory = Path(folder)
+    with closing(Scratch()) as scratch:
+        directory = scratch.path
         setup_logging("launcher", 0, directory / "logs")
         outcome, run = play(
             config,
@@ -523,4 +530,4 @@ def _save_episodes(folder: Path, run: Run) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -6,6 +6,12 @@ python -m runtime.gate_curve free.json priced.json --out gate.png
 figures of evaluations -> a Markdown table, and return or win rate over bytes as a picture
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import json
 import sys
 from collections.abc import Sequence
@@ -140,4 +146,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -10,9 +10,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
-from agents.policy import PolicyFileError, PolicySpec
+from agents.policy import PolicyFileError, PolicySpec, write_atomically
 from configs.load import ConfigError, exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_PORT
@@ -38,11 +36,13 @@ from runtime.body_endpoint import require_bodies
 from runtime.bundle import Bundle, read_bundle
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
+from runtime.faults import Faults
 from runtime.hosts import Host
 from runtime.limits import begin_process
 from runtime.logs import setup_logging
 from runtime.node_setup import Deployment, NodeSetup, place_of, training_setup
-from runtime.preflight import require_local_address, require_open_files, require_short_ipc_dir
+from runtime.preflight import require_local_address, require_open_files
+from runtime.scratch import Scratch, require_temporary_folder
 from runtime.traffic import Traffic
 from runtime.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, node_routing_id
 
@@ -107,26 +107,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse_command_line(NodeCommand, argv, prog="python -m runtime.node")
         bundle = read_bundle(Path(command.bundle))
         _check(command, bundle)
-        directory = _new_directory(command, bundle)
+        scratch = Scratch()
     except (ConfigError, SetupError, PolicyFileError, ValueError, OSError) as error:
         exit_with_error(error)
     setproctitle.setproctitle("murmuration: node")
-    setup_logging("node", 0, directory / "logs")
-    sockets = tempfile.mkdtemp(prefix="murmuration-")  # 0700: nobody else reaches the sockets
     try:
+        scratch.hold_our_sockets()
+        directory = _new_directory(command, bundle)
+        setup_logging("node", 0, directory / "logs")
         if command.join:
-            setup = _join(command, bundle, sockets, directory)
+            setup = _join(command, bundle, str(scratch.path), directory)
         else:
-            setup = deployed_setup(command, bundle, sockets, directory)
+            setup = deployed_setup(command, bundle, str(scratch.path), directory)
         return _serve(setup, bundle, directory)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+        scratch.close()
 
 
 def _check(command: NodeCommand, bundle: Bundle) -> None:
@@ -136,7 +134,7 @@ def _check(command: NodeCommand, bundle: Bundle) -> None:
         raise SetupError(f"{bundle.folder} has no policy: give --join with the head's address")
     require_local_address(bundle.host.address, f"{bundle.folder} is for host {bundle.host.name}")
     require_open_files(bundle.book.hosts.num_agents)
-    require_short_ipc_dir(Path(tempfile.gettempdir()) / "murmuration-12345678")
+    require_temporary_folder()
     if bundle.options is not None:
         require_bodies(bundle.options.body, bundle.host.agents, bundle.folder)
     _require_free_ports(bundle.host)
@@ -378,24 +376,42 @@ def _serve(setup: NodeSetup, bundle: Bundle, directory: Path) -> int:
             await this.run()
         finally:
             lines.cancel()
+            # Here, where the loop still takes the signals: no Ctrl-C comes between.
+            _write_summary(this, bundle, directory)
 
     uvloop.run(run())
-    summary = {"host": bundle.host.name, "exit_reason": this.reason, **this.status()}
-    (directory / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    print(f"host {bundle.host.name}: {this.reason}; summary: {directory / 'summary.json'}")
     if this.interrupted:
         return 130 if setup.deployment is None else 0
     return 1 if this.failed else 0
 
 
+def _write_summary(this: node.Node, bundle: Bundle, directory: Path) -> None:
+    summary = {"host": bundle.host.name, "exit_reason": this.reason, **this.status()}
+    text = json.dumps(summary, indent=1)
+    path = directory / "summary.json"
+    try:
+        write_atomically(path, text.encode() + b"\n")
+    except OSError as error:
+        logger.error("%s could not be written: %s\n%s", path, error.strerror, text)
+        print(f"host {bundle.host.name}: {this.reason}")
+    else:
+        print(f"host {bundle.host.name}: {this.reason}; summary: {path}")
+
+
 async def _tell(this: node.Node, setup: NodeSetup, bundle: Bundle) -> None:
     """A line now and then for the person who has started it."""
     before: dict[str, float] = {}
-    while True:
-        await asyncio.sleep(_LINE_PERIOD_S)
+    faults = Faults(time.monotonic)
+
+    def say() -> None:
+        nonlocal before
         now = this.status()
         print(_line(bundle, setup, now, before), flush=True)
         before = now
+
+    while True:
+        await asyncio.sleep(_LINE_PERIOD_S)
+        faults.attempt(say)
 
 
 def _line(bundle: Bundle, setup: NodeSetup, now: dict[str, float], before: dict[str, float]) -> str:

@@ -11,6 +11,12 @@ wherever the new folder has arrived and its processes have been started again, s
 copied. A head refuses every folder that was not written together with its own.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -108,4 +114,4 @@ def _some(names: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

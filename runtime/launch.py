@@ -5,9 +5,16 @@ python -m runtime.launch --agents 100 --env battle
 configuration -> checks -> run folder -> world, learner, node (which starts the agents) -> summary
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import dataclasses
 import importlib.util
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -59,15 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = make_plan(config)
     except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
         exit_with_error(error)
-    setup_logging("launcher", 0, plan.directory / "logs")
-    log = RunLog(plan.directory, resumed_at=plan.progress.env_steps)
+    try:
+        setup_logging("launcher", 0, plan.directory / "logs")
+        log = RunLog(plan.directory, resumed_at=plan.progress.env_steps)
+        run = Run(plan, make_view(config.steps), log)
+    except (SetupError, OSError) as error:
+        if not config.resume:
+            shutil.rmtree(plan.directory, ignore_errors=True)
+        exit_with_error(error)
     logger.info("run %s begins", plan.directory)
     for line in remarks:
         logger.warning("%s", line)
     if plan.head is not None:
         print("\n".join(invitations(plan.head)), flush=True)
     try:
-        outcome = Run(plan, make_view(config.steps), log).execute()
+        outcome = run.execute()
     finally:
         log.close()
     if outcome.exit_code:
@@ -91,6 +104,14 @@ def make_plan(config: RunConfig) -> Plan:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')
     preflight.require_memory(config, spec, env)
     preflight.require_device(config.learner)
+    head = None
+    if config.runtime.hosts:
+        where = Path(config.runtime.hosts), Path(config.runtime.bundles)
+        head = open_bundles(*where, config.num_agents)
+        config = dataclasses.replace(
+            config, runtime=dataclasses.replace(config.runtime, transport="tcp")
+        )
+    parameters = _initial_policy(config, spec).flat
     progress, version = Progress(), 1
     if config.resume:
         reached = read_progress(Path(config.resume) / CHECKPOINT)
@@ -105,19 +126,8 @@ def make_plan(config: RunConfig) -> Plan:
         config = dataclasses.replace(config, life=config.life + 1)
         directory = Path(config.resume)
     else:
-        directory = new_run_directory(
-            Path(config.runtime.runs_dir), config.env.name, datetime.now()
-        )
-    head = None
-    if config.runtime.hosts:
-        where = Path(config.runtime.hosts), Path(config.runtime.bundles)
-        head = open_bundles(*where, config.num_agents)
-        config = dataclasses.replace(
-            config, runtime=dataclasses.replace(config.runtime, transport="tcp")
-        )
-    parameters = _initial_policy(config, spec).flat
-    # Of a resumed run there is one already, which a full disk must not cost.
-    write_atomically(directory / RESOLVED, dump_run_config(config).encode())
+        directory = _new_directory(config)
+    _keep_configuration(config, directory)
 
     def start_learner(place: LearnerPlace) -> BaseProcess:
         setup = learner_setup.LearnerSetup(
@@ -151,6 +161,30 @@ def make_plan(config: RunConfig) -> Plan:
     )
 
 
+def _new_directory(config: RunConfig) -> Path:
+    runs = Path(config.runtime.runs_dir)
+    try:
+        return new_run_directory(runs, config.env.name, datetime.now())
+    except OSError as error:
+        raise SetupError(
+            f"no folder can be made in {runs} ({error.strerror}): --runtime.runs-dir"
+        ) from error
+
+
+def _keep_configuration(config: RunConfig, directory: Path) -> None:
+    """Write what is run; a resumed run has one already, which a full disk must not cost."""
+    path = directory / RESOLVED
+    try:
+        write_atomically(path, dump_run_config(config).encode())
+    except OSError as error:
+        if not config.resume:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise SetupError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another folder "
+            "with --runtime.runs-dir"
+        ) from error
+
+
 def _episodes_begun(directory: Path, copies: int) -> int:
     """A number above all episodes of a run: those that its log or its journal knows, and one in
     each copy. A log on a full disk has gaps."""
@@ -177,4 +211,4 @@ def _dimensions(env: EnvSpec) -> Dimensions:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,6 +8,12 @@
 A light pixel in row i and column j is a link from input j to output i.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,4 +141,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

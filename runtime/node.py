@@ -10,14 +10,21 @@ Many things are waited for at once (sockets, a sentinel per agent, timers), henc
 uvloop.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import asyncio
 import logging
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -33,10 +40,11 @@ from agents.parameters import Outcome
 from agents.process import AgentSetup
 from agents.realtime import DeployedAgentSetup
 from agents.shell import LEAVE_S, leave_s
+from runtime import stop_signals, wire
 from runtime import supervisor as watch
-from runtime import wire
 from runtime.errors import SetupError
 from runtime.exporter import Exporter
+from runtime.faults import Faults
 from runtime.forkserver import preloading
 from runtime.host_clocks import HostClocks
 from runtime.host_table import HostTable
@@ -81,7 +89,6 @@ _PSS_PER_STATUS = 4
 def main(setup: NodeSetup) -> None:
     """Run the node until it is told to stop. Entry point of the process."""
     setproctitle.setproctitle("murmuration: node")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
     setup_logging("node", 0, setup.logs)
     begin_process(keyed=setup.place is not None)
     try:
@@ -142,12 +149,16 @@ class Node:
         self._spawned_with: dict[int, int] = {}
         """Policy version that each agent's process was started with."""
         self._spawned_s: dict[int, float] = {}
+        self._starts: set[asyncio.Task[None]] = set()
+        self._faults = Faults(time.monotonic)
         self._finished: set[int] = set()
         self._pss_mb: dict[int, float] = {}
         self._forkserver = preloading("agents.preload")
         self._exporter: Exporter | None = None
         self._done = asyncio.Event()
         self._reason = ""
+        self._is_hurried = False
+        """Whether somebody waits for the end: no long farewells, and no lingering."""
         self.failed = False
         """Whether the node has given up, rather than been told to stop."""
         self.interrupted = False
@@ -181,12 +192,14 @@ class Node:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        # What the loop calls is attempts, all but one: a fault that somebody forgot is the end.
+        loop.set_exception_handler(self._take_fault)
         parent = parent_process()
         if parent is not None:
-            loop.add_reader(parent.sentinel, self._finish, "the launcher is gone")
-        loop.add_signal_handler(signal.SIGTERM, self._finish, "SIGTERM")
-        if parent is None:  # started by hand
-            loop.add_signal_handler(signal.SIGINT, self._interrupt)
+            loop.add_reader(parent.sentinel, self._orphan, parent.sentinel)
+        # A child leaves all but SIGTERM to the launcher.
+        for number in (signal.SIGTERM,) if parent is not None else stop_signals.heeded():
+            loop.add_signal_handler(number, self._interrupt, number)
         self._watch(self._hub.socket, self._take_agents)
         if self._learner is not None:
             self._watch(self._learner.socket, self._take_parameters)
@@ -199,16 +212,18 @@ class Node:
             while not self._launcher.is_writable:
                 await asyncio.sleep(0.02)
             self._launcher.send(hello)
-        try:
-            self._start_exporter()
-            turns = asyncio.create_task(self._turn_regularly())
-            await self._spawn_everybody()
-            await self._done.wait()
-            turns.cancel()
-        finally:
-            await self._stop_agents()
-            await self._linger()
-            self._close()
+        with bare_main():
+            try:
+                self._start_exporter()
+                turns = asyncio.create_task(self._turn_regularly())
+                spawns = asyncio.create_task(self._spawn_everybody())
+                await self._done.wait()
+                turns.cancel()
+                spawns.cancel()
+            finally:
+                await self._stop_agents()
+                await self._linger()
+                self._close()
 
     # --- start and stop
     # -----------------------------------------------------------------------------
@@ -228,25 +243,15 @@ class Node:
                 self._give_up(str(error))
 
     async def _spawn_everybody(self) -> None:
-        """Start all agents, several at a time, and listen meanwhile: a thousand take a while.
-
-        A start is a conversation with the forkserver and mostly waiting for it, all the more on a
-        busy machine.
-        """
+        """Start all agents, several at a time, and listen meanwhile: a thousand take a while."""
         waiting = iter(self._supervisor.start())
-        loop = asyncio.get_running_loop()
 
-        async def start_some(pool: Executor) -> None:
+        async def start_some() -> None:
             for command in waiting:
-                if self._done.is_set():
-                    return
                 assert isinstance(command, watch.Spawn)
-                version = self._parameters.version
-                process = await loop.run_in_executor(pool, self._start_agent, command)
-                self._adopt(command.agent, process, version)
+                await self._start(command)
 
-        with bare_main(), ThreadPoolExecutor(_STARTED_AT_ONCE) as pool:
-            await asyncio.gather(*(start_some(pool) for _ in range(_STARTED_AT_ONCE)))
+        await asyncio.gather(*(start_some() for _ in range(_STARTED_AT_ONCE)))
 
     def _endpoint(self, name: str) -> str:
         if self._setup.ipc_dir:
@@ -254,10 +259,55 @@ class Node:
         return "tcp://127.0.0.1:*"
 
     def _restart(self, command: watch.Spawn) -> None:
-        version = self._parameters.version
-        with bare_main():
-            process = self._start_agent(command)
-        self._adopt(command.agent, process, version)
+        start = asyncio.get_running_loop().create_task(self._start(command))
+        self._starts.add(start)  # the loop alone would not keep it
+        start.add_done_callback(self._starts.discard)
+
+    async def _start(self, command: watch.Spawn) -> None:
+        """Start an agent's process; what keeps it from starting may be over in a moment."""
+        agent, version = command.agent, self._parameters.version
+        limit_s = self._setup.start_timeout_s
+        try:
+            process = await asyncio.wait_for(self._start_in_thread(command), limit_s)
+        except TimeoutError:
+            self._give_up(f"agent {agent}: the forkserver has not answered for {limit_s:.0f} s")
+        except Exception as error:
+            # Out of descriptors, memory or processes; or a forkserver that has died.
+            self._supervisor.not_started(agent, time.monotonic())
+            logger.warning("agent %d could not be started, it is tried again: %r", agent, error)
+        else:
+            self._adopt(agent, process, version)
+
+    def _start_in_thread(self, command: watch.Spawn) -> "asyncio.Future[BaseProcess]":
+        """A start is a conversation with the forkserver and mostly waiting for it, all the more on
+        a busy machine. A process that nobody waits for any longer is killed.
+        """
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[BaseProcess] = loop.create_future()
+
+        def deliver(outcome: BaseProcess | Exception) -> None:
+            if isinstance(outcome, Exception):
+                if not started.done():
+                    started.set_exception(outcome)
+            elif started.done():
+                outcome.kill()
+            else:
+                started.set_result(outcome)
+
+        def start() -> None:
+            try:
+                outcome: BaseProcess | Exception = self._start_agent(command)
+            except Exception as error:
+                outcome = error
+            try:
+                loop.call_soon_threadsafe(deliver, outcome)
+            except RuntimeError:  # the node has ended
+                if isinstance(outcome, BaseProcess):
+                    outcome.kill()
+
+        # No pool: its threads keep a process from ending, and a forkserver may never answer.
+        threading.Thread(target=start, name=f"start of agent {command.agent}", daemon=True).start()
+        return started
 
     def _start_agent(self, command: watch.Spawn) -> BaseProcess:
         agent = command.agent
@@ -274,7 +324,10 @@ class Node:
         self._spawned_with[agent] = version
         self._spawned_s[agent] = time.monotonic()
         loop = asyncio.get_running_loop()
-        loop.add_reader(process.sentinel, self._take_exit, agent, process)
+        take_exit = partial(self._take_exit, agent, process)
+        loop.add_reader(process.sentinel, self._faults.attempt, take_exit)
+        if self._done.is_set() or self._supervisor.is_doomed(agent):
+            process.kill()  # the word came while it was being started
 
     def _agent_setup(self, command: watch.Spawn) -> AgentSetup:
         setup = self._setup
@@ -325,9 +378,22 @@ class Node:
         self._carry_out(self._supervisor.exited(agent, code, time.monotonic()))
         logger.info("agent %d ended with %s", agent, code)
 
-    def _interrupt(self) -> None:
-        self.interrupted = True
-        self._finish(wire.INTERRUPTED)
+    def _interrupt(self, number: signal.Signals) -> None:
+        """A person, a batch system or the launcher insists: now, and without lingering."""
+        self._is_hurried = True
+        self.interrupted = self.interrupted or number == signal.SIGINT
+        self._finish(wire.INTERRUPTED if number == signal.SIGINT else number.name)
+
+    def _orphan(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self._finish("the launcher is gone")
+
+    def _take_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception has left a callback or a task, and with it an event is lost."""
+        del loop
+        error = context.get("exception")
+        logger.error("%s", context.get("message"), exc_info=error)
+        self._give_up(f"an event of the node is lost: {error!r}")
 
     def _finish(self, reason: str) -> None:
         self._reason = self._reason or reason
@@ -335,24 +401,26 @@ class Node:
 
     def _give_up(self, reason: str) -> None:
         self.failed = True
-        self._tell_launcher(wire.Failure(reason))
         self._finish(reason)
+        self._tell_launcher(wire.Failure(reason))
         logger.error("%s", reason)
 
     async def _stop_agents(self) -> None:
         """Ask, then SIGTERM, then SIGKILL."""
-        logger.info("stopping: %s", self._reason)
         self._stopping_s = time.monotonic()
         if self._launcher is None and not self.failed:
             self._table.end()
         self._supervisor.stop()
+        for start in self._starts:
+            start.cancel()
+        logger.info("stopping: %s", self._reason)
         stop = wire.Stop(self._reason or "end of the run")
         for agent in self._processes:
             self._hub.send(agent_routing_id(agent), stop)
-        in_a_hurry = self._reason == wire.INTERRUPTED
-        patience_s = LEAVE_S if in_a_hurry else leave_s(len(self._setup.agents))
-        deadline = time.monotonic() + patience_s
-        while self._processes.keys() - self._finished and time.monotonic() < deadline:
+        begun_s = time.monotonic()
+        while self._processes.keys() - self._finished and not self._is_over(
+            begun_s, leave_s(len(self._setup.agents))
+        ):
             self._take_agents()
             await asyncio.sleep(0.01)
         if self._clocks is not None:
@@ -382,9 +450,10 @@ class Node:
         """
         self._send_status()
         parent = parent_process()
-        until_s = time.monotonic() + self._setup.metrics_linger_s
+        begun_s = time.monotonic()
         while self._exporter is not None and (
-            time.monotonic() < until_s or self._awaits_scrape(self._exporter)
+            not self._is_over(begun_s, self._setup.metrics_linger_s, hurried_s=0.0)
+            or self._awaits_scrape(self._exporter)
         ):
             if parent is not None and not parent.is_alive():
                 return
@@ -394,6 +463,13 @@ class Node:
         now_s = time.monotonic()
         is_due = self._table.has_ended and now_s < self._stopping_s + LAST_SCRAPE_S
         return is_due and exporter.is_awaited(now_s)
+
+    def _is_over(self, begun_s: float, patience_s: float, hurried_s: float = LEAVE_S) -> bool:
+        """Whether a wait that began then has lasted long enough; a Ctrl-C meanwhile shortens it."""
+        if self._launcher is not None:
+            self._faults.attempt(self._take_launcher)
+        limit_s = min(patience_s, hurried_s) if self._is_hurried else patience_s
+        return time.monotonic() - begun_s >= limit_s
 
     def _close(self) -> None:
         self._send_status()
@@ -417,33 +493,39 @@ class Node:
         ZeroMQ's descriptor is edge-triggered and any use of the socket may swallow an edge, so the
         regular turn looks at every socket as well: an edge lost costs TURN_S, not the packet.
         """
-        asyncio.get_running_loop().add_reader(cast("int", socket.getsockopt(zmq.FD)), take)
+        descriptor = cast("int", socket.getsockopt(zmq.FD))
+        asyncio.get_running_loop().add_reader(descriptor, self._faults.attempt, take)
 
     async def _turn_regularly(self) -> None:
+        attempt = self._faults.attempt
         status_at = 0.0
         while True:
             now_s = time.monotonic()
-            self._take_agents()
+            attempt(self._take_agents)
             if self._launcher is not None:
-                self._take_launcher()
+                attempt(self._take_launcher)
             if self._learner is not None:
-                self._subscribe()
-                self._take_parameters()
+                attempt(self._subscribe)
+                attempt(self._take_parameters)
             if self._clocks is not None:
-                self._compare_clocks(self._clocks)
+                attempt(self._compare_clocks, self._clocks)
             self._carry_out(self._supervisor.due(now_s))
             if now_s - self._turned_s > _ASLEEP_S:
                 # Who has not looked has heard nobody, and it was nobody's fault.
-                logger.info("the node could not look for %.1f s", now_s - self._turned_s)
                 self._heard_s = now_s
                 self._spawned_s = dict.fromkeys(self._spawned_s, now_s)
+                logger.info("the node could not look for %.1f s", now_s - self._turned_s)
             self._turned_s = now_s
             if parent_process() is None and self._launcher is not None:
                 self._mind_the_launcher(now_s)
             if now_s >= status_at:
                 status_at = now_s + STATUS_PERIOD_S
-                self._end_silent_agents(now_s)
-                self._send_status()
+                attempt(self._end_silent_agents, now_s)
+                attempt(self._send_status)
+            lasting = self._faults.end_turn()
+            if lasting is not None:
+                self._give_up(f"the node cannot go on: {lasting}")
+                return
             await asyncio.sleep(TURN_S)
 
     def _take_agents(self) -> None:
@@ -459,23 +541,24 @@ class Node:
             if agent is None or agent not in self._setup.agents:
                 self._traffic.dropped("unknown_sender")
                 continue
-            match packet:
-                case wire.AgentReport():
-                    self._take_report(agent, packet)
-                case wire.Hello():
-                    self._carry_out(
-                        self._supervisor.hello(agent, packet.incarnation, packet.endpoint)
-                    )
-                case wire.Leaving():
-                    self._finished.add(agent)
-                case wire.Ready():
-                    self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
-                    if self._spawned_with.get(agent) != self._parameters.version:
-                        self._hub.send(peer, self._parameters.snapshot())
-                case wire.SnapshotRequest():
+            self._faults.attempt(self._take_agent, agent, peer, packet)
+
+    def _take_agent(self, agent: int, peer: bytes, packet: wire.Packet) -> None:
+        match packet:
+            case wire.AgentReport():
+                self._take_report(agent, packet)
+            case wire.Hello():
+                self._carry_out(self._supervisor.hello(agent, packet.incarnation, packet.endpoint))
+            case wire.Leaving():
+                self._finished.add(agent)
+            case wire.Ready():
+                self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
+                if self._spawned_with.get(agent) != self._parameters.version:
                     self._hub.send(peer, self._parameters.snapshot())
-                case _:
-                    self._traffic.dropped("kind")
+            case wire.SnapshotRequest():
+                self._hub.send(peer, self._parameters.snapshot())
+            case _:
+                self._traffic.dropped("kind")
 
     def _take_report(self, agent: int, report: wire.AgentReport) -> None:
         if report.agent != agent:
@@ -500,6 +583,7 @@ class Node:
                 case wire.Stop():
                     if packet.reason in (wire.FINISHED, wire.INTERRUPTED):
                         self._table.end()
+                    self._is_hurried = self._is_hurried or packet.reason == wire.INTERRUPTED
                     self._finish(packet.reason)
                 case wire.Instruction(name="resubscribe"):  # the learner has been started again
                     self._subscribed = False
@@ -569,26 +653,29 @@ class Node:
 
     def _carry_out(self, commands: list[watch.Command]) -> None:
         for command in commands:
-            match command:
-                case watch.Spawn():
-                    self._restart(command)
-                case watch.SendBook():
-                    self._hub.send(
-                        agent_routing_id(command.agent), wire.AddressBook(command.endpoints)
-                    )
-                case watch.Announce():
-                    self._tell_launcher(
-                        wire.AgentState(command.agent, command.incarnation, int(command.up))
-                    )
-                    if command.up and self._clocks is not None:
-                        self._hub.send(agent_routing_id(command.agent), self._clocks.offsets())
-                case watch.AllReady():
-                    self._tell_launcher(wire.Ready("node", 0, 0))
-                case watch.Kill():
-                    self._processes[command.agent].kill()
-                    logger.info("agent %d is killed, as planned", command.agent)
-                case watch.GiveUp():
-                    self._give_up(command.reason)
+            self._faults.attempt(self._obey, command)
+
+    def _obey(self, command: watch.Command) -> None:
+        match command:
+            case watch.Spawn():
+                self._restart(command)
+            case watch.SendBook():
+                self._hub.send(agent_routing_id(command.agent), wire.AddressBook(command.endpoints))
+            case watch.Announce():
+                self._tell_launcher(
+                    wire.AgentState(command.agent, command.incarnation, int(command.up))
+                )
+                if command.up and self._clocks is not None:
+                    self._hub.send(agent_routing_id(command.agent), self._clocks.offsets())
+            case watch.AllReady():
+                self._tell_launcher(wire.Ready("node", 0, 0))
+            case watch.Kill():
+                process = self._processes.get(command.agent)
+                if process is not None:  # else it is being started, and killed as soon as it is
+                    process.kill()
+                logger.info("agent %d is killed, as planned", command.agent)
+            case watch.GiveUp():
+                self._give_up(command.reason)
 
     def _tell_launcher(self, packet: wire.Packet) -> None:
         if self._launcher is not None:
@@ -647,8 +734,6 @@ def _agent_endpoints(hosts: Hosts) -> dict[int, str]:
 
 
 if __name__ == "__main__":
-    import sys
-
     from runtime.join import main as join
 
-    sys.exit(join())
+    run_command(join)

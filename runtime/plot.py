@@ -5,6 +5,11 @@ python -m runtime.plot runs/A runs/B --labels learned closed --out curves.png
 episodes.jsonl -> whole evaluations, each at the training step when it fell due -> mean and spread
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,4 +149,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

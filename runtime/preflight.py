@@ -22,9 +22,8 @@ from envs.base import EnvSpec
 from envs.opponents import PolicyFileOpponent, make_opponent, opponent_file
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
+from runtime.scratch import require_temporary_folder
 
-_SOCKET_PATH_BYTES = 107
-_LONGEST_ENDPOINT_NAME = 16
 _COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 _COPIES_OF_WEIGHTS = 5
 """The learner holds its weights, the target network's, their gradient and Adam's two moments."""
@@ -41,6 +40,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     """
     require_open_files(config.num_agents)
     require_tasks(config.num_agents, config.learner.threads)
+    require_temporary_folder()
     require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
     require_writable(Path(config.runtime.runs_dir))
     if config.policy:
@@ -285,17 +285,3 @@ def require_policy(path: Path, spec: PolicySpec) -> None:
         require_spec(path, load_policy(path).spec, spec)
     except PolicyFileError as error:
         raise SetupError(str(error)) from error
-
-
-def require_short_ipc_dir(folder: Path) -> None:
-    """Check that Unix sockets with names of up to 16 bytes fit into this folder.
-
-    Raises:
-        SetupError: the kernel would refuse the path (107 bytes at most).
-    """
-    size, most = len(os.fsencode(folder)), _SOCKET_PATH_BYTES - 1 - _LONGEST_ENDPOINT_NAME
-    if size > most:
-        raise SetupError(
-            f"folder {folder} is too long for Unix sockets ({size} bytes, at most {most}): "
-            "set TMPDIR to a shorter one, or use --transport tcp"
-        )

@@ -12,6 +12,12 @@ once share the work: a cell that somebody has is passed over. `--list` only says
 Tables and pictures are of all that is complete in the folder, whoever has asked for it.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import ctypes
 import math
 import os
@@ -222,4 +228,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

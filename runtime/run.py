@@ -10,9 +10,6 @@ ended, then killed, each with its own deadline, and the folder of sockets is rem
 """
 
 import logging
-import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,19 +27,21 @@ from agents.shell import LEAVE_S, leave_s
 from configs.load import dump_run_config
 from configs.schema import RunConfig
 from envs.base import EnvSpec
-from runtime import attendance, node, wire, world_host
+from runtime import attendance, node, stop_signals, wire, world_host
 from runtime import conductor as course
 from runtime.attendance import Attendance
 from runtime.bundle import Bundle
 from runtime.conductor import Conductor, Stage
+from runtime.episode_watch import EpisodeWatch
+from runtime.errors import SetupError
 from runtime.failures import NO_FAILURES, Failures
 from runtime.limits import begin_process
 from runtime.node_setup import LOCAL_HOST, place_of, training_setup
-from runtime.preflight import require_short_ipc_dir
 from runtime.processes import ONE_THREAD, spawn
 from runtime.recorder import Recorder
 from runtime.run_log import RunLog
 from runtime.scoreboard import Scoreboard
+from runtime.scratch import Scratch
 from runtime.security import Gatekeeper, Keyring
 from runtime.traffic import Traffic
 from runtime.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Hub, host_of, node_routing_id
@@ -58,6 +57,7 @@ _VIEW_PERIOD_S = 0.5
 _LOG_PERIOD_S = 1.0
 _ASLEEP_S = 2.0
 """A turn that takes longer says that this process was kept from listening."""
+_RETRY_S = 1.0
 _GREETING_PERIOD_S = 1.0
 """Seconds between two signs of life to the other hosts."""
 
@@ -145,11 +145,17 @@ class Run:
             host_timeout_s=config.runtime.host_timeout_s,
         )
         self._is_ipc = config.runtime.transport == "ipc"
-        # mkdtemp makes it 0700: nobody else can reach the sockets.
-        self._sockets = tempfile.mkdtemp(prefix="murmuration-")
+        self._scratch = Scratch()
+        self._sockets = str(self._scratch.path)
         self._children: dict[course.Role, BaseProcess] = {}
+        self._started_s: dict[course.Role, float] = {}
         self._heard_s: dict[course.Role, float] = {}
         """When each child spoke last; none before its first word."""
+        self._start_learner_at_s = float("inf")
+        """When a learner that could not be started again is tried once more."""
+        self._episode_watch = EpisodeWatch()
+        self._episodes_played = 0
+        """Training episodes of this life."""
         self._hung: set[course.Role] = set()
         """Children that were killed for their silence."""
         self._turned_s = now_s
@@ -182,10 +188,10 @@ class Run:
     def execute(self) -> Outcome:
         """Run to the end and clean up; raises nothing that a run can cause."""
         begin_process(keyed=self._plan.head is not None)
-        handlers = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        with stop_signals.handled_by(self._on_signal):
+            return self._execute()
+
+    def _execute(self) -> Outcome:
         self._view.start()
         try:
             self._open()
@@ -193,10 +199,13 @@ class Run:
                 self._turn()
             if self._ready_s is not None:
                 self._playing_s = time.monotonic() - self._ready_s
+        except SetupError as error:
+            self._end = course.End(str(error), 1)
+        except Exception as error:  # the process edge: whatever it was, there is a summary
+            self._end = self._end or course.End(f"the launcher cannot go on: {error!r}", 1)
+            logger.exception("the launcher cannot go on")
         finally:
             self._close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         assert self._end is not None
         wall_s = time.monotonic() - self._begun_s
         summary = self._board.summary(self._end.reason, wall_s, self._playing_s, self._device)
@@ -211,8 +220,7 @@ class Run:
 
     def _open(self) -> None:
         plan = self._plan
-        if self._is_ipc or plan.head is not None:
-            require_short_ipc_dir(Path(self._sockets))
+        self._scratch.hold_our_sockets()
         if plan.head is not None:
             self._gatekeeper = Gatekeeper(self._context)
             public = plan.head.book.public
@@ -337,8 +345,17 @@ class Run:
             return [role.encode()]
         return [node_routing_id(host) for host in (self._host, *self._attendance.remote)]
 
+    def _restart_learner(self) -> None:
+        self._start_learner_at_s = float("inf")
+        try:
+            self._start_learner(resume=True)
+        except OSError as error:  # what is missing now may be there in a moment
+            self._start_learner_at_s = time.monotonic() + _RETRY_S
+            logger.warning("the learner could not be started, it is tried again: %s", error)
+
     def _adopt(self, role: course.Role, process: BaseProcess) -> None:
         self._children[role] = process
+        self._started_s[role] = time.monotonic()
         self._poller.register(process.sentinel, zmq.POLLIN)
 
     # --- the loop
@@ -375,9 +392,12 @@ class Run:
             # Ctrl-Z, or no cpu: who has not looked has heard nobody, and it was nobody's fault.
             logger.info("the launcher could not look for %.1f s", now_s - self._turned_s)
             self._heard_s = dict.fromkeys(self._heard_s, now_s)
+            self._started_s = dict.fromkeys(self._started_s, now_s)
             self._attendance.forgive(now_s)
         self._turned_s = now_s
         self._end_silent_children(now_s)
+        if now_s >= self._start_learner_at_s:
+            self._restart_learner()
         self._attend(self._attendance.due(now_s))
         if now_s - self._greeted_s >= _GREETING_PERIOD_S:
             self._greeted_s = now_s
@@ -395,14 +415,19 @@ class Run:
             self._hub.send(node_routing_id(self._host), figures)
 
     def _end_silent_children(self, now_s: float) -> None:
-        """A child that hangs is treated like one that has died, once it is dead."""
-        limit_s = self._plan.config.runtime.silent_timeout_s
+        """A child that hangs is treated like one that has died, once it is dead.
+
+        One that has said nothing yet has as long as a start may take.
+        """
+        runtime = self._plan.config.runtime
         for role, process in self._children.items():
-            if now_s - self._heard_s.get(role, now_s) > limit_s:
-                logger.error("the %s process has been silent for %.0f s: killed", role, limit_s)
+            heard_s = self._heard_s.get(role)
+            limit_s = runtime.start_timeout_s if heard_s is None else runtime.silent_timeout_s
+            if now_s - (self._started_s[role] if heard_s is None else heard_s) > limit_s:
                 self._heard_s[role] = now_s
                 self._hung.add(role)
                 process.kill()
+                logger.error("the %s process has been silent for %.0f s: killed", role, limit_s)
 
     def _take(self, peer: bytes, packet: wire.Packet) -> None:
         if not _speaks_for_itself(peer, packet):
@@ -466,6 +491,7 @@ class Run:
 
     def _take_result(self, result: wire.EpisodeResult) -> None:
         evaluation = self._board.take_result(result)
+        self._episodes_played += not result.evaluation
         if self._log is not None:
             self._log.episode(result)
             if evaluation is not None:
@@ -536,7 +562,7 @@ class Run:
                 case course.StartNode():
                     self._start_node(command)
                 case course.RestartLearner():
-                    self._start_learner(resume=True)
+                    self._restart_learner()
                 case course.Tell():
                     for peer in self._peers_of(command.role):
                         self._hub.send(peer, command.packet)
@@ -560,6 +586,20 @@ class Run:
         if self._log is not None and elapsed_s - self._logged_s >= _LOG_PERIOD_S:
             self._logged_s = elapsed_s
             self._log_row(self._log)
+            self._watch_episodes()
+
+    def _watch_episodes(self) -> None:
+        learner = self._board.learner
+        if self._conductor.stage is Stage.RUNNING and learner:
+            line = self._episode_watch.look(
+                time.monotonic(),
+                played=self._episodes_played,
+                joined=int(learner.get("episodes", 0.0)),
+                dropped=int(learner.get("episodes_dropped", 0.0)),
+                owed=learner.get("backlog", 0.0),
+            )
+            if line is not None:
+                logger.warning("%s", line)
 
     def _log_row(self, log: RunLog) -> None:
         if self._board.is_under_way:
@@ -605,23 +645,30 @@ class Run:
         if self._gatekeeper is not None:
             self._gatekeeper.close()
         self._context.term()
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._scratch.close()
 
     def _patience_s(self, end: course.End) -> float:
         """Seconds that children get to leave in good order."""
+        if end.reason == wire.INTERRUPTED:
+            return STOP_S
         config = self._plan.config
-        patience_s = STOP_S + config.runtime.metrics_linger_s
-        if end.reason != wire.INTERRUPTED:
-            patience_s += leave_s(config.num_agents) - LEAVE_S
-        return patience_s
+        return STOP_S + config.runtime.metrics_linger_s + leave_s(config.num_agents) - LEAVE_S
 
     def _wait_for_children(self, timeout_s: float) -> None:
-        """Wait, and keep listening: the last statuses hold the final figures."""
-        deadline = time.monotonic() + timeout_s
+        """Wait, and keep listening: the last statuses hold the final figures.
+
+        A Ctrl-C meanwhile shortens it: nobody lingers any longer.
+        """
+        deadline, is_hurried = time.monotonic() + timeout_s, False
         while time.monotonic() < deadline and (
             self._children or not self._finished_hosts.issuperset(self._attendance.remote)
         ):
             self._poller.poll(20)
+            if self._signals and not is_hurried:
+                is_hurried = True
+                deadline = min(deadline, time.monotonic() + STOP_S)
+                for peer in self._peers_of("node"):
+                    self._hub.send(peer, wire.Stop(wire.INTERRUPTED))
             self._take_last_words()
             for role, process in list(self._children.items()):
                 if not process.is_alive():

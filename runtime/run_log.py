@@ -12,7 +12,6 @@ does not take is left out, whole lines of it, and counted (`log_lines_lost` in t
 goes on.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -21,6 +20,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -172,22 +172,34 @@ class _Records:
 
     def __init__(self, path: Path) -> None:
         self.lost = 0
+        self._kept = 0
         # Unbuffered, one write a record: a crash costs the record being written and no other, and
         # nothing is left in a buffer to come out later in the middle of another.
         self._file = path.open("ab", buffering=0)
         self._end = self._file.seek(0, os.SEEK_END)
 
     def write(self, record: bytes) -> None:
+        if self._is_deleted():
+            # With the file, all that is in it: it still takes records, and nobody will read them.
+            self.lost, self._kept = self.lost + self._kept + 1, 0
+            return
         try:
             written = self._file.write(record)
         except OSError:
             written = 0
         if written == len(record):
             self._end += written
+            self._kept += 1
             return
         self.lost += 1
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._file.truncate(self._end)  # a disk that is almost full takes half of it
+
+    def _is_deleted(self) -> bool:
+        try:
+            return os.fstat(self._file.fileno()).st_nlink == 0
+        except OSError:
+            return True
 
     def close(self) -> None:
         self._file.close()

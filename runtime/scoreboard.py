@@ -117,6 +117,11 @@ class Scoreboard:
         """Whether the world has reported: before that, no figure has a step that it belongs to."""
         return bool(self._world)
 
+    @property
+    def learner(self) -> Mapping[str, float]:
+        """The learner's figures; empty before its first word."""
+        return self._learner
+
     def take_status(self, status: wire.Status, host: str = "") -> None:
         """A process reports; `host` says which node it is."""
         match status.role:

@@ -84,6 +84,8 @@ class _Life:
     """Deaths in a row, forgotten after a quiet minute; the back-off grows with it."""
     last_death_s: float = float("-inf")
     restart_at_s: float = float("inf")
+    was_not_started: bool = False
+    """Its last start came to nothing, so the next one is of the same incarnation."""
     is_doomed: bool = False
     """Killed on purpose: its death is no accident, and nobody takes its place."""
 
@@ -145,6 +147,10 @@ class Supervisor:
             for agent, life in self._lives.items()
         ]
 
+    def is_doomed(self, agent: int) -> bool:
+        """Whether it has been killed on purpose, or is to be."""
+        return self._lives[agent].is_doomed
+
     def restarts_of(self, agent: int) -> int:
         return self._lives[agent].restarts
 
@@ -198,6 +204,23 @@ class Supervisor:
         if life.is_doomed:
             life.state = _State.GONE
             return [Announce(agent, life.incarnation, up=False)] if was_up else []
+        if life.restarts >= self._max_restarts:
+            return [GiveUp(f"{cause} after {life.restarts} restarts (runtime.max_restarts)")]
+        self._await_restart(life, now_s)
+        return [Announce(agent, life.incarnation, up=False)] if was_up else []
+
+    def not_started(self, agent: int, now_s: float) -> None:
+        """A process could not be started (no descriptor, no memory): try again, also before the
+        run has begun, and count no restart. Nobody has died.
+        """
+        life = self._lives[agent]
+        if life.is_doomed:
+            life.state = _State.GONE
+        elif not self._stopping:
+            life.was_not_started = True
+            self._await_restart(life, now_s)
+
+    def _await_restart(self, life: _Life, now_s: float) -> None:
         if now_s - life.last_death_s > _FORGIVEN_AFTER_S:
             life.recent = 0
         backoff_s = min(
@@ -205,10 +228,7 @@ class Supervisor:
         )
         life.recent += 1
         life.last_death_s = now_s
-        if life.restarts >= self._max_restarts:
-            return [GiveUp(f"{cause} after {life.restarts} restarts (runtime.max_restarts)")]
         life.state, life.restart_at_s = _State.AWAITING_RESTART, now_s + backoff_s
-        return [Announce(agent, life.incarnation, up=False)] if was_up else []
 
     def kill(self, agent: int) -> list[Command]:
         """End an agent for good: it is not started again, and its death is no fault."""
@@ -234,10 +254,14 @@ class Supervisor:
         commands: list[Command] = []
         for agent, life in self._lives.items():
             if life.state is _State.AWAITING_RESTART and now_s >= life.restart_at_s:
-                life.incarnation += 1
-                life.restarts += 1
+                if life.was_not_started:
+                    life.was_not_started = False
+                else:
+                    life.incarnation += 1
+                    life.restarts += 1
                 life.state, life.restart_at_s = _State.STARTING, float("inf")
-                commands.append(Spawn(agent, life.incarnation, life.endpoint))
+                endpoint = life.endpoint or self._endpoints.get(agent, "")
+                commands.append(Spawn(agent, life.incarnation, endpoint))
         return commands
 
     def _book(self, agent: int) -> SendBook:

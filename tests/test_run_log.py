@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from datetime import datetime
@@ -181,6 +182,20 @@ def test_lines_that_the_disk_does_not_take_are_left_out_whole_and_counted(
     log.close()
     assert json.loads((tmp_path / "summary.json").read_text())["log_lines_lost"] == lost
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+
+
+def test_lines_of_a_folder_that_was_deleted_are_lost_and_counted(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    log = RunLog(directory)
+    for step in range(3):
+        log.metrics(step, {"env/steps": step})
+    assert log.lines_lost == 0
+    shutil.rmtree(directory)
+    log.metrics(4, {"env/steps": 4})
+    log.close()
+    metrics, scalars = 4, 1 + 4
+    assert log.lines_lost == metrics + scalars, "those before it went with the folder"
 
 
 def test_missing_tensorboard_costs_one_log_line(

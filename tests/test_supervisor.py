@@ -281,3 +281,30 @@ def test_who_is_up_can_be_asked_again() -> None:
     supervisor.exited(3, -9, 0.0)
     states = [Announce(agent, 0, up=agent != 3) for agent in range(5)]
     assert supervisor.announce_all() == states
+
+
+def test_an_agent_that_could_not_be_started_is_tried_again_under_the_same_incarnation() -> None:
+    supervisor = running()
+    supervisor.exited(2, -9, 200.0)
+    restart = supervisor.due(200.0 + restarts_after(supervisor, 2, 200.0))
+    assert restart == [] or restart == [Spawn(2, 1, endpoint(2))]
+    supervisor.not_started(2, 201.0)
+    assert supervisor.due(201.0) == []
+    assert supervisor.due(220.0) == [Spawn(2, 1, endpoint(2))]
+    assert supervisor.restarts == 1, "nobody has died of it"
+    come_back(supervisor, 2, 1)
+    assert 2 in supervisor.ready
+
+
+def test_before_the_run_begins_a_failed_start_is_no_reason_to_give_up() -> None:
+    supervisor = make_supervisor()
+    supervisor.not_started(3, 1.0)
+    assert supervisor.due(10.0) == [Spawn(3, 0, "")]
+    assert any(isinstance(command, GiveUp) for command in supervisor.due(DEADLINE_S))
+
+
+def test_an_agent_killed_on_purpose_while_it_could_not_be_started_is_not_tried_again() -> None:
+    supervisor = running()
+    supervisor.kill(1)
+    supervisor.not_started(1, 10.0)
+    assert supervisor.due(100.0) == []

@@ -9,6 +9,12 @@ same factor, except that the second one may be a few units off: one unit more of
 hidden layer alone is a tenth of it.
 """
 
+from runtime.command import guard, run_command
+
+if __name__ == "__main__":
+    guard()  # before the imports that take long
+
+
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -184,4 +190,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
