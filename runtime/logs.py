@@ -9,6 +9,7 @@ every line.
 Numbers are metrics, not log lines: runtime/run_log.py.
 """
 
+import contextlib
 import logging
 import sys
 from contextlib import suppress
@@ -56,7 +57,8 @@ def lines_lost() -> int:
 
 def setup_logging(role: str, identity: int, directory: Path) -> None:
     """Send this process's log lines where they belong; once per process, at its very start."""
-    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # each line tries to open its file
+        directory.mkdir(parents=True, exist_ok=True)
     file = _FileHandler(directory / f"{role}-{identity}.log", encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
