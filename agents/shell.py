@@ -212,7 +212,11 @@ class Shell(ABC):
             tally = self._core.tally
             steps = {"ticks": self._core.tick, "agent_steps": tally.agent_steps}
             path = profile_path(self._setup.logs, self._setup.identity)
-            write(path, self.profile.figures() | steps)
+            try:
+                write(path, self.profile.figures() | steps)
+            except OSError as error:
+                self._traffic.add("readings_failed")
+                logger.warning("%s could not be written: %s", path, error)
         self._report()
         self._node.send(wire.Leaving())
         deadline = time.monotonic() + leave_s(self._setup.rules.num_agents)

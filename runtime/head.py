@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runtime.bundle import MANIFEST, Bundle, make_keys, read_all, write_bundles
 from runtime.hosts import load_hosts
+from runtime.limits import begin_process
 from runtime.preflight import require_local_address
 
 
@@ -19,6 +20,7 @@ def open_bundles(hosts_file: Path, bundles: Path, num_agents: int) -> Bundle:
         SetupError: the hosts file is wrong, the bundles are for other hosts, or this is not the
             head.
     """
+    begin_process(keyed=True)
     hosts = load_hosts(hosts_file, num_agents)
     require_local_address(hosts[hosts.head].address, f"{hosts_file}: the head is {hosts.head}")
     if not (bundles / hosts.head / MANIFEST).exists():

@@ -1,6 +1,7 @@
 """The edges of two agents, each the other's neighbour, over real sockets."""
 
 import dataclasses
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -299,3 +300,23 @@ def test_before_the_address_book_nobody_can_be_reached(stack: ExitStack, tmp_pat
     assert end.traffic["dropped_unreachable"] == 1
     assert_array_equal(end.edges.counts(), 0)
     assert end.edges.greet(0.0) == float("inf")
+
+
+def test_a_reading_that_fails_is_counted_and_the_last_one_stands(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = pair_of_ends(stack, tmp_path)
+    ours.edges.update_counters()
+    before = ours.traffic["edge_tcp_sent"]
+    assert before > 0
+    with monkeypatch.context() as broken:
+
+        def no_descriptor_left() -> list[TcpConnection]:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        broken.setattr("agents.edges.connections", no_descriptor_left)
+        ours.edges.update_counters()
+        ours.edges.update_counters()
+    assert (ours.traffic["edge_tcp_sent"], ours.traffic["readings_failed"]) == (before, 2)
+    ours.edges.update_counters()
+    assert ours.traffic["edge_tcp_sent"] == before, "the connections were never gone"

@@ -13,7 +13,7 @@ import zmq
 from runtime import wire
 from runtime.errors import SetupError
 from runtime.traffic import FORM_OF, Traffic, TrafficClass, frame_zmtp_bytes
-from runtime.transport import CONTROL, Hub, agent_of, agent_routing_id, last_endpoint
+from runtime.transport import CONTROL, Channel, Hub, agent_of, agent_routing_id, last_endpoint
 from tests.transport_helpers import (
     DEADLINE_S,
     PEER,
@@ -296,3 +296,8 @@ def test_a_routing_id_names_its_agent(agent: int) -> None:
 )
 def test_other_routing_ids_name_nobody(routing_id: bytes) -> None:
     assert agent_of(routing_id) is None
+
+
+def test_an_endpoint_that_is_none_is_refused_in_one_line(context: Context) -> None:
+    with pytest.raises(SetupError, match="cannot connect to ipc://: Invalid argument"):
+        Channel(context, "ipc://", b"agent-0", Traffic(), CONTROL)
