@@ -99,6 +99,11 @@ def load_run_config(
         raise ConfigError(
             f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
         )
+    if resume is not None and options.run.policy != base.policy:
+        raise ConfigError(
+            f"--policy {options.run.policy} cannot be combined with --resume {resume}: a resumed "
+            "run continues with its own policy; leave out --resume to begin a run with another"
+        )
     if resume is not None and (change := forbidden_change(base, options.run)) is not None:
         raise ConfigError(
             f"{change.name} {change.asked} does not fit --resume {resume}, a run with "

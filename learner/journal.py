@@ -75,18 +75,24 @@ class Journal:
                 path.unlink(missing_ok=True)  # its beginning would only take up space
             raise
         self._files.append(path)
-        self._trim()
+        self.trim()
 
     def load(self, dimensions: Dimensions) -> Iterator[tuple[int, Episode]]:
         """Ordinals and episodes, the oldest first.
 
-        Files that do not add up, or hold an episode of another task, are removed.
+        Files that do not add up, or hold an episode of another task, are removed. One that cannot
+        be read at the moment stays.
         """
-        self._trim()
+        self.trim()
         for path in list(self._files):
             try:
-                episode = _decode(path.read_bytes(), dimensions)
-            except (OSError, ValueError, WireFormatError) as error:
+                content = path.read_bytes()
+            except OSError as error:
+                logger.warning("journal: %s is left out: %s", path.name, error)
+                continue
+            try:
+                episode = _decode(content, dimensions)
+            except (ValueError, WireFormatError) as error:
                 logger.warning("journal: %s is dropped: %s", path.name, error)
                 self._files.remove(path)
                 path.unlink(missing_ok=True)
@@ -98,7 +104,8 @@ class Journal:
         while self._files:
             self._files.popleft().unlink(missing_ok=True)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Remove the oldest beyond the capacity: there are such if an earlier life kept more."""
         while len(self._files) > self.capacity:
             self._files.popleft().unlink(missing_ok=True)
 
@@ -107,6 +114,18 @@ def newest_number(folder: Path) -> int:
     """The highest number of an episode in a journal, by the names of its files; -1 without one."""
     stems = (path.stem.split("-") for path in folder.glob(f"*{_SUFFIX}"))
     return max((int(stem[1]) for stem in stems), default=-1)
+
+
+def steps_played(folder: Path) -> int:
+    """Training steps of all copies at the end of the newest episode in a journal; 0 without one."""
+    for path in sorted(folder.glob(f"*{_SUFFIX}"), reverse=True):
+        try:
+            packets = list(_packets(path.read_bytes()))
+        except (OSError, ValueError, WireFormatError):  # cut short: its writer was killed
+            continue
+        steps = (packet.env_steps for packet in packets if isinstance(packet, wire.EpisodeRecord))
+        return max(steps, default=0)
+    return 0
 
 
 def _encode(episode: Episode) -> bytes:
@@ -122,6 +141,21 @@ def _decode(content: bytes, dimensions: Dimensions) -> Episode:
         ValueError: cut short, damaged, or of another task.
         WireFormatError: written by another version of the wire format.
     """
+    joiner, episode = EpisodeJoiner(dimensions), None
+    for packet in _packets(content):
+        episode = joiner.add(packet)
+    if episode is None:
+        raise ValueError("its parts make no episode of this task")
+    return episode
+
+
+def _packets(content: bytes) -> Iterator[wire.Trajectory | wire.EpisodeRecord]:
+    """The packets of a file.
+
+    Raises:
+        ValueError: cut short or damaged.
+        WireFormatError: written by another version of the wire format.
+    """
     if len(content) < _HEADER.size:
         raise ValueError("cut short within its header")
     magic, crc32, num_frames, length = _HEADER.unpack_from(content)
@@ -130,14 +164,11 @@ def _decode(content: bytes, dimensions: Dimensions) -> Episode:
         raise ValueError("not a file of a journal")
     if len(body) != length or zlib.crc32(body) != crc32:
         raise ValueError(f"{len(body)} of {length} bytes, or damaged")
-    joiner, episode, at = EpisodeJoiner(dimensions), None, 0
+    at = 0
     for _ in range(num_frames):
         (size,) = _FRAME_LENGTH.unpack_from(body, at)
         at += _FRAME_LENGTH.size
         packet = wire.decode(bytes(body[at : at + size]), wire.Trajectory, wire.EpisodeRecord)
         assert isinstance(packet, wire.Trajectory | wire.EpisodeRecord)
-        episode = joiner.add(packet)
+        yield packet
         at += size
-    if episode is None:
-        raise ValueError("its parts make no episode of this task")
-    return episode

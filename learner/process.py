@@ -26,6 +26,7 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -52,6 +53,7 @@ from learner.journal import FOLDER, Journal
 from learner.learner import Learner
 from learner.publish import Publisher
 from learner.ranks import Ranks, launched
+from learner.resumed_policy import POLICY_FILE
 from learner.setup import LearnerSetup
 from learner.sparse.accounting import account
 from learner.sparse.snapshots import MASKS, MaskSnapshots
@@ -74,9 +76,6 @@ from runtime.transport import (
 )
 
 logger = logging.getLogger(__name__)
-
-POLICY_FILE = "policy.safetensors"
-"""Name of the newest policy within a run's folder."""
 
 _STATUS_PERIOD_S = 0.25
 _LAGS_REMEMBERED = 256
@@ -261,14 +260,14 @@ class LearnerProcess:
         self._spec = self._learner.spec
         self._ranks = ranks
         self._joiner = EpisodeJoiner(dimensions)
-        kept = min(config.learner.journal_episodes, config.learner.replay_episodes)
-        self._journal = Journal(setup.run_dir / FOLDER, kept)
         self._unsaved: dict[int, tuple[int, Episode]] = {}
         """Ordinal and episode by number: joined, and not in the journal as they should be."""
         version = setup.initial_version
         if setup.resume:
             version = max(version, self._resume())
-        else:
+        kept = min(config.learner.journal_episodes, config.learner.replay_episodes)
+        self._journal = Journal(setup.run_dir / FOLDER, kept)
+        if not setup.resume:
             self._journal.clear()
         if ranks is not None:
             begin_together(self._learner, ranks)
@@ -353,7 +352,8 @@ class LearnerProcess:
         else:  # our predecessor could not write a single one
             logger.error("there is no checkpoint %s: beginning anew", setup.checkpoint)
         counted = learner.progress.episodes
-        for ordinal, episode in self._journal.load(setup.dimensions):
+        # All that is there, also where this life keeps less or replays less: it was acknowledged.
+        for ordinal, episode in Journal(setup.run_dir / FOLDER, sys.maxsize).load(setup.dimensions):
             self._joiner.close(episode.number)
             if ordinal <= counted:
                 learner.replay.add(episode)
@@ -365,6 +365,14 @@ class LearnerProcess:
             len(learner.replay),
             learner.updates_owed,
         )
+        wanted, found = self._config.learning_starts, len(learner.replay)
+        if found < min(wanted, learner.progress.episodes):
+            logger.warning(
+                "learner.learning_starts asks for %d episodes and %d came back from the journal: "
+                "no updates until %d more have been played; a learner.journal_episodes of %d keeps "
+                "enough",
+                wanted, found, wanted - found, wanted,
+            )  # fmt: skip
         return version
 
     def serve(self) -> None:
@@ -373,7 +381,8 @@ class LearnerProcess:
         Raises:
             _Stopped: the end.
         """
-        self.save()
+        if self.save():
+            self._journal.trim()  # what it keeps no longer is in the replay and counted
         self._keep_masks()
         hello = wire.Hello("learner", 0, self._setup.incarnation, os.getpid(), self.endpoint)
         while not self._launcher.send(hello):

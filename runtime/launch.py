@@ -38,9 +38,10 @@ from configs.streams import Role
 from envs import registry
 from envs.base import EnvSpec
 from learner import setup as learner_setup
-from learner.checkpoint_file import CheckpointError, read_progress
+from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_checkpoint
 from learner.episode import Dimensions
-from learner.journal import FOLDER, newest_number
+from learner.journal import FOLDER, newest_number, steps_played
+from learner.resumed_policy import resumed_policy
 from runtime import preflight
 from runtime.errors import SetupError
 from runtime.head import invitations, open_bundles
@@ -94,6 +95,10 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         SetupError, PolicyFileError, CheckpointError, ValueError: one clear line; nothing was made.
     """
+    checkpoint = None
+    if config.resume:
+        checkpoint = read_checkpoint(Path(config.resume) / CHECKPOINT)
+        config = _next_life(config, checkpoint.progress)
     env = registry.spec_of(config.env, config.num_agents)
     preflight.require_players(config)
     config = effective(config)
@@ -111,21 +116,23 @@ def make_plan(config: RunConfig) -> Plan:
         config = dataclasses.replace(
             config, runtime=dataclasses.replace(config.runtime, transport="tcp")
         )
-    parameters = _initial_policy(config, spec).flat
     progress, version = Progress(), 1
-    if config.resume:
-        reached = read_progress(Path(config.resume) / CHECKPOINT)
-        episodes = _episodes_begun(Path(config.resume), config.env.copies)
-        progress = Progress(env_steps=reached.env_steps, episodes=episodes)
+    if checkpoint is not None:
+        reached, directory = checkpoint.progress, Path(config.resume)
+        # Episodes that were acknowledged after the checkpoint are played, learnt from and counted.
+        played = max(reached.env_steps, steps_played(directory / FOLDER))
+        progress = Progress(
+            env_steps=played, episodes=_episodes_begun(directory, config.env.copies)
+        )
         version = reached.version
+        parameters = resumed_policy(directory, checkpoint, spec)
         if config.steps <= reached.env_steps:
             raise SetupError(
                 f"{config.resume} has already done {reached.env_steps} of {config.steps} steps: "
                 "give --steps a larger number to go on"
             )
-        config = dataclasses.replace(config, life=config.life + 1)
-        directory = Path(config.resume)
     else:
+        parameters = _initial_policy(config, spec).flat
         directory = _new_directory(config)
     _keep_configuration(config, directory)
 
@@ -183,6 +190,14 @@ def _keep_configuration(config: RunConfig, directory: Path) -> None:
             f"{path} cannot be written ({error.strerror}): make room, or choose another folder "
             "with --runtime.runs-dir"
         ) from error
+
+
+def _next_life(config: RunConfig, reached: CheckpointProgress) -> RunConfig:
+    """What a resumed run is told: files that only an earlier life needed may be gone."""
+    learner = config.learner
+    if reached.env_steps >= learner.teacher_steps:
+        learner = dataclasses.replace(learner, teacher="")
+    return dataclasses.replace(config, life=config.life + 1, learner=learner)
 
 
 def _episodes_begun(directory: Path, copies: int) -> int:

@@ -43,7 +43,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     require_temporary_folder()
     require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
     require_writable(Path(config.runtime.runs_dir))
-    if config.policy:
+    if config.policy and not config.resume:  # a resumed run has a policy of its own
         require_policy(policy_path(config.policy, config.env.name), spec)
 
 

@@ -243,7 +243,7 @@ class Run:
             self._poller.register(self.recorder.socket, zmq.POLLIN)
         if plan.start_learner is not None:
             self._learner_endpoint = self._endpoint(LEARNER)
-            self._start_learner(resume=plan.progress.env_steps > 0)
+            self._start_learner(resume=bool(plan.config.resume))
         else:
             self._start_world("" if self.recorder is None else self.recorder.endpoint)
 

@@ -361,6 +361,45 @@ def test_a_run_that_is_resumed_begins_with_its_journal_and_a_new_one_without(
             assert len(around.journal()) == expected
 
 
+@pytest.mark.parametrize(
+    "change", [{"journal_episodes": 0}, {"journal_episodes": 2}, {"replay_episodes": 4}]
+)
+def test_a_life_that_keeps_less_still_gets_what_was_acknowledged(
+    around: Surroundings, change: dict[str, Any]
+) -> None:
+    with running(around.setup(learning_starts=2)) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(6):
+            around.play(number)
+        around.wait_for_acknowledgements(range(6))
+        kill(process)  # the only checkpoint is that of the start: no episode is counted yet
+    around.statuses.clear()
+    with running(around.setup(resume=True, learning_starts=2, **change)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None).values
+        assert status["replay_episodes"] == change.get("replay_episodes", 6)
+        assert (status["episodes"], status["backlog"]) == (6, 5)
+        assert len(around.journal()) == min(change.values()), "once a checkpoint counts the others"
+
+
+def test_a_journal_that_holds_less_than_learning_starts_is_said(around: Surroundings) -> None:
+    with running(around.setup(journal_episodes=2)) as process:
+        around.wait_for(lambda: around.hellos)
+        for number in range(6):
+            around.play(number)
+        around.wait_for_acknowledgements(range(6))
+        kill(process)
+    log = around.folder / "logs" / "learner-0.log"
+    assert "no updates until" not in log.read_text()
+    around.statuses.clear()
+    with running(around.setup(resume=True, journal_episodes=2)):
+        status = around.wait_for(lambda: around.statuses[0] if around.statuses else None).values
+        assert (status["replay_episodes"], status["backlog"]) == (2, 0)
+        assert (
+            "learner.learning_starts asks for 4 episodes and 2 came back from the journal: no "
+            "updates until 2 more have been played"
+        ) in log.read_text()
+
+
 def test_the_journal_keeps_the_newest_and_acknowledges_all(around: Surroundings) -> None:
     with running(around.setup(journal_episodes=3)) as process:
         around.wait_for(lambda: around.hellos)
