@@ -6,10 +6,12 @@ With `--resume DIR` the base is DIR/config.yaml, the resolved configuration of t
 the preset; the command line still has the last word.
 """
 
+import codecs
 import contextlib
 import difflib
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ import yaml
 from configs.effects import without_effect
 from configs.resumed import forbidden_change
 from configs.schema import EnvName, RunConfig, SparseLayer
+from configs.short_help import LAUNCH, Line, short_help
 from configs.version import version_line
 
 RESOLVED = "config.yaml"
@@ -72,7 +75,8 @@ def load_run_config(
     prog: str = "python -m runtime.launch",
     remark: Callable[[str], None] | None = None,
 ) -> RunConfig:
-    """Resolve the configuration of a run; `--help` prints the options and exits with 0.
+    """Resolve the configuration of a run; `--help` prints the options that matter, `--help-all` all
+    of them, and both exit with 0.
 
     Args:
         remark: told, in a line each, which of the options have no effect in this run.
@@ -94,7 +98,9 @@ def load_run_config(
     )
     if resume is None and (base.policy or _value_of(argv, "--policy")):
         base = _after_training(base)
-    options = parse_command_line(_Options, argv, default=_Options(run=base), prog=prog)
+    options = parse_command_line(
+        _Options, argv, default=_Options(run=base), prog=prog, short=LAUNCH
+    )
     if resume is not None and options.run.env.name != base.env.name:
         raise ConfigError(
             f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
@@ -169,20 +175,32 @@ def parse_command_line(
     *,
     prog: str,
     default: _OptionsT | None = None,
+    short: Sequence[Line] = (),
 ) -> _OptionsT:
     """Parse flags into a dataclass by tyro; what tyro refuses becomes a ConfigError of one line.
 
-    `--help` and `--version` print what they are asked for and exit with 0.
+    `--help`, `--help-all` and `--version` print what they are asked for and exit with 0.
+
+    Args:
+        short: what `--help` shows of a command with many options; empty shows all.
     """
     if "--version" in argv:
         print(version_line())
         raise SystemExit(0)
     prog = _as_called(prog)
     _require_values(argv)
+    asks_help, asks_all = not {"-h", "--help"}.isdisjoint(argv), "--help-all" in argv
+    if asks_help and not asks_all and short:
+        about = (options.__doc__ or "").partition("\n")[0]
+        defaults = options if default is None else getattr(default, "run", default)
+        _print_help(short_help(prog, about, short, defaults))
+        raise SystemExit(0)
+    argv = ["--help" if word == "--help-all" else word for word in argv]
     complaint = io.StringIO()
-    # tyro looks at stdout to see with which characters it may draw the box that we take apart.
-    says_help = not {"-h", "--help"}.isdisjoint(argv)
-    out = sys.stdout if says_help else io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    # tyro looks at stdout to see with which characters it may draw: a box around an error, which we
+    # take apart, and a help text, which has to suit the terminal.
+    encoding = codecs.lookup(sys.stdout.encoding).name if asks_help or asks_all else "utf-8"
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(complaint):
             if default is None:
@@ -190,6 +208,8 @@ def parse_command_line(
             return tyro.cli(options, args=argv, default=default, prog=prog)
     except SystemExit as stop:
         if not stop.code:
+            out.seek(0)
+            _print_help(out.read())
             raise
         raise ConfigError(_one_line(complaint.getvalue())) from None
     except ValueError as error:  # from __post_init__ of a root that is nested in `options`
@@ -201,6 +221,13 @@ def _as_called(prog: str) -> str:
     if Path(sys.argv[0]).name != "murmuration":
         return prog
     return f"murmuration {prog.rpartition('.')[2].replace('_', '-')}"
+
+
+def _print_help(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `--help | head`: what is left is not for Python to write at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_with_error(error: Exception) -> NoReturn:

@@ -56,6 +56,7 @@ from configs.schema import (
     Transport,
 )
 from configs.shipped import policy_path
+from configs.short_help import EVALUATE
 from configs.streams import Role
 from envs import registry
 from runtime import preflight
@@ -76,7 +77,7 @@ _IDQN = "idqn"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateOptions:
-    """Play a policy without a learner and print win rate, return, out-degree and bytes."""
+    """Play a policy without a learner and print win rate, return and bytes."""
 
     policy: str
     """Policy file, or a word: shipped for the one that comes with the environment, untrained for a
@@ -192,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        options = parse_command_line(EvaluateOptions, argv, prog="python -m runtime.evaluate")
+        options = parse_command_line(
+            EvaluateOptions, argv, prog="python -m runtime.evaluate", short=EVALUATE
+        )
         config, policy = resolve(options)
         for line in without_effect(options, config):
             with suppress(OSError):

@@ -113,7 +113,7 @@ def test_help_explains_every_option_and_leaves_with_zero(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as left:
-        load_run_config(["--env", "relay", "--help"])
+        load_run_config(["--env", "relay", "--help-all"])
     assert left.value.code == 0
     text = capsys.readouterr().out
     for flag in ("--config FILE", "--agents INT", "--agents.dead", "--env-copies INT", "--resume"):

@@ -13,13 +13,13 @@ from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.mirror import LEFT_RIGHT_A, UP_DOWN_A, reflect
 from envs.opponents import PolicyFileOpponent, RandomOpponent
 from learner.modules import initialise_linear_layers
-from learner.opponent import (
+from learner.opponent import main
+from learner.self_play import (
     GreedyLayers,
     Layers,
     TeamMemory,
     TransitionReplay,
     contest,
-    main,
     save_layers,
 )
 

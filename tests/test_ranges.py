@@ -18,7 +18,7 @@ from configs.load import ConfigError, load_run_config, parse_command_line, parse
 from configs.ranges import Range, between, check_ranges, ranges_of, within
 from configs.schema import MAX_SEED, LearnerConfig, RunConfig
 
-HELP = ["--help"]
+HELP = ["--help-all"]
 ROOT = Path(__file__).parents[1]
 
 

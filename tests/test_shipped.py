@@ -10,7 +10,7 @@ from configs.load import load_run_config
 from configs.shipped import SHIPPED, idqn_path, policy_path
 from envs.opponents import PolicyFileOpponent, make_opponent
 from envs.registry import spec_of
-from learner.opponent import contest
+from learner.self_play import contest
 from runtime.evaluate import EvaluateOptions, resolve
 
 
