@@ -11,7 +11,6 @@ import contextlib
 import difflib
 import io
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -193,7 +192,7 @@ def parse_command_line(
     if asks_help and not asks_all and short:
         about = (options.__doc__ or "").partition("\n")[0]
         defaults = options if default is None else getattr(default, "run", default)
-        _print_help(short_help(prog, about, short, defaults))
+        print(short_help(prog, about, short, defaults))
         raise SystemExit(0)
     argv = ["--help" if word == "--help-all" else word for word in argv]
     complaint = io.StringIO()
@@ -209,7 +208,7 @@ def parse_command_line(
     except SystemExit as stop:
         if not stop.code:
             out.seek(0)
-            _print_help(out.read())
+            print(out.read())
             raise
         raise ConfigError(_one_line(complaint.getvalue())) from None
     except ValueError as error:  # from __post_init__ of a root that is nested in `options`
@@ -221,13 +220,6 @@ def _as_called(prog: str) -> str:
     if Path(sys.argv[0]).name != "murmuration":
         return prog
     return f"murmuration {prog.rpartition('.')[2].replace('_', '-')}"
-
-
-def _print_help(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # `--help | head`: what is left is not for Python to write at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_with_error(error: Exception) -> NoReturn:

@@ -83,22 +83,6 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("flag", ["--help", "--help-all"])
-def test_help_into_a_closed_pipe_is_no_fault(flag: str) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "runtime.launch", flag],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    child.stdout.close()
-    assert child.stderr is not None
-    complaint = child.stderr.read()
-    child.stderr.close()
-    assert (child.wait(240), complaint) == (0, "")
-
-
 def test_help_for_a_terminal_of_ascii_has_no_other_characters() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runtime.launch", "--help-all"],
