@@ -16,6 +16,7 @@ import zmq
 
 from agents import ticks
 from agents.policy import PolicySpec
+from agents.rounding import is_plausible
 from runtime import latency, wire
 from runtime.errors import SetupError
 from runtime.security import is_private
@@ -116,6 +117,8 @@ class BodyLink:
             return "unknown_sender"
         if packet.observation.shape != (self._dim,):
             return "shape"
+        if not is_plausible(packet.observation, "observation"):
+            return "range"
         if self._newest_step is not None and ticks.ahead(packet.step, self._newest_step) <= 0:
             return "stale"
         return None

@@ -50,7 +50,7 @@ from agents.parameters import Outcome, ParameterStore
 from agents.peer_beacons import PeerBeacons
 from agents.policy import FloatArray, PolicySpec
 from agents.recorder import EpisodeRecorder
-from agents.rounding import message_from_wire, message_to_wire
+from agents.rounding import is_plausible, message_from_wire, message_to_wire
 from agents.said_beacon import REPEAT_TICKS, SaidBeacon
 from configs.schema import Comm, GateMode, GateTiming
 from runtime import wire
@@ -295,6 +295,8 @@ class AgentCore:
         roll = self._roll_of(now.flags)
         if roll is None or not self._fits(now, roll):
             return [Dropped("shape")]
+        if not is_plausible(now.observations, "observation"):
+            return [Dropped("range")]
         # A new version takes effect here and nowhere else: never within a step.
         is_new = self._network_version != self._parameters.version
         if is_new:
@@ -355,15 +357,6 @@ class AgentCore:
         peer = (self._offset_of_in if is_message else self._offset_of_out).get(packet.sender)
         if peer is None:
             return [Dropped("unknown_sender")]
-        if self._tick is not None:
-            ahead = ticks.ahead(packet.tick, self._tick)
-            if ahead > 1:
-                return [Dropped("future")]
-            if ahead < 0 and self._rules.realtime:
-                self.tally.late += 1
-            # An old beacon is better than none: it holds until a newer one comes.
-            if ahead < -self._oldest and is_message:
-                return [Dropped("stale")]
         listed = self._copies_of(packet.copies)
         if listed is None:
             return [Dropped("shape")]
@@ -373,6 +366,17 @@ class AgentCore:
             return [Dropped("shape")]
         if packet.rows.dtype != dtype:
             return [Dropped("dtype")]
+        if not is_plausible(packet.rows, "message"):
+            return [Dropped("range")]
+        if self._tick is not None:
+            ahead = ticks.ahead(packet.tick, self._tick)
+            if ahead > 1:
+                return [Dropped("future")]
+            if ahead < 0 and self._rules.realtime:
+                self.tally.late += 1
+            # An old beacon is better than none: it holds until a newer one comes.
+            if ahead < -self._oldest and is_message:
+                return [Dropped("stale")]
         inbox = self._messages if is_message else self._peer_beacons
         if not inbox.put(peer, packet.tick, present_E, packet.rows):
             return [Dropped("stale")]
@@ -654,13 +658,13 @@ class AgentCore:
         )
 
     def _any_copy(self, masks: MaskArray) -> int:
-        """Bit k is set if it is set in any copy in which this agent takes part."""
+        """Bit k is set if edge k exists and has it set in a copy in which this agent is active."""
         if not self._roll.all_active:
             masks = masks[self._roll.active_E]
         any_copy = 0
         for mask in masks.tolist():
             any_copy |= mask
-        return any_copy
+        return any_copy & ((1 << len(self._out)) - 1)
 
     def _unpack(self, masks: MaskArray) -> BoolArray:
         """[E] bit masks -> [E, K]"""

@@ -113,6 +113,10 @@ class Edges:
 
     # --- opening ----------------------------------------------------------------------------------
 
+    def fits(self, endpoints: tuple[str, ...]) -> bool:
+        """Whether there is one endpoint for each out-edge."""
+        return len(endpoints) == len(self._out_peers)
+
     def connect(self, endpoints: tuple[str, ...]) -> None:
         """Open one connection per out-edge, in the order of the offsets."""
         keyring, own_name = self._setup.keyring, agent_routing_id(self._setup.identity)

@@ -147,6 +147,8 @@ class Shell(ABC):
                     raise Stopped(packet.reason)
                 case wire.ClockOffsets():
                     self._edges.set_clock_offsets(packet.offsets_ns)
+                case wire.AddressBook() if not self._edges.fits(packet.endpoints):
+                    self._traffic.dropped("shape")
                 case _:
                     assert isinstance(packet, wire.AddressBook | wire.Parameters)
                     yield packet

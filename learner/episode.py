@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import FloatArray
+from agents.rounding import is_plausible
 from runtime import wire
 
 
@@ -240,6 +241,8 @@ class EpisodeJoiner:
         if packet.agent >= known.num_agents:
             return "range"
         if length > 0 and int(packet.actions.max()) >= known.num_actions:
+            return "range"
+        if not is_plausible(packet.observations, "observation"):
             return "range"
         fits = (
             packet.observations.shape == (length, known.observation_dim)

@@ -438,9 +438,10 @@ class LearnerProcess:
                 case wire.SnapshotRequest():
                     self._subscribe(peer, packet.have)
                 case wire.Trajectory() if agent_of(peer) == packet.agent:
-                    if not self._joiner.is_closed(packet.episode):
-                        self._lags.append(max(self._publisher.version - packet.first_version, 0))
+                    refused = self._joiner.dropped_packets.total()
                     self._take_part(packet)
+                    if self._joiner.dropped_packets.total() == refused:
+                        self._lags.append(max(self._publisher.version - packet.first_version, 0))
                 case wire.EpisodeRecord() if peer == WORLD.encode():
                     self._take_part(packet)
                 case wire.Trajectory() | wire.EpisodeRecord():

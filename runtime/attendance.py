@@ -47,7 +47,18 @@ class HostLost:
     silent_s: float
 
 
-Command = Assign | ToHost | ToWorld | AllReady | HostLost
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a host has said is not for it to say, or cannot be."""
+
+    reason: str
+
+
+Command = Assign | ToHost | ToWorld | AllReady | HostLost | Refused
+
+_MOST_LIVES = 1_000_000
+"""Lives that an agent can have had since its host joined: a host that lies must not use up the
+numbers."""
 
 
 @dataclass(slots=True)
@@ -60,6 +71,8 @@ class _Host:
     """All its agents have opened their edges since it joined."""
     lost: bool = False
     heard_s: float = 0.0
+    first_incarnation: int = 0
+    """Where its agents' incarnations began when it joined."""
     incarnation: int = -1
     """Highest of its agents so far."""
     up: dict[int, int] = field(default_factory=dict[int, int])
@@ -150,7 +163,9 @@ class Attendance:
         """A node announces one of its own agents; of others' it has nothing to say."""
         host = self._member(name)
         if host is None or state.agent not in host.agents:
-            return []
+            return [Refused("unknown_sender")]
+        if state.incarnation > host.first_incarnation + _MOST_LIVES:
+            return [Refused("range")]
         host.incarnation = max(host.incarnation, state.incarnation)
         known = host.up.pop(state.agent, None)
         if state.up:
@@ -208,7 +223,8 @@ class Attendance:
     def _assign(self, name: str, host: _Host, now_s: float) -> Assign:
         host.joined, host.waiting, host.lost, host.ready = True, False, False, False
         host.heard_s = now_s  # until now it had nothing to say
-        return Assign(name, host.incarnation + 1)
+        host.first_incarnation = host.incarnation + 1
+        return Assign(name, host.first_incarnation)
 
     def _leave(self, host: _Host) -> list[Command]:
         gone = [ToWorld(wire.AgentState(agent, life, 0)) for agent, life in host.up.items()]

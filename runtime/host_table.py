@@ -152,6 +152,9 @@ class HostTable:
         self._in_hosts = {
             agent: homes[list(backbone.in_neighbours(agent, num_agents))] for agent in self.agents
         }
+        # Agents count what they like: however they lie, sums over all of them fit 64 bits.
+        self._most = np.uint64((1 << 63) // num_agents)
+        self._most_of_a_bin = np.uint64((1 << 63) // (num_agents * len(hosts) * latency.BINS))
         self._report_period_s = report_period_s(num_agents)
         self._lock = threading.Lock()
         self._records: dict[int, AgentRecord] = {}
@@ -166,8 +169,8 @@ class HostTable:
         """Edges that leave this host's agents; as many reach them."""
         return len(self.agents) * self._num_edges
 
-    def update(self, report: AgentReport, now_s: float) -> None:
-        """Take an agent's report; one from an incarnation that has been replaced is ignored.
+    def update(self, report: AgentReport, now_s: float) -> bool:
+        """Take an agent's report; False: it is of an incarnation that has been replaced.
 
         Raises:
             ValueError: an agent that is not of this host, or arrays of another shape than ours.
@@ -175,7 +178,7 @@ class HostTable:
         self._require_fit(report)
         last = self._records.get(report.agent)
         if last is not None and report.incarnation < last.incarnation:
-            return
+            return False
         if last is not None and report.incarnation > last.incarnation:
             self._before[report.agent] = (
                 last.counters,
@@ -183,13 +186,22 @@ class HostTable:
                 last.action_latency,
                 last.edges,
             )
-        sums = (report.counters, report.latency, report.action_latency, report.edges)
+        most, of_a_bin = self._most, self._most_of_a_bin
+        sums = (
+            (report.counters, most),
+            (report.latency, of_a_bin),
+            (report.action_latency, of_a_bin),
+            (report.edges, most),
+        )
         before = self._before.get(report.agent)
         # Sums are copies in any case: the report's arrays are views of its frame.
         counters, histograms, action_histogram, edges = (
-            (part.copy() for part in sums)
+            (np.minimum(part, limit) for part, limit in sums)
             if before is None
-            else (part + earlier for part, earlier in zip(sums, before, strict=True))
+            else (
+                np.minimum(np.minimum(part, limit) + earlier, limit)
+                for (part, limit), earlier in zip(sums, before, strict=True)
+            )
         )
         record = AgentRecord(
             agent=report.agent,
@@ -208,6 +220,7 @@ class HostTable:
         )
         with self._lock:
             self._records[report.agent] = record
+        return True
 
     def _require_fit(self, report: AgentReport) -> None:
         if report.agent >= self._num_agents:

@@ -229,7 +229,12 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
     endpoint = head_endpoint(command.join, bundle)
     print(f"host {bundle.host.name}: joining the run at {endpoint}", flush=True)
     assignment, policy = _ask(endpoint, bundle, command.timeout_s)
-    config = parse_run_config(assignment.config.tobytes().decode(), f"configuration of {endpoint}")
+    try:
+        text = assignment.config.tobytes().decode()
+        config = parse_run_config(text, "its configuration")
+        spec = PolicySpec.of(config.network, assignment.observation_dim, assignment.num_actions)
+    except ValueError as error:
+        raise SetupError(f"{endpoint}: cannot run what the head runs: {error}") from error
     hosts = bundle.book.hosts
     if config.num_agents != hosts.num_agents:
         raise SetupError(
@@ -244,7 +249,6 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
         metrics_linger_s=command.metrics_linger_s,
     )
     config = dataclasses.replace(config, runtime=runtime)
-    spec = PolicySpec.of(config.network, assignment.observation_dim, assignment.num_actions)
     if policy.values.shape != (spec.size,):
         raise SetupError(f"the head's policy has {policy.values.size} numbers, not {spec.size}")
     print(f"host {bundle.host.name}: runs agents {_range(bundle.host.agents)}", flush=True)

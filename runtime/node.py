@@ -547,6 +547,8 @@ class Node:
         match packet:
             case wire.AgentReport():
                 self._take_report(agent, packet)
+            case wire.Hello() if not self._is_inbox(agent, packet.endpoint):
+                self._traffic.dropped("range")
             case wire.Hello():
                 self._carry_out(self._supervisor.hello(agent, packet.incarnation, packet.endpoint))
             case wire.Leaving():
@@ -564,10 +566,20 @@ class Node:
         if report.agent != agent:
             self._traffic.dropped("unknown_sender")
             return
+        if report.incarnation > self._supervisor.incarnation_of(agent):
+            self._traffic.dropped("future")
+            return
         try:
-            self._table.update(report, time.monotonic())
+            if not self._table.update(report, time.monotonic()):
+                self._traffic.dropped("stale")
         except ValueError:
             self._traffic.dropped("shape")
+
+    def _is_inbox(self, agent: int, endpoint: str) -> bool:
+        """Whether neighbours may be sent there: an endpoint that is none would end them."""
+        # Across hosts the address book says where an inbox is, whatever its agent says.
+        expected = self._endpoint(f"a{agent}")
+        return self._setup.place is not None or may_be(endpoint, expected)
 
     def _take_launcher(self) -> None:
         assert self._launcher is not None
@@ -676,6 +688,8 @@ class Node:
                 logger.info("agent %d is killed, as planned", command.agent)
             case watch.GiveUp():
                 self._give_up(command.reason)
+            case watch.Refused():
+                self._traffic.dropped(command.reason)
 
     def _tell_launcher(self, packet: wire.Packet) -> None:
         if self._launcher is not None:
@@ -725,6 +739,16 @@ class Node:
                 return
             if size_mb is not None:
                 known[agent] = size_mb
+
+
+def may_be(endpoint: str, asked_for: str) -> bool:
+    """Whether somebody who was to listen at `asked_for` can listen there; ":*" is any port."""
+    before, any_port, _ = asked_for.partition(":*")
+    if not any_port:
+        return endpoint == asked_for
+    port = endpoint.removeprefix(f"{before}:")
+    is_number = port != endpoint and port.isascii() and port.isdigit() and len(port) <= 5
+    return is_number and 0 < int(port) < 1 << 16
 
 
 def _agent_endpoints(hosts: Hosts) -> dict[int, str]:

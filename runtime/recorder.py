@@ -26,7 +26,8 @@ class Recorder:
         spec: EnvSpec,
         curve: CurveServer | None = None,
     ) -> None:
-        self._hub = Hub(context, endpoint, Traffic(), TRAJECTORIES, curve=curve)
+        self._traffic = Traffic()
+        self._hub = Hub(context, endpoint, self._traffic, TRAJECTORIES, curve=curve)
         self._joiner = EpisodeJoiner(
             Dimensions(
                 num_agents=spec.num_agents,
@@ -50,6 +51,7 @@ class Recorder:
             assert isinstance(packet, (wire.Trajectory, wire.EpisodeRecord))
             is_record = isinstance(packet, wire.EpisodeRecord)
             if peer != (WORLD.encode() if is_record else agent_routing_id(packet.agent)):
+                self._traffic.dropped("unknown_sender")
                 continue
             # What it keeps is in its memory, as safe as the run that it belongs to.
             self._hub.send(peer, wire.TrajectoryAck(packet.episode))

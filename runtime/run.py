@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import zmq
@@ -437,8 +437,8 @@ class Run:
         host = host_of(peer)
         if host == self._host:
             self._heard_s["node"] = now_s
-        elif host is None:
-            self._heard_s[cast("course.Role", peer.decode(errors="replace"))] = now_s
+        elif host is None and (role := peer.decode(errors="replace")) in self._children:
+            self._heard_s[role] = now_s
         match packet:
             case wire.Join() if host is not None:
                 self._take_in(host, packet.deployment)
@@ -533,6 +533,8 @@ class Run:
                     logger.info("all agents are ready after %.1f s", self._elapsed_s())
                     self._ready_s = time.monotonic()
                     self._carry_out(self._conductor.node_ready())
+                case attendance.Refused():
+                    self._traffic.dropped(command.reason)
                 case attendance.HostLost():
                     logger.warning(
                         "host %s has been silent for %.1f s: its agents count as gone",

@@ -62,7 +62,14 @@ class GiveUp:
     reason: str
 
 
-Command = Spawn | SendBook | Announce | AllReady | Kill | GiveUp
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What an agent has said is not of its present life, or out of turn."""
+
+    reason: str
+
+
+Command = Spawn | SendBook | Announce | AllReady | Kill | GiveUp | Refused
 
 
 class _State(Enum):
@@ -111,6 +118,7 @@ class Supervisor:
                 there is one host, and every agent chooses for itself.
             first_incarnation: above those of this host's earlier lives.
         """
+        self._are_settled = endpoints is not None
         self._endpoints = dict(endpoints or {})
         self._lives = {agent: _Life(incarnation=first_incarnation) for agent in agents}
         self._num_agents = num_agents
@@ -154,6 +162,10 @@ class Supervisor:
     def restarts_of(self, agent: int) -> int:
         return self._lives[agent].restarts
 
+    def incarnation_of(self, agent: int) -> int:
+        """Which of its lives an agent of ours is in."""
+        return self._lives[agent].incarnation
+
     def start(self) -> list[Command]:
         return [
             Spawn(agent, life.incarnation, self._endpoints.get(agent, ""))
@@ -165,10 +177,12 @@ class Supervisor:
         self._stopping = True
 
     def hello(self, agent: int, incarnation: int, endpoint: str) -> list[Command]:
-        """A process of ours says where it listens."""
+        """A process of ours says where it listens; if that is settled, nobody asks it."""
         life = self._lives.get(agent)
         if life is None or life.incarnation != incarnation or life.state is not _State.STARTING:
-            return []
+            return [Refused("stale")]
+        if self._are_settled:
+            endpoint = self._endpoints[agent]
         self._num_heard += not life.endpoint
         life.endpoint, life.state = endpoint, _State.CONNECTING
         self._endpoints[agent] = endpoint
@@ -182,7 +196,7 @@ class Supervisor:
         """Its edges are open."""
         life = self._lives.get(agent)
         if life is None or life.incarnation != incarnation or life.state is not _State.CONNECTING:
-            return []
+            return [Refused("stale")]
         life.state = _State.READY
         self._num_ready += 1
         commands: list[Command] = [Announce(agent, incarnation, up=True)]

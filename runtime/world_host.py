@@ -29,7 +29,7 @@ from runtime.limits import begin_process
 from runtime.logs import lines_lost, setup_logging
 from runtime.schedule import linear
 from runtime.security import Gatekeeper, Keyring
-from runtime.traffic import Traffic, TrafficClass
+from runtime.traffic import REASONS, Traffic, TrafficClass
 from runtime.transport import (
     CONTROL,
     LAUNCHER,
@@ -325,6 +325,7 @@ class WorldHost:
             "policy_version_min": world.min_version,
             "missing_agents": world.num_missing,
             "dropped": traffic.dropped_total,
+            **{f"dropped_{r}": n for r in REASONS if (n := traffic[f"dropped_{r}"])},
             "log_lines_lost": lines_lost(),
             "killed": len(world.killed),
             **world.aftermath.figures(),

@@ -10,6 +10,7 @@ from runtime.attendance import (
     Attendance,
     Command,
     HostLost,
+    Refused,
     ToHost,
     ToWorld,
 )
@@ -130,7 +131,7 @@ def test_a_host_is_ready_by_its_newest_life() -> None:
 
 def test_a_host_that_has_not_joined_has_nothing_to_say() -> None:
     attendance = make()
-    assert attendance.agent_state("b", up(2)) == []
+    assert attendance.agent_state("b", up(2)) == [Refused("unknown_sender")]
     assert attendance.counted("b", 2) == []
     assert attendance.heard("b", 1.0) == []
     assert attendance.ready("b") == []
@@ -162,7 +163,16 @@ def test_a_death_of_which_no_word_came_shows_in_the_next_life() -> None:
 
 @pytest.mark.parametrize(("host", "agent"), [("b", 4), ("b", 77), ("d", 2)])
 def test_a_host_speaks_for_its_own_agents_only(host: str, agent: int) -> None:
-    assert running().agent_state(host, up(agent, 9)) == []
+    assert running().agent_state(host, up(agent, 9)) == [Refused("unknown_sender")]
+
+
+def test_a_host_cannot_use_up_the_numbers_of_its_agents_lives() -> None:
+    attendance = running()
+    assert attendance.agent_state("b", up(2, (1 << 32) - 1)) == [Refused("range")]
+    attendance.left("b")
+    (assign,) = attendance.join("b", 50.0)
+    assert isinstance(assign, Assign)
+    assert assign.first_incarnation < 100
 
 
 def test_a_host_that_counts_other_agents_than_we_do_is_asked_for_them() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from runtime.supervisor import AllReady, Announce, GiveUp, SendBook, Spawn, Supervisor
+from runtime.node import may_be
+from runtime.supervisor import AllReady, Announce, GiveUp, Refused, SendBook, Spawn, Supervisor
 
 NUM_AGENTS = 5
 """Offsets 1, 2 and 4."""
@@ -71,14 +72,44 @@ def test_all_are_ready_when_the_last_one_is() -> None:
 
 
 def test_strangers_and_repetitions_are_ignored() -> None:
-    supervisor = make_supervisor()
-    assert supervisor.hello(99, 0, endpoint(99)) == []
-    assert supervisor.agent_ready(99, 0) == []
-    assert supervisor.agent_ready(0, 0) == []  # it has not said where it listens
-    assert supervisor.hello(0, 1, endpoint(0)) == []  # there is no such life
+    supervisor, refused = make_supervisor(), [Refused("stale")]
+    assert supervisor.hello(99, 0, endpoint(99)) == refused
+    assert supervisor.agent_ready(99, 0) == refused
+    assert supervisor.agent_ready(0, 0) == refused  # it has not said where it listens
+    assert supervisor.hello(0, 1, endpoint(0)) == refused  # there is no such life
     supervisor = running()
-    assert supervisor.hello(0, 0, "elsewhere") == []
-    assert supervisor.agent_ready(0, 0) == []
+    assert supervisor.hello(0, 0, "elsewhere") == refused
+    assert supervisor.agent_ready(0, 0) == refused
+
+
+def test_where_endpoints_are_settled_no_agent_can_send_its_neighbours_elsewhere() -> None:
+    supervisor = on_a_host_of_two()
+    supervisor.start()
+    said = [supervisor.hello(agent, 0, "elsewhere") for agent in range(3)]
+    books = [command for command in said[-1] if isinstance(command, SendBook)]
+    assert len(books) == 3
+    assert not any("elsewhere" in book.endpoints for book in books)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked_for", "is_one"),
+    [
+        ("ipc:///x/a1", "ipc:///x/a1", True),
+        ("ipc:///x/a2", "ipc:///x/a1", False),
+        ("tcp://127.0.0.1:40000", "tcp://127.0.0.1:*", True),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*", False),
+        ("tcp://127.0.0.1:65536", "tcp://127.0.0.1:*", False),
+        ("tcp://127.0.0.1:", "tcp://127.0.0.1:*", False),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", False),
+        ("tcp://10.0.0.1:40000", "tcp://127.0.0.1:*", False),
+        ("nonsense", "tcp://127.0.0.1:*", False),
+        ("", "ipc:///x/a1", False),
+    ],
+)
+def test_where_an_agent_says_it_listens_can_be_no_other_place(
+    endpoint: str, asked_for: str, is_one: bool
+) -> None:
+    assert may_be(endpoint, asked_for) is is_one
 
 
 @pytest.mark.parametrize("said_hello", [False, True])
@@ -130,7 +161,7 @@ def test_a_restarted_agent_gets_its_book_at_once_and_is_announced() -> None:
     supervisor = running()
     supervisor.exited(2, -9, 10.0)
     supervisor.due(11.0)
-    assert supervisor.hello(2, 0, endpoint(2)) == []  # an echo of its former life
+    assert supervisor.hello(2, 0, endpoint(2)) == [Refused("stale")]  # an echo of its former life
     book = supervisor.hello(2, 1, endpoint(2))
     assert book == [SendBook(2, (endpoint(3), endpoint(4), endpoint(1)))]
     assert supervisor.agent_ready(2, 1) == [Announce(2, 1, up=True)]
@@ -266,7 +297,7 @@ def test_the_book_of_an_agent_names_neighbours_on_other_hosts() -> None:
 def test_a_host_that_starts_anew_goes_on_with_higher_incarnations() -> None:
     supervisor = on_a_host_of_two(first_incarnation=4)
     assert supervisor.start()[0] == Spawn(0, 4, endpoint(0))
-    assert supervisor.hello(0, 0, endpoint(0)) == []  # a word from an earlier life
+    assert supervisor.hello(0, 0, endpoint(0)) == [Refused("stale")]  # a word from an earlier life
     for agent in range(3):
         supervisor.hello(agent, 4, endpoint(agent))
     for agent in range(3):
