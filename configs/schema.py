@@ -62,6 +62,9 @@ MAX_PORT = 65_535
 
 MAX_SEED = 2**31 - 1
 
+START_S_PER_AGENT = 0.2
+"""More time for a start with each agent: a quiet machine with two cores takes 0.03 s."""
+
 _AS_SPARSITY = (-1.0, "for sparse.sparsity")
 
 
@@ -559,7 +562,8 @@ class RuntimeConfig:
     """Seconds that /metrics stays up after a run, for a last scrape."""
 
     start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
-    """Seconds until every process must have reported ready."""
+    """Seconds until every process must have reported ready; for each agent there is a fifth of a
+    second more."""
 
     step_timeout_s: Annotated[float, within(0.01, 3600.0)] = 20.0
     """Seconds the world waits for an agent's action before it plays a no-op for it."""
@@ -641,3 +645,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def start_patience_s(self) -> float:
+        """Seconds until everything must be ready: the more agents, the longer a start takes."""
+        return self.runtime.start_timeout_s + START_S_PER_AGENT * self.num_agents

@@ -111,6 +111,23 @@ class Attendance:
             if not (host.joined or host.waiting or name == self._local)
         ]
 
+    def waited_for(self, listening: int) -> list[str]:
+        """What a start waits for, in words.
+
+        Args:
+            listening: agents of all hosts that have said where they listen.
+        """
+        if self.unjoined:
+            return [f"host {name} has not joined" for name in self.unjoined]
+        hosts = [(name, self._hosts[name]) for name in self.missing]
+        words = [f"host {name}: {len(h.up)} of {len(h.agents)} agents are up" for name, h in hosts]
+        silent = sum(len(host.agents) for host in self._hosts.values()) - listening
+        if words and silent > 0:
+            words.append(f"{silent} have not started, and the others wait for them")
+        elif words:
+            words.append("the others wait for their neighbours' edges")
+        return words
+
     @property
     def remote(self) -> list[str]:
         """Hosts other than the launcher's that take part now."""

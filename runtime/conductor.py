@@ -177,12 +177,13 @@ class Conductor:
     def interrupted(self) -> list[Command]:
         return self._end(wire.INTERRUPTED, 130)
 
-    def due(self, now_s: float, missing_hosts: Sequence[str] = ()) -> list[Command]:
-        """What time has brought; `missing_hosts` names those that have not joined."""
+    def due(self, now_s: float, waited_for: Sequence[str] = ()) -> list[Command]:
+        """What time has brought; `waited_for` says which agents a start waits for."""
         if self.stage is Stage.STARTING and now_s >= self._start_deadline_s:
-            hosts = [f"host {name}" for name in missing_hosts]
-            missing = sorted(self._awaited) or hosts or ["node"]
-            return self._end(f"not ready in time: {', '.join(missing)}", 1)
+            processes = [f"the {role} process has not started" for role in sorted(self._awaited)]
+            missing = ", ".join(processes or waited_for or ["the node has not started"])
+            reason = f"not ready in time: {missing} (--runtime.start-timeout-s gives more time)"
+            return self._end(reason, 1)
         if self.stage is Stage.SETTLING and now_s >= self._settled_by_s:
             return self._evaluate()
         return []

@@ -132,6 +132,12 @@ class EvaluateOptions:
     metrics_port: Annotated[int, between(0, MAX_PORT)] = 0
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
 
+    start_timeout_s: Annotated[
+        float, tyro.conf.arg(name="runtime.start-timeout-s"), within(1.0, 86_400.0)
+    ] = 120.0
+    """Seconds until every process must have reported ready; for each agent there is a fifth of a
+    second more."""
+
     kill_fraction: Annotated[float, within(0.0, 1.0, below_high=True)] = 0.0
     """Share of the agent processes that are killed for good, drawn from the seed and rounded up;
     all episodes are then played at once, each in a copy of its own."""
@@ -269,6 +275,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             preset.runtime,
             transport="tcp" if options.hosts else options.transport,
             metrics_port=options.metrics_port,
+            start_timeout_s=options.start_timeout_s,
         ),
     )
     preflight.require_players(config)

@@ -29,7 +29,7 @@ from agents.parameters import ParameterStore
 from agents.policy import PolicyFileError, PolicySpec, write_atomically
 from configs.load import ConfigError, exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within
-from configs.schema import MAX_PORT
+from configs.schema import MAX_PORT, START_S_PER_AGENT
 from runtime import node, wire
 from runtime.attendance import TAKEN
 from runtime.body_endpoint import require_bodies
@@ -90,7 +90,8 @@ class NodeCommand:
     """Seconds without a word after which an agent counts as hung and is started again."""
 
     start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
-    """Seconds until all agents of this host must be up."""
+    """Seconds until all agents of this host must be up; for each agent there is a fifth of a second
+    more."""
 
     max_restarts: Annotated[int, between(0, 10**6)] = 1_000_000
     """Restarts of one agent before a deployed host gives up; a joined one takes the run's."""
@@ -214,7 +215,7 @@ def deployed_setup(
         metrics_per_edge=command.metrics_per_edge,
         metrics_linger_s=command.metrics_linger_s,
         peer_timeout_s=1.0,
-        start_timeout_s=command.start_timeout_s,
+        start_timeout_s=(command.start_timeout_s + START_S_PER_AGENT * len(bundle.host.agents)),
         silent_timeout_s=command.silent_timeout_s,
         max_restarts=command.max_restarts,
         nice=options.nice,

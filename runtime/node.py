@@ -142,6 +142,9 @@ class Node:
             setup.rules.num_agents,
             max_restarts=setup.max_restarts,
             start_deadline_s=time.monotonic() + setup.start_timeout_s,
+            more_time="--runtime.start-timeout-s"
+            if setup.deployment is None
+            else "--start-timeout-s",
             endpoints=None if place is None else _agent_endpoints(place.hosts),
             first_incarnation=0 if place is None else place.first_incarnation,
         )
@@ -713,6 +716,7 @@ class Node:
             values[name] += self._traffic[name]
         values |= {
             "agents_ready": float(self._supervisor.num_ready),
+            "agents_listening": float(self._supervisor.num_heard),
             "restarts": float(self._supervisor.restarts),
             "policy_version": float(self._parameters.version),
             "dropped_by_node": float(self._traffic.dropped_total),

@@ -148,7 +148,7 @@ def training_setup(
         metrics_per_edge=runtime.metrics_per_edge,
         metrics_linger_s=runtime.metrics_linger_s,
         peer_timeout_s=config.agents.peer_timeout_s,
-        start_timeout_s=runtime.start_timeout_s,
+        start_timeout_s=config.start_patience_s,
         silent_timeout_s=runtime.silent_timeout_s,
         head_timeout_s=runtime.head_timeout_s,
         max_restarts=runtime.max_restarts,

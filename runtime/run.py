@@ -134,7 +134,7 @@ class Run:
             has_learner=plan.start_learner is not None,
             evaluation_episodes=plan.evaluation_episodes,
             max_learner_restarts=MAX_LEARNER_RESTARTS,
-            start_deadline_s=now_s + config.runtime.start_timeout_s,
+            start_deadline_s=now_s + config.start_patience_s,
         )
         self._host = LOCAL_HOST if plan.head is None else plan.head.host.name
         self._attendance = Attendance(
@@ -404,8 +404,8 @@ class Run:
             for host in self._attendance.remote:
                 self._hub.send(node_routing_id(host), wire.Alive())
             self._tell_figures()
-        missing = self._attendance.unjoined or self._attendance.missing
-        self._carry_out(self._conductor.due(now_s, missing))
+        listening = int(self._board.node.get("agents_listening", 0))
+        self._carry_out(self._conductor.due(now_s, self._attendance.waited_for(listening)))
         self._show()
 
     def _tell_figures(self) -> None:
@@ -419,10 +419,12 @@ class Run:
 
         One that has said nothing yet has as long as a start may take.
         """
-        runtime = self._plan.config.runtime
+        config = self._plan.config
         for role, process in self._children.items():
             heard_s = self._heard_s.get(role)
-            limit_s = runtime.start_timeout_s if heard_s is None else runtime.silent_timeout_s
+            limit_s = (
+                config.start_patience_s if heard_s is None else config.runtime.silent_timeout_s
+            )
             if now_s - (self._started_s[role] if heard_s is None else heard_s) > limit_s:
                 self._heard_s[role] = now_s
                 self._hung.add(role)

@@ -107,6 +107,7 @@ class Supervisor:
         *,
         max_restarts: int,
         start_deadline_s: float,
+        more_time: str = "--runtime.start-timeout-s",
         endpoints: Mapping[int, str] | None = None,
         first_incarnation: int = 0,
     ) -> None:
@@ -114,6 +115,7 @@ class Supervisor:
 
         Args:
             start_deadline_s: clock reading by which all must be ready.
+            more_time: option that moves it, for the message.
             endpoints: where the agents of all hosts listen, if that is settled beforehand; else
                 there is one host, and every agent chooses for itself.
             first_incarnation: above those of this host's earlier lives.
@@ -124,6 +126,7 @@ class Supervisor:
         self._num_agents = num_agents
         self._max_restarts = max_restarts
         self._start_deadline_s = start_deadline_s
+        self._more_time = more_time
         self._started = False
         self._stopping = False
         # Counted, because looking through everybody whenever somebody is there costs N² in all.
@@ -143,6 +146,11 @@ class Supervisor:
     @property
     def num_ready(self) -> int:
         return self._num_ready
+
+    @property
+    def num_heard(self) -> int:
+        """Agents that have said where they listen."""
+        return self._num_heard
 
     @property
     def ready(self) -> list[int]:
@@ -264,7 +272,16 @@ class Supervisor:
                 agent for agent, life in self._lives.items() if life.state is not _State.READY
             ]
             shown = ", ".join(map(str, missing[:20])) + (" …" if len(missing) > 20 else "")
-            return [GiveUp(f"{len(missing)} agents are not ready in time: {shown}")]
+            total, silent = len(self._lives), len(self._lives) - self._num_heard
+            why = (
+                f"{silent} have not started" if silent else "they wait for their neighbours' edges"
+            )
+            return [
+                GiveUp(
+                    f"not ready in time: {total - len(missing)} of {total} agents are up, {why}; "
+                    f"missing: {shown} ({self._more_time} gives more time)"
+                )
+            ]
         commands: list[Command] = []
         for agent, life in self._lives.items():
             if life.state is _State.AWAITING_RESTART and now_s >= life.restart_at_s:

@@ -232,3 +232,19 @@ def test_a_host_that_leaves_can_come_again_at_once() -> None:
     assert attendance.due(6.0) == []
     assert attendance.join("b", 1.5) == [Assign("b", 1)]
     assert attendance.left("a") == [], "its end is its parent's matter"
+
+
+def test_a_start_says_what_it_waits_for() -> None:
+    attendance = make()
+    assert attendance.waited_for(2) == ["host b has not joined", "host c has not joined"]
+    for host in ("b", "c"):
+        attendance.join(host, 1.0)
+    attendance.agent_state("b", up(2))
+    assert attendance.waited_for(4) == [
+        "host a: 0 of 2 agents are up",
+        "host b: 1 of 2 agents are up",
+        "host c: 0 of 2 agents are up",
+        "2 have not started, and the others wait for them",
+    ]
+    assert attendance.waited_for(6)[-1] == "the others wait for their neighbours' edges"
+    assert running().waited_for(6) == []

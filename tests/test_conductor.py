@@ -103,11 +103,15 @@ def test_a_start_that_takes_too_long_ends_the_run_and_names_who_is_missing() -> 
     conductor = make_conductor()
     assert conductor.due(DEADLINE_S - 0.1) == []
     conductor.hello("world", "w")
-    assert conductor.due(DEADLINE_S) == [End("not ready in time: learner", 1)]
+    more = "(--runtime.start-timeout-s gives more time)"
+    reason = f"not ready in time: the learner process has not started {more}"
+    assert conductor.due(DEADLINE_S) == [End(reason, 1)]
     late = make_conductor()
     late.hello("world", "w")
     late.hello("learner", "l")
-    assert late.due(DEADLINE_S) == [End("not ready in time: node", 1)]
+    words = ["host local: 3 of 9 agents are up", "6 have not started"]
+    reason = f"not ready in time: {words[0]}, {words[1]} {more}"
+    assert late.due(DEADLINE_S, words) == [End(reason, 1)]
 
 
 def test_the_deadline_of_the_start_means_nothing_afterwards() -> None:

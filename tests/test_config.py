@@ -328,3 +328,9 @@ def test_other_commands_parse_their_own_options_the_same_way() -> None:
 def test_loading_a_configuration_imports_neither_torch_nor_numpy() -> None:
     code = "import configs.load, sys; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 0
+
+
+def test_a_start_may_take_longer_with_more_agents() -> None:
+    few, many = RunConfig(num_agents=4), RunConfig(num_agents=1000)
+    assert few.start_patience_s == pytest.approx(few.runtime.start_timeout_s + 0.8)
+    assert many.start_patience_s == pytest.approx(many.runtime.start_timeout_s + 200.0)
