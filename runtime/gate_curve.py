@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
+from runtime.figure_style import TEXT, canvas, colour, label_points, marker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,25 +107,30 @@ def table(points: Sequence[Point], figure: str) -> str:
 
 
 def draw(points: Sequence[Point], figure: str, out: Path) -> None:
-    """Write the picture."""
-    import matplotlib as mpl
+    """Write the picture: a point with its name for each evaluation, and 95 % of its error."""
+    with canvas(out) as (axes,):
+        for index, point in enumerate(points):
+            axes.errorbar(
+                point.edge_bytes,
+                point.reached,
+                yerr=1.96 * point.error,
+                fmt=marker(index),
+                color=colour(index),
+                capsize=3,
+            )
+        axes.set_xlabel("edge bytes per agent-step (messages, beacons, framing)")
+        axes.set_ylabel(figure)
+        axes.set_title(_population(points), loc="left", color=TEXT)
+        axes.set_xlim(0.0, 1.08 * max(point.edge_bytes for point in points))
+        axes.margins(y=0.12)
+        axes.figure.canvas.draw()  # names are placed where the points have come to stand
+        label_points(axes, [(point.label, point.edge_bytes, point.reached) for point in points])
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
 
-    pyplot: Any = plt  # matplotlib is typed in part only
-    canvas, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for point in points:
-        place = (point.edge_bytes, point.reached)
-        axes.errorbar(*place, yerr=1.96 * point.error, fmt="o", capsize=3)
-        axes.annotate(point.label, place, textcoords="offset points", xytext=(6, 4), fontsize=8)
-    axes.set_xlabel("edge bytes per agent-step (messages, beacons, framing)")
-    axes.set_ylabel(figure)
-    axes.set_xlim(left=0.0)
-    axes.margins(x=0.2)
-    axes.grid(alpha=0.3)
-    canvas.savefig(out, dpi=120)
-    pyplot.close(canvas)
+def _population(points: Sequence[Point]) -> str:
+    numbers = sorted({point.episodes for point in points})
+    of = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    return f"{of} episodes for each point; bars: 95 % confidence"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from learner.sparse.snapshots import MASKS, Snapshot, read_snapshots
+from runtime.figure_style import canvas, colour
 
 BoolArray = NDArray[np.bool_]
 
@@ -87,38 +88,27 @@ def table(snapshots: Sequence[Snapshot]) -> str:
 
 def draw(snapshots: Sequence[Snapshot], layers: Sequence[str], points: int, out: Path) -> None:
     """Write the picture."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    pyplot: Any = plt  # matplotlib is typed in part only
     chosen = choose(snapshots, points)
     columns = len(chosen) + 2
-    figure, panels = pyplot.subplots(
-        len(layers),
-        columns,
-        figsize=(2.6 * columns, 2.6 * len(layers)),
-        layout="constrained",
-        squeeze=False,
-    )
-    for row, name in zip(panels, layers, strict=True):
-        for axes, snapshot in zip(row, chosen, strict=False):
-            mask = snapshot.masks[name]
-            axes.imshow(mask, cmap="viridis", aspect="auto", interpolation="nearest")
-            axes.set_title(f"{snapshot.env_steps} steps", fontsize=8)
-            axes.set_xlabel("input", fontsize=8)
-            axes.tick_params(labelsize=6)
-        row[0].set_ylabel(f"{name}\noutput", fontsize=8)
-        for axes, axis, unit in ((row[-2], 0, "input"), (row[-1], 1, "output")):
-            for snapshot in (chosen[0], chosen[-1]):
-                counts = links_per_unit(snapshot.masks[name], axis)
-                axes.plot(counts, label=f"{snapshot.env_steps} steps")
-            axes.set_title(f"links per {unit}, sorted", fontsize=8)
-            axes.tick_params(labelsize=6)
-            axes.legend(fontsize=6)
-    figure.savefig(out, dpi=120)
-    pyplot.close(figure)
+    with canvas(out, len(layers), columns, size=(2.6, 2.6)) as panels:
+        for place, name in enumerate(layers):
+            row = panels[place * columns : (place + 1) * columns]
+            for axes, snapshot in zip(row, chosen, strict=False):
+                axes.grid(visible=False)
+                mask = snapshot.masks[name]
+                axes.imshow(mask, cmap="cividis", aspect="auto", interpolation="nearest")
+                axes.set_title(f"{snapshot.env_steps:,} steps")
+                axes.set_xlabel("input")
+            row[0].set_ylabel(f"{name}\noutput")
+            for axes, axis, unit in ((row[-2], 0, "input"), (row[-1], 1, "output")):
+                for index, snapshot in enumerate((chosen[0], chosen[-1])):
+                    counts = links_per_unit(snapshot.masks[name], axis)
+                    label = f"{snapshot.env_steps:,} steps"
+                    axes.plot(
+                        counts, color=colour(index), linestyle=("-", "--")[index], label=label
+                    )
+                axes.set_title(f"links per {unit}, sorted")
+                axes.legend()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Learning curves of runs as a picture.
 
-python -m runtime.plot runs/A runs/B --labels learned closed --out curves.png
+python -m runtime.plot runs/A runs/B runs/C --labels learned learned closed --out curves.png
 
 episodes.jsonl -> whole evaluations, each at the training step when it fell due -> mean and spread
 """
@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from configs.load import (
     RESOLVED,
@@ -26,8 +27,21 @@ from configs.load import (
     parse_command_line,
     parse_run_config,
 )
+from runtime.figure_style import (
+    TEXT,
+    canvas,
+    draw_curve,
+    label_ends,
+    marker,
+    standard_error,
+)
 from runtime.json_lines import current_lives, read_records
 from runtime.run_log import EPISODES
+
+Figure = Literal["return", "win rate"]
+
+_GRID = 60
+"""Points of a mean curve: evaluations of several runs do not fall on the same steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +52,9 @@ class PlotOptions:
     """Run folders."""
 
     labels: tuple[str, ...] = ()
-    """A name for each run in the legend; folder names by default."""
+    """A name for each run; folder names by default. Runs of the same name are seeds: one line."""
 
-    figure: Literal["return", "win rate"] = "return"
+    figure: Figure = "return"
     """What to plot."""
 
     out: Path = Path("curves.png")
@@ -65,6 +79,18 @@ class Evaluation(NamedTuple):
     return_mean: float
     return_std: float
     win_rate: float
+
+    def reached(self, figure: Figure) -> float:
+        return self.return_mean if figure == "return" else self.win_rate
+
+    def error(self, figure: Figure) -> float:
+        """Standard error over the episodes."""
+        spread = self.return_std if figure == "return" else _deviation(self.win_rate)
+        return spread / self.episodes**0.5
+
+
+def _deviation(win_rate: float) -> float:
+    return (win_rate * (1.0 - win_rate)) ** 0.5
 
 
 def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
@@ -102,32 +128,82 @@ def _evaluation(batch: Sequence[Any]) -> Evaluation:
     )
 
 
+class Curve(NamedTuple):
+    """Evaluations of several runs, as if they had been at the same steps."""
+
+    steps: NDArray[np.floating]
+    """[P] that all runs have come to."""
+    reached: NDArray[np.floating]
+    """[R, P] by each run."""
+
+
+def mean_curve(runs: Sequence[Sequence[Evaluation]], figure: Figure) -> Curve | None:
+    """Along straight lines between the evaluations of a run; None if there were none."""
+    known = [run for run in runs if run]
+    if not known:
+        return None
+    steps_P = np.linspace(0, min(run[-1].env_steps for run in known), _GRID)
+    reached_RP = [
+        np.interp(steps_P, [each.env_steps for each in run], [each.reached(figure) for each in run])
+        for run in known
+    ]
+    return Curve(steps_P, np.array(reached_RP))
+
+
 def plot(options: PlotOptions) -> None:
     """Write the picture."""
-    import matplotlib as mpl
+    labels = options.labels or tuple(run.name for run in options.runs)
+    lines: dict[str, list[list[Evaluation]]] = {}
+    for label, run in zip(labels, options.runs, strict=True):
+        lines.setdefault(label, []).append(read_evaluations(run))
+    with canvas(options.out) as (axes,):
+        ends: list[tuple[str, float]] = []
+        for index, (label, runs) in enumerate(lines.items()):
+            if len(runs) > 1:
+                label = f"{label} ({len(runs)} runs)"
+            last = _draw(axes, runs, options.figure, index)
+            if last is not None:
+                ends.append((label, last))
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel(f"evaluation {options.figure}")
+        axes.set_title(_bands([*lines.values()]), loc="left", color=TEXT)
+        if options.figure == "win rate":
+            axes.set_ylim(-0.03, 1.03)  # a band knows nothing of its limits
+        axes.figure.canvas.draw()  # names are placed where the curves have come to stand
+        label_ends(axes, ends)
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
 
-    pyplot: Any = plt  # matplotlib is typed in part only
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for index, run in enumerate(options.runs):
-        label = options.labels[index] if options.labels else run.name
-        evaluations = read_evaluations(run)
-        steps = [evaluation.env_steps for evaluation in evaluations]
-        if options.figure == "return":
-            mean = np.array([evaluation.return_mean for evaluation in evaluations])
-            error = np.array([e.return_std / max(e.episodes, 1) ** 0.5 * 1.96 for e in evaluations])
-            axes.fill_between(steps, mean - error, mean + error, alpha=0.2)
-        else:
-            mean = np.array([evaluation.win_rate for evaluation in evaluations])
-        axes.plot(steps, mean, marker="o", markersize=3, label=label)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(f"evaluation {options.figure}")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(options.out, dpi=120)
-    pyplot.close(figure)
+def _draw(
+    axes: Any, runs: Sequence[Sequence[Evaluation]], figure: Figure, index: int
+) -> float | None:
+    """Draw a line; returns its last value, None if nothing was evaluated."""
+    if len(runs) > 1:
+        curve = mean_curve(runs, figure)
+        if curve is None:
+            return None
+        mean, error = curve.reached.mean(0), standard_error(curve.reached)
+        draw_curve(axes, curve.steps, mean, error, index)
+        return float(mean[-1])
+    (run,) = runs
+    if not run:
+        return None
+    steps = [each.env_steps for each in run]
+    mean = np.array([each.reached(figure) for each in run])
+    error = 1.96 * np.array([each.error(figure) for each in run])
+    draw_curve(axes, steps, mean, error, index, marker=marker(index))
+    return float(mean[-1])
+
+
+def _bands(lines: Sequence[Sequence[Sequence[Evaluation]]]) -> str:
+    """What the bands are."""
+    parts: list[str] = []
+    episodes = sorted({each.episodes for (run, *more) in lines if not more for each in run})
+    if episodes:
+        of = f"{episodes[0]}" if len(episodes) == 1 else f"{episodes[0]} to {episodes[-1]}"
+        parts.append(f"one run: 95 % confidence over {of} episodes")
+    if any(len(runs) > 1 for runs in lines):
+        parts.append("several runs: standard error of their mean")
+    return f"bands: {'; '.join(parts)}" if parts else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

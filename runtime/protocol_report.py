@@ -1,6 +1,6 @@
 """How far the protocol is, and what has come of it.
 
-cells in the folder -> standings, table.md, table.csv, sizes.png, curves.png
+cells in the folder -> standings, table.md, table.csv, sizes.png, curves.png, seeds.png
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from configs.load import ConfigError
 from runtime.cells import Cell, State
 from runtime.methods import METHODS, Method, ablations, resolve
 from runtime.protocol_plan import Job, ProtocolOptions, jobs_of
-from runtime.protocol_plot import draw_curves, draw_sizes
+from runtime.protocol_plot import draw_curves, draw_seeds, draw_sizes
 from runtime.protocol_table import markdown, rows_of, write_csv
 
 
@@ -70,5 +70,6 @@ def report(options: ProtocolOptions) -> None:
     write_csv(rows, options.folder / "table.csv")
     draw_sizes(rows, options.task, options.folder / "sizes.png")
     draw_curves(complete, options.task, options.folder / "curves.png")
+    draw_seeds(complete, options.task, options.folder / "seeds.png")
     print(text)
-    print(f"in {options.folder}: table.md, table.csv, sizes.png, curves.png")
+    print(f"in {options.folder}: table.md, table.csv, sizes.png, curves.png, seeds.png")

@@ -8,7 +8,7 @@ import pytest
 
 from configs.load import RESOLVED, dump_run_config
 from configs.schema import EvaluationConfig, RunConfig
-from runtime.plot import main, read_evaluations
+from runtime.plot import main, mean_curve, read_evaluations
 from runtime.run_log import EPISODES
 
 
@@ -94,6 +94,25 @@ def test_a_picture_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([str(run), "--labels", "ours", "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "100 steps: return    5.000" in capsys.readouterr().out
+
+
+def test_runs_of_the_same_name_are_seeds_of_one_line(run: Path) -> None:
+    first, second = read_evaluations(run)
+    better = [each._replace(return_mean=each.return_mean + 2.0) for each in (first, second)]
+    curve = mean_curve([[first, second], better], "return")
+    assert curve is not None
+    assert (curve.steps[0], curve.steps[-1]) == (0, 100)
+    assert curve.reached.mean(0)[-1] == 6.0
+    out = run / "seeds.png"
+    assert main([str(run), str(run), "--labels", "ours", "ours", "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_win_rates_have_the_error_of_a_share(run: Path) -> None:
+    first, second = read_evaluations(run)
+    assert first.error("win rate") == pytest.approx(0.5 / 2**0.5)
+    assert second.error("win rate") == 0.0
+    assert second.error("return") == pytest.approx(1.0 / 2**0.5)
 
 
 def test_a_folder_without_episodes_is_refused(

@@ -26,7 +26,7 @@ from runtime.launch import CHECKPOINT
 from runtime.methods import ABLATIONS, METHODS, Method, ablations, preset_of, resolve
 from runtime.protocol import Stop, Worker, main
 from runtime.protocol_plan import ProtocolOptions, plan
-from runtime.protocol_plot import draw_curves, draw_sizes, mean_curve
+from runtime.protocol_plot import draw_curves, draw_seeds, draw_sizes, method_curve
 from runtime.protocol_report import complete_cells, report
 from runtime.protocol_table import markdown, rows_of, write_csv
 from runtime.run_log import EPISODES
@@ -550,7 +550,7 @@ def test_the_csv_has_all_digits_and_gaps(cells: list[Cell], tmp_path: Path) -> N
 
 
 def test_curves_of_several_runs_end_where_the_shortest_does(cells: list[Cell]) -> None:
-    curve = mean_curve(cells[:2], "relay")
+    curve = method_curve(cells[:2], "relay")
     assert curve is not None
     assert curve.steps[-1] == 100
     # Seed 0 has come to 0.8 by then; seed 1 is at half of its way to 2.0.
@@ -562,7 +562,9 @@ def test_pictures_are_written_whatever_is_missing(cells: list[Cell], tmp_path: P
         sizes, curves = tmp_path / f"sizes-{number}.png", tmp_path / f"curves-{number}.png"
         draw_sizes(rows_of(some, "relay"), "relay", sizes)
         draw_curves(some, "relay", curves)
-        for path in (sizes, curves):
+        seeds = tmp_path / f"seeds-{number}.png"
+        draw_seeds(some, "relay", seeds)
+        for path in (sizes, curves, seeds):
             assert path.read_bytes().startswith(b"\x89PNG")
 
 

@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-
+from runtime.figure_style import COLOURS, TEXT, canvas, colour, label_ends
 from tests.monitoring_helpers import JOB, dashboard
 from tests.process.prometheus import Prometheus, skip_reason
 from tests.process.runs import Launched
 
 MAIN_PANELS = (
+    "Return",
+    "Loss",
+    "Updates",
     "Bandwidth by class",
     "Bandwidth by host",
     "Messages",
@@ -31,6 +32,8 @@ MAIN_PANELS = (
     "Agents up by host",
     "Packets dropped",
 )
+WHOLE_NUMBERS = ("Newest policy version", "Policy lag", "Agents up by host")
+"""Panels of what jumps: there is nothing between two values."""
 PORT = 9464
 WATCH_S = 90.0
 
@@ -39,6 +42,7 @@ _UNITS: dict[str, tuple[str, float]] = {
     "pps": ("packets/s", 1.0),
     "s": ("ms", 1e3),
     "percentunit": ("%", 100.0),
+    "ops": ("per s", 1.0),
 }
 
 
@@ -52,41 +56,66 @@ def draw(
 ) -> None:
     """Save the last seconds of the panels as a PNG, three in a row, without empty lines."""
     by_title: dict[str, Any] = {panel["title"]: panel for panel in dashboard()["panels"]}
-    mpl.use("Agg")
-    pyplot: Any = plt  # matplotlib is typed in part only
     rows = -(-len(panels) // 3)
-    figure, grid = pyplot.subplots(rows, 3, figsize=(15, 3.2 * rows), squeeze=False)
-    for axes, name in zip(grid.flat, panels, strict=False):
-        panel = by_title[name]
-        unit, factor = _UNITS.get(panel["fieldConfig"]["defaults"]["unit"], ("", 1.0))
-        for target in panel["targets"]:
-            expr = target["expr"].replace("$job", JOB).replace("$instance", ".+")
-            for series in prometheus.series(expr, last_s):
-                ages_s = [when - time.time() for when, _ in series["values"]]
-                values = [factor * float(value) for _, value in series["values"]]
-                if any(values):
-                    axes.plot(ages_s, values, label=_legend(target["legendFormat"], series), lw=1)
-        axes.set_title(f"{name}, {unit}" if unit else name, fontsize=10)
-        scale = panel["fieldConfig"]["defaults"]["custom"]["scaleDistribution"]["type"]
-        if scale == "log" and axes.lines:
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        if axes.lines:
-            axes.legend(fontsize=7, frameon=False, loc="best")
-        axes.grid(alpha=0.3)
-    figure.suptitle(title)
-    figure.supxlabel("seconds before the picture")
-    figure.tight_layout()
-    figure.savefig(out, dpi=80)
-    pyplot.close(figure)
+    with canvas(out, rows, 3, size=(5.0, 2.3), sharex=True) as places:
+        for axes in places[len(panels) :]:
+            axes.remove()
+        ends = [
+            _draw(axes, by_title[name], prometheus, last_s)
+            for axes, name in zip(places, panels, strict=False)
+        ]
+        places[0].set_xlim(-last_s, 0.0)
+        figure = places[0].figure
+        figure.suptitle(title)
+        figure.supxlabel("seconds before the picture", fontsize=9.0)
+        figure.canvas.draw()  # names are placed where the curves have come to stand
+        for axes, named in zip(places, ends, strict=False):
+            label_ends(axes, named)
+
+
+def _draw(
+    axes: Any, panel: dict[str, Any], prometheus: Prometheus, last_s: float
+) -> list[tuple[str, float]]:
+    """Draw one panel; returns names and last values of its series."""
+    name, defaults = panel["title"], panel["fieldConfig"]["defaults"]
+    unit, factor = _UNITS.get(defaults["unit"], ("", 1.0))
+    ends: list[tuple[str, float]] = []
+    for target in panel["targets"]:
+        expr = target["expr"].replace("$job", JOB).replace("$instance", ".+")
+        for series in prometheus.series(expr, last_s):
+            ages_s = [when - time.time() for when, _ in series["values"]]
+            values = [factor * float(value) for _, value in series["values"]]
+            if not any(values):
+                continue
+            axes.plot(
+                ages_s,
+                values,
+                color=colour(len(ends)),
+                linestyle=_DASHES[len(ends) // len(COLOURS) % len(_DASHES)],
+                drawstyle="steps-post" if name in WHOLE_NUMBERS else "default",
+                linewidth=1.2,
+            )
+            ends.append((_legend(target["legendFormat"], series), values[-1]))
+    axes.set_title(f"{name}, {unit}" if unit else name, loc="left")
+    if not ends:
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color=TEXT)
+        axes.set_yticks([0.0])
+    if defaults["custom"]["scaleDistribution"]["type"] == "log" and ends:
+        axes.set_yscale("log")
+    elif "min" in defaults:
+        axes.set_ylim(bottom=0.0)
+    return ends
+
+
+_DASHES = ("-", "--", ":")
 
 
 def _legend(template: str, series: dict[str, Any]) -> str:
     metric: dict[str, str] = series["metric"]
 
     def fill(found: re.Match[str]) -> str:
-        return metric.get(found[1], "")
+        # One host needs no name, and its address here is nobody's business.
+        return "host" if found[1] == "instance" else metric.get(found[1], "")
 
     return re.sub(r"\{\{(\w+)\}\}", fill, template)
 
