@@ -122,8 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setup = deployed_setup(command, bundle, str(scratch.path), directory)
         return _serve(setup, bundle, directory)
     except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        exit_with_error(error)
     finally:
         scratch.close()
 
