@@ -220,6 +220,8 @@ class World:
         """Steps since the evaluation began."""
         self._exchange = _Exchange.NOTHING
         self._waiting: set[int] = set()
+        self._parting: set[int] = set()
+        """Who has been said farewell to and has not answered."""
         self._gated: set[int] = set()
         """paper timing: who has given its gates in this tick, and so waits for its in-mask."""
         self._actions_EN = np.full(shape, self._noop, dtype=np.int64)
@@ -334,6 +336,7 @@ class World:
         if self._kill_is_due:
             return self._kill()
         self.tick += 1
+        self._parting.clear()
         self._acted_N[:] = False
         self._actions_EN[:] = self._noop
         self._masks_EN[:] = 0
@@ -347,9 +350,13 @@ class World:
         return self._observations()
 
     def farewell(self) -> list[Command]:
-        """A last observation, in which everybody is gone: agents ship what they have recorded."""
+        """A last observation, in which everybody is gone: agents ship what they have recorded.
+
+        They answer it like any other, once, and nobody waits for that.
+        """
         self.tick += 1
         self._waiting.clear()
+        self._parting = set(np.flatnonzero(self._up_N).tolist())
         return self._observations(nobody=True)
 
     def gates(self, agent: int, packet: wire.Gates) -> list[Command]:
@@ -357,6 +364,8 @@ class World:
         fault = self._fault_of(packet.out_masks)
         if fault is None:
             self._patience.spoke(agent)
+            if self._is_parting(agent, packet.tick):
+                return []
             fault = self._untimely(agent, packet.tick, _Exchange.GATES)
         if fault is not None:
             return [Refused(agent, fault)]
@@ -370,6 +379,8 @@ class World:
         fault = self._fault_of(packet.out_masks) or self._fault_of_choice(packet)
         if fault is None:
             self._patience.spoke(agent)
+            if self._is_parting(agent, packet.tick):
+                return []
             fault = self._untimely(agent, packet.tick, _Exchange.ACTIONS)
         if fault is not None:
             return [Refused(agent, fault)]
@@ -405,6 +416,13 @@ class World:
         if packet.actions.shape != (copies,) or packet.beacons.shape != ((copies + 7) // 8,):
             return "shape"
         return "range" if int(packet.actions.max()) >= self._copies.spec.num_actions else None
+
+    def _is_parting(self, agent: int, tick: int) -> bool:
+        """Whether this is the agent's one answer to the farewell."""
+        if tick != self.tick or agent not in self._parting:
+            return False
+        self._parting.discard(agent)
+        return True
 
     def _untimely(
         self, agent: int, tick: int, exchange: _Exchange

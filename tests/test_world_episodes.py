@@ -6,10 +6,11 @@ from numpy.testing import assert_array_equal
 
 from configs.schema import GateTiming
 from runtime import wire
-from runtime.world import Command, Phase, World
+from runtime.world import Command, Phase, Refused, World
 from tests.world_helpers import (
     NUM_AGENTS,
     ScriptedEnv,
+    action,
     answer,
     explores,
     lives,
@@ -337,3 +338,6 @@ def test_a_farewell_tells_agents_what_is_over_and_asks_for_nothing() -> None:
     assert (told[0].tick, told[0].steps.tolist(), told[0].episodes.tolist()) == (3, [0], [1])
     assert not world.waits_for_agents
     assert world.missing == []
+    # Agents answer, once: that is nothing to be refused.
+    assert world.action(2, action(world.tick)) == []
+    assert world.action(2, action(world.tick)) == [Refused(2, "stale")]
