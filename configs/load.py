@@ -34,6 +34,7 @@ import tyro
 import yaml
 
 from configs.effects import without_effect
+from configs.resolved import is_intact, is_signed, signed
 from configs.resumed import forbidden_change
 from configs.schema import EnvName, RunConfig, SparseLayer
 from configs.short_help import LAUNCH, Line, short_help
@@ -42,6 +43,8 @@ from configs.version import version_line
 RESOLVED = "config.yaml"
 """Name of the resolved configuration within a run's folder."""
 
+_LAST_GROUP, _LAST_KEY = "runtime", "runs_dir"
+"""What stands at the end of every file that was written before there were checksums."""
 _PRESETS = Path(__file__).parent
 _ENVS: tuple[str, ...] = get_args(EnvName)
 _MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher")
@@ -168,6 +171,32 @@ def parse_run_config(text: str, origin: str = RESOLVED) -> RunConfig:
     return _build(_mapping(text, origin), origin)
 
 
+def resolved_text(config: RunConfig) -> str:
+    """The content of a run's config.yaml; `read_resolved` is the inverse."""
+    return signed(dump_run_config(config))
+
+
+def read_resolved(folder: Path) -> tuple[RunConfig, bool]:
+    """Read a run's config.yaml, and say whether its checksum vouches for it.
+
+    A file without a checksum is of an older version, or somebody has changed it on purpose.
+
+    Raises:
+        ConfigError: unreadable, damaged, cut short, or not a configuration.
+    """
+    path = folder / RESOLVED
+    text = _read(path)
+    if is_signed(text) and not is_intact(text):
+        raise ConfigError(
+            f"{path} is damaged or was changed, its checksum does not match: give changed values "
+            "on the command line, or remove the file's first line to take it as it is"
+        )
+    raw = _mapping(text, str(path))
+    if not is_signed(text) and _LAST_KEY not in cast("dict[str, Any]", raw.get(_LAST_GROUP) or {}):
+        raise ConfigError(f"{path} is cut short: it has no {_LAST_GROUP}.{_LAST_KEY}")
+    return _build(raw, str(path)), is_signed(text)
+
+
 def parse_command_line(
     options: type[_OptionsT],
     argv: Sequence[str],
@@ -266,8 +295,14 @@ def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
 
 
 def _resumed(folder: Path) -> RunConfig:
-    path = folder / RESOLVED
-    return parse_run_config(_read(path), str(path))
+    config, is_verified = read_resolved(folder)
+    if not is_verified:
+        print(
+            f"warning: {folder / RESOLVED} has no checksum, an older version wrote it or somebody "
+            "has removed it: its values are taken as they are",
+            file=sys.stderr,
+        )
+    return config
 
 
 def _preset(env_name: str) -> dict[str, Any]:

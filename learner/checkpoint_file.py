@@ -1,9 +1,13 @@
 """The file of a checkpoint: named arrays and JSON metadata, written whole or not at all.
 
 safetensors, no pickle, no torch: a launcher reads the counters of a run to be resumed from here.
+
+A CRC-32 covers the metadata and every array, so that a file whose bytes have changed is refused.
+Checkpoints of format 1 have none: they are read, and `CheckpointContent.is_verified` says so.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +20,11 @@ from safetensors.numpy import save
 
 from agents.policy import write_atomically
 
-FORMAT = "murmuration-checkpoint/1"
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the checkpoint within a run's folder."""
+
+FORMAT = "murmuration-checkpoint/2"
+_WITHOUT_CHECKSUM = "murmuration-checkpoint/1"
 
 
 class CheckpointError(ValueError):
@@ -44,6 +52,8 @@ class CheckpointContent:
     """JSON values: states of generators, dimensions, devices."""
     config: str
     """The run's configuration as YAML."""
+    is_verified: bool = True
+    """Whether a checksum has vouched for it; False for a file of an older version."""
 
 
 def write_checkpoint(path: Path, content: CheckpointContent) -> None:
@@ -60,6 +70,7 @@ def write_checkpoint(path: Path, content: CheckpointContent) -> None:
     }
     # Not ascontiguousarray: it makes a vector of a scalar.
     arrays = {name: np.asarray(array, order="C") for name, array in content.arrays.items()}
+    metadata["crc32"] = str(_checksum(metadata, arrays))
     write_atomically(path, save(arrays, metadata))
 
 
@@ -71,16 +82,20 @@ def read_checkpoint(path: Path) -> CheckpointContent:
     """
     metadata, arrays = _read(path, with_arrays=True)
     progress = _progress_of(path, metadata)
+    stated = metadata.pop("crc32", None)
+    is_old = metadata["format"] == _WITHOUT_CHECKSUM and stated is None
+    if not is_old and stated != str(_checksum(metadata, arrays)):
+        raise CheckpointError(f"checkpoint {path} is damaged: checksum does not match")
     try:
         notes: dict[str, Any] = json.loads(metadata["notes"])
         config = metadata["config"]
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error
-    return CheckpointContent(progress, arrays, notes, config)
+    return CheckpointContent(progress, arrays, notes, config, is_verified=not is_old)
 
 
 def read_progress(path: Path) -> CheckpointProgress:
-    """Read the counters alone.
+    """Read the counters alone, and take them at their word: the checksum is not looked at.
 
     Raises:
         CheckpointError: unreadable, damaged or of another format.
@@ -95,13 +110,13 @@ def _read(path: Path, *, with_arrays: bool) -> tuple[dict[str, str], dict[str, N
         with opener(path, framework="numpy") as file:
             names: list[str] = list(file.keys()) if with_arrays else []
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError) as error:  # TypeError: a dtype that numpy lacks
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
 
 
 def _progress_of(path: Path, metadata: Mapping[str, str]) -> CheckpointProgress:
     found = metadata.get("format")
-    if found != FORMAT:
+    if found not in (FORMAT, _WITHOUT_CHECKSUM):
         raise CheckpointError(f"checkpoint {path} has format {found!r}, expected {FORMAT!r}")
     try:
         return CheckpointProgress(
@@ -112,3 +127,13 @@ def _progress_of(path: Path, metadata: Mapping[str, str]) -> CheckpointProgress:
         )
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error
+
+
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> int:
+    """CRC-32 of all that a file says, its own checksum excepted."""
+    crc32 = zlib.crc32(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")
+        crc32 = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc32)
+        crc32 = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc32)
+    return crc32

@@ -13,6 +13,7 @@ a power cut may cost the newest episodes. No pickle, no torch.
 
 import contextlib
 import logging
+import re
 import struct
 import zlib
 from collections import deque
@@ -33,6 +34,8 @@ _HEADER = struct.Struct("<8sIIQ")
 """Magic, CRC-32 of the body, number of frames, length of the body in bytes."""
 _FRAME_LENGTH = struct.Struct("<I")
 _SUFFIX = ".episode"
+_NAME = re.compile(r"(\d+)-(\d+)")
+"""Ordinal and number, before the suffix."""
 
 
 class Journal:
@@ -47,7 +50,7 @@ class Journal:
         self.capacity = capacity
         self._folder = folder
         # Sorted by ordinal: the names begin with it.
-        self._files = deque(sorted(folder.glob(f"*{_SUFFIX}")))
+        self._files = deque(sorted(_entries(folder)))
 
     def __len__(self) -> int:
         """Episodes on disk."""
@@ -112,13 +115,18 @@ class Journal:
 
 def newest_number(folder: Path) -> int:
     """The highest number of an episode in a journal, by the names of its files; -1 without one."""
-    stems = (path.stem.split("-") for path in folder.glob(f"*{_SUFFIX}"))
-    return max((int(stem[1]) for stem in stems), default=-1)
+    return max((int(path.stem.split("-")[1]) for path in _entries(folder)), default=-1)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Files that have names of ours; whatever else lies there is none of our business."""
+    found = folder.glob(f"*{_SUFFIX}")
+    return [path for path in found if _NAME.fullmatch(path.stem) and path.is_file()]
 
 
 def steps_played(folder: Path) -> int:
     """Training steps of all copies at the end of the newest episode in a journal; 0 without one."""
-    for path in sorted(folder.glob(f"*{_SUFFIX}"), reverse=True):
+    for path in sorted(_entries(folder), reverse=True):
         try:
             packets = list(_packets(path.read_bytes()))
         except (OSError, ValueError, WireFormatError):  # cut short: its writer was killed
@@ -166,9 +174,14 @@ def _packets(content: bytes) -> Iterator[wire.Trajectory | wire.EpisodeRecord]:
         raise ValueError(f"{len(body)} of {length} bytes, or damaged")
     at = 0
     for _ in range(num_frames):
-        (size,) = _FRAME_LENGTH.unpack_from(body, at)
+        try:
+            (size,) = _FRAME_LENGTH.unpack_from(body, at)
+        except struct.error as error:
+            raise ValueError(f"fewer than {num_frames} packets") from error
         at += _FRAME_LENGTH.size
         packet = wire.decode(bytes(body[at : at + size]), wire.Trajectory, wire.EpisodeRecord)
         assert isinstance(packet, wire.Trajectory | wire.EpisodeRecord)
         yield packet
         at += size
+    if at != len(body):
+        raise ValueError(f"{num_frames} packets in {at} of {len(body)} bytes")

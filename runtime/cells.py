@@ -11,7 +11,6 @@ says itself what is missing.
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Generator
@@ -22,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from agents.policy import write_atomically
-from configs.load import RESOLVED, ConfigError, parse_run_config
+from configs.load import ConfigError, read_resolved
 from configs.schema import EnvName, RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
 from runtime.json_lines import last_record, lives, read_records
 from runtime.launch import CHECKPOINT
 from runtime.methods import Method
+from runtime.run_folder import take_lock
 from runtime.run_log import METRICS
 
 _POLICY = "policy.safetensors"
@@ -151,12 +151,7 @@ class Cell:
         run = self._run()
         if run is None:
             return
-        path = run / RESOLVED
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        begun = _what_counts(parse_run_config(text, f"{path}"))
+        begun = _what_counts(read_resolved(run)[0])
         for section, value in _what_counts(wanted).items():
             if begun[section] != value:
                 raise ConfigError(
@@ -172,15 +167,12 @@ class Cell:
             a descriptor to be inherited; None: somebody else has it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = take_lock(self.folder / "lock")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
             yield descriptor
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _run(self) -> Path | None:
         """The newest that can be continued: one that died within its first second cannot."""

@@ -17,6 +17,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,18 +32,24 @@ from agents.policy import (
 )
 from configs import streams
 from configs.effects import effective
-from configs.load import RESOLVED, ConfigError, dump_run_config, exit_with_error, load_run_config
+from configs.load import RESOLVED, ConfigError, exit_with_error, load_run_config, resolved_text
 from configs.schema import RunConfig
 from configs.shipped import policy_path
 from configs.streams import Role
 from envs import registry
 from envs.base import EnvSpec
 from learner import setup as learner_setup
-from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_checkpoint
+from learner.checkpoint_file import (
+    CHECKPOINT,
+    CheckpointContent,
+    CheckpointError,
+    CheckpointProgress,
+    read_checkpoint,
+)
 from learner.episode import Dimensions
 from learner.journal import FOLDER, newest_number, steps_played
 from learner.resumed_policy import resumed_policy
-from runtime import preflight
+from runtime import preflight, run_folder
 from runtime.errors import SetupError
 from runtime.head import invitations, open_bundles
 from runtime.json_lines import read_records
@@ -54,27 +61,38 @@ from runtime.view import make_view
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.safetensors"
-"""Name of the checkpoint within a run's folder."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. 2 means that nothing was started."""
     remarks: list[str] = []
-    try:
-        arguments = sys.argv[1:] if argv is None else argv
-        config = load_run_config(arguments, remark=remarks.append)
-        plan = make_plan(config)
-    except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
-        exit_with_error(error)
-    try:
-        setup_logging("launcher", 0, plan.directory / "logs")
-        log = RunLog(plan.directory, resumed_at=plan.progress.env_steps)
-        run = Run(plan, make_view(config.steps), log)
-    except (SetupError, OSError) as error:
-        if not config.resume:
-            shutil.rmtree(plan.directory, ignore_errors=True)
-        exit_with_error(error)
+    with ExitStack() as stack:
+        try:
+            arguments = sys.argv[1:] if argv is None else argv
+            config = load_run_config(arguments, remark=remarks.append)
+            if config.resume:
+                run_folder.check(Path(config.resume))
+                stack.enter_context(run_folder.held(Path(config.resume)))
+            plan = make_plan(config)
+            if not config.resume:
+                stack.enter_context(run_folder.held(plan.directory))
+        except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
+            exit_with_error(error)
+        except OSError as error:
+            exit_with_error(SetupError(f"{error.filename}: {error.strerror}"))
+        try:
+            setup_logging("launcher", 0, plan.directory / "logs")
+            reached = plan.progress.env_steps
+            log = RunLog(plan.directory, life=plan.config.life, resumed_at=reached)
+            run = Run(plan, make_view(config.steps), log)
+        except (SetupError, OSError) as error:
+            if not config.resume:
+                shutil.rmtree(plan.directory, ignore_errors=True)
+            exit_with_error(error)
+        return _see_through(plan, run, log, remarks)
+
+
+def _see_through(plan: Plan, run: Run, log: RunLog, remarks: Sequence[str]) -> int:
+    """Execute the run; the exit code."""
     logger.info("run %s begins", plan.directory)
     for line in remarks:
         logger.warning("%s", line)
@@ -97,7 +115,7 @@ def make_plan(config: RunConfig) -> Plan:
     """
     checkpoint = None
     if config.resume:
-        checkpoint = read_checkpoint(Path(config.resume) / CHECKPOINT)
+        checkpoint = _checkpointed(Path(config.resume) / CHECKPOINT)
         config = _next_life(config, checkpoint.progress)
     env = registry.spec_of(config.env, config.num_agents)
     preflight.require_players(config)
@@ -182,7 +200,7 @@ def _keep_configuration(config: RunConfig, directory: Path) -> None:
     """Write what is run; a resumed run has one already, which a full disk must not cost."""
     path = directory / RESOLVED
     try:
-        write_atomically(path, dump_run_config(config).encode())
+        write_atomically(path, resolved_text(config).encode())
     except OSError as error:
         if not config.resume:
             shutil.rmtree(directory, ignore_errors=True)
@@ -200,10 +218,27 @@ def _next_life(config: RunConfig, reached: CheckpointProgress) -> RunConfig:
     return dataclasses.replace(config, life=config.life + 1, learner=learner)
 
 
+def _checkpointed(path: Path) -> CheckpointContent:
+    """The checkpoint of a run to be resumed, all of it read and verified: the learner would find
+    damage only when the others are waiting for it."""
+    checkpoint = read_checkpoint(path)
+    if not checkpoint.is_verified:
+        print(
+            f"warning: {path} has no checksum, an older version wrote it: whether it is damaged "
+            "cannot be known",
+            file=sys.stderr,
+        )
+    return checkpoint
+
+
 def _episodes_begun(directory: Path, copies: int) -> int:
     """A number above all episodes of a run: those that its log or its journal knows, and one in
     each copy. A log on a full disk has gaps."""
-    finished = [int(record["episode"]) for record in read_records(directory / EPISODES)]
+    log = directory / EPISODES
+    try:
+        finished = [int(record["episode"]) for record in read_records(log)]
+    except (KeyError, TypeError) as error:
+        raise SetupError(f"{log} is damaged: a line lacks the number of its episode") from error
     journaled = newest_number(directory / FOLDER)
     return max(*finished, journaled, -1) + 1 + copies
 

@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layers = options.layers or tuple(name for name in _MAIN if name in known)
         if unknown := [name for name in layers if name not in known]:
             raise ConfigError(f"no masks of {', '.join(unknown)}: choose from {', '.join(known)}")
-    except ConfigError as error:
+    except ValueError as error:  # ConfigError, or a damaged file
         exit_with_error(error)
     draw(snapshots, layers, options.points, options.out)
     print(table(snapshots))

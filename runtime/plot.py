@@ -21,11 +21,10 @@ import tyro
 from numpy.typing import NDArray
 
 from configs.load import (
-    RESOLVED,
     ConfigError,
     exit_with_error,
     parse_command_line,
-    parse_run_config,
+    read_resolved,
 )
 from runtime.figure_style import (
     TEXT,
@@ -104,7 +103,7 @@ def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
     """
     episodes = read_records(run / EPISODES)
     if size is None:
-        size = parse_run_config((run / RESOLVED).read_text()).evaluation.episodes
+        size = read_resolved(run)[0].evaluation.episodes
     found: list[Evaluation] = []
     # A run that was continued has begun an evaluation anew.
     for life in current_lives(episodes):

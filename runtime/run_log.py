@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from agents.policy import write_atomically
-from runtime.json_lines import LIFE, RESUMED_AT, last_record, mend
+from runtime.json_lines import LIFE, RESUMED_AT, mend
 from runtime.logs import lines_lost
 from runtime.wire import EpisodeResult
 
@@ -61,7 +61,8 @@ class RunLog:
     Args:
         directory: the run's folder. What a crash has left half written at the end of a log there
             is cut off.
-        resumed_at: environment steps from which this life of the run goes on; 0 for a new one.
+        life: how often the run has been resumed.
+        resumed_at: environment steps from which this life of the run goes on.
 
     Raises:
         OSError: a file cannot be opened or mended.
@@ -72,19 +73,19 @@ class RunLog:
         directory: Path,
         clock: Callable[[], float] = time.monotonic,
         *,
+        life: int = 0,
         resumed_at: int = 0,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._opened_s = clock()
         paths = directory / METRICS, directory / EPISODES
-        self._life = {LIFE: max(map(_lives_recorded, paths)), RESUMED_AT: resumed_at}
+        self._life = {LIFE: life, RESUMED_AT: resumed_at}
         for path in paths:
             if cut := mend(path):
                 logger.warning("%s: %d bytes of a broken last line are cut off", path, cut)
         self._metrics, self._episodes = map(_Records, paths)
-        is_first = self._life[LIFE] == 0
-        purged_from = None if is_first else resumed_at + 1
+        purged_from = resumed_at + 1 if life else None
         self._scalars = _open_scalars(directory / "tensorboard", purged_from)
         self._warn_at = -math.inf
         """Clock reading from which lost lines are worth another warning."""
@@ -160,11 +161,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in cast("Sequence[Any]", value)]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _lives_recorded(path: Path) -> int:
-    last = last_record(path)
-    return 0 if last is None else int(last.get(LIFE, 0)) + 1
 
 
 class _Records:

@@ -105,7 +105,7 @@ def test_a_log_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     log.close()
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-25])
-    log = RunLog(tmp_path, resumed_at=1)
+    log = RunLog(tmp_path, life=1, resumed_at=1)
     log.metrics(3, {})
     log.close()
     assert [record["env_steps"] for record in read_records(path)] == [1, 3]

@@ -131,8 +131,8 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_every_line_says_which_life_of_the_run_it_is_of(tmp_path: Path) -> None:
-    for resumed_at in (0, 70, 150):
-        log = RunLog(tmp_path, resumed_at=resumed_at)
+    for life, resumed_at in enumerate((0, 70, 150)):
+        log = RunLog(tmp_path, life=life, resumed_at=resumed_at)
         log.metrics(resumed_at + 10, {})
         log.close()
     rows = [(line["life"], line["resumed_at"]) for line in lines(tmp_path / "metrics.jsonl")]
@@ -142,7 +142,7 @@ def test_every_line_says_which_life_of_the_run_it_is_of(tmp_path: Path) -> None:
 def test_tensorboard_forgets_the_steps_that_are_played_again(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for resumed_at, steps in ((0, (100, 200, 300)), (200, (250, 350))):
-        log = RunLog(tmp_path, resumed_at=resumed_at)
+        log = RunLog(tmp_path, life=int(resumed_at > 0), resumed_at=resumed_at)
         for step in steps:
             log.metrics(step, {"learner/loss": float(resumed_at)})
         log.close()

@@ -8,8 +8,10 @@ goes on.
 """
 
 import io
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +74,26 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshots(run: Path) -> list[Snapshot]:
-    """All files of a run in the order of its steps."""
+    """All files of a run in the order of its steps.
+
+    Raises:
+        ValueError: a file is damaged; the message names it.
+    """
     found: list[Snapshot] = []
     for path in (run / MASKS).glob("*.npz"):
-        with np.load(path) as file:
-            masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
-        found.append(Snapshot(int(masks.pop("env_steps")), masks))
+        try:
+            # Its archive has a checksum for each array.
+            with np.load(path) as file:
+                masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
+            found.append(Snapshot(int(masks.pop("env_steps")), masks))
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            BadZipFile,
+            zlib.error,
+        ) as error:
+            raise ValueError(f"{path} is damaged ({error}): remove it to go on") from error
     return sorted(found, key=lambda snapshot: snapshot.env_steps)
