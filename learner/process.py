@@ -60,6 +60,7 @@ from learner.sparse.snapshots import MASKS, MaskSnapshots
 from runtime import wire
 from runtime.limits import begin_process
 from runtime.logs import lines_lost, setup_logging
+from runtime.run_folder import learner_held
 from runtime.security import Gatekeeper
 from runtime.traffic import Traffic
 from runtime.transport import (
@@ -88,6 +89,8 @@ _JOURNAL_RETRY_S = 5.0
 _MOST_SKIPPED = 1_000_000
 """Versions that nodes may say they have heard beyond ours: no earlier life has come so far,
 and a node that lies must not use up the numbers."""
+_REASON_LETTERS = 200
+"""Of a reason that goes over the wire; the log has all of it."""
 _PARENT_GONE_GRACE_S = 10.0
 """Seconds to save what there is once the launcher is gone."""
 
@@ -147,14 +150,15 @@ def main(setup: LearnerSetup) -> None:
             return
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        process = LearnerProcess(setup, context, termination, ranks)
-        try:
-            process.serve()
-        except _Stopped as stop:
-            logger.info("stopping: %s", stop)
-            process.leave()
-        finally:
-            process.close()
+        with learner_held(setup.run_dir):
+            process = LearnerProcess(setup, context, termination, ranks)
+            try:
+                process.serve()
+            except _Stopped as stop:
+                logger.info("stopping: %s", stop)
+                process.leave()
+            finally:
+                process.close()
         context.term()
     except Exception:  # the process edge: the launcher points to our log
         logger.exception("the learner cannot go on")
@@ -324,6 +328,10 @@ class LearnerProcess:
         self._status_at = 0.0
         self._checkpoint_at = 0.0
         self._checkpoint_failures = 0
+        self._save_error: OSError | None = None
+        """Why the newest checkpoint that could not be written could not."""
+        self._saved: tuple[int, int, int] | None = None
+        """What had been reached when the last checkpoint was written."""
         self._journal_failures = 0
         self._journal_at = 0.0
         """Clock reading from which the journal may be tried again."""
@@ -633,19 +641,29 @@ class LearnerProcess:
             save_policy(self._setup.run_dir / POLICY_FILE, policy)
         except OSError as error:
             self._checkpoint_failures += 1
+            self._save_error = error
             logger.warning("no checkpoint could be written, the last one stays: %s", error)
             return False
+        self._saved = self._reached
         return True
 
+    @property
+    def _reached(self) -> tuple[int, int, int]:
+        """What changes whenever there is something new to save."""
+        progress = self._learner.progress
+        return progress.episodes, progress.gradient_steps, self._publisher.version
+
     def leave(self) -> None:
-        """Save for the last time, and say how that went."""
-        if not self.save():
+        """Save for the last time, and tell the launcher if what is on disk is not the newest."""
+        if not self.save() and self._saved != self._reached:
             logger.error(
                 "the run ends without its last checkpoint: %s and %s are older than %d updates",
                 self._setup.checkpoint.name,
                 POLICY_FILE,
                 self._learner.progress.gradient_steps,
             )
+            reason = f"the last checkpoint could not be written ({self._save_error})"
+            self._launcher.send(wire.Stop(reason[:_REASON_LETTERS]))
         self._send_status(time.monotonic())
 
     def _trained(self) -> dict[str, str]:

@@ -73,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run_folder.check(Path(config.resume))
                 stack.enter_context(run_folder.held(Path(config.resume)))
             plan = make_plan(config)
-            if not config.resume:
-                stack.enter_context(run_folder.held(plan.directory))
         except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
             exit_with_error(error)
         except OSError as error:
             exit_with_error(SetupError(f"{error.filename}: {error.strerror}"))
         try:
+            if not config.resume:
+                stack.enter_context(run_folder.held(plan.directory))
             setup_logging("launcher", 0, plan.directory / "logs")
             reached = plan.progress.env_steps
             log = RunLog(plan.directory, life=plan.config.life, resumed_at=reached)

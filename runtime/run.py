@@ -168,6 +168,8 @@ class Run:
         self._learner_endpoint = ""
         self._device = ""
         self._end: course.End | None = None
+        self._unsaved = ""
+        """Why the learner's last state is not on disk; empty if it is."""
         self._signals = 0
         self._begun_s = now_s
         self._ready_s: float | None = None
@@ -644,6 +646,10 @@ class Run:
                 process.kill()
             self._wait_for_children(KILL_S)
             self._hub.close()
+            if self._unsaved:
+                # Whoever asked for a trained policy has to hear that there is none, or an old one.
+                reason = f"{self._end.reason}, but {self._unsaved}"
+                self._end = course.End(reason, self._end.exit_code or 1)
         if self.recorder is not None:
             self.recorder.close()
         if self._gatekeeper is not None:
@@ -682,7 +688,9 @@ class Run:
         self._take_last_words()
 
     def _take_last_words(self) -> None:
-        for peer, packet in self._hub.drain(wire.Status, wire.EpisodeResult, wire.Leaving):
+        for peer, packet in self._hub.drain(
+            wire.Status, wire.EpisodeResult, wire.Leaving, wire.Stop
+        ):
             host = host_of(peer)
             if not _speaks_for_itself(peer, packet):
                 self._traffic.dropped("unknown_sender")
@@ -692,6 +700,8 @@ class Run:
                 self._finished_hosts.add(host)
             elif isinstance(packet, wire.EpisodeResult):
                 self._take_result(packet)
+            elif isinstance(packet, wire.Stop):
+                self._unsaved = packet.reason
         if self.recorder is not None:
             self.recorder.drain()
 
@@ -709,7 +719,7 @@ def _speaks_for_itself(peer: bytes, packet: wire.Packet) -> bool:
             return packet.role.encode() == peer
         case wire.EpisodeResult() | wire.WorldState() | wire.Instruction():
             return peer == WORLD.encode()
-        case wire.LearnerState() | wire.Trained():
+        case wire.LearnerState() | wire.Trained() | wire.Stop():
             return peer == LEARNER.encode()
         case wire.Failure():
             return host_of(peer) is not None or peer in (WORLD.encode(), LEARNER.encode())

@@ -369,7 +369,10 @@ class Leaving(Packet):
 @_packet(23, 2 * KIB)
 @dataclass(frozen=True, slots=True)
 class Stop(Packet):
-    """Leave in good order: flush, write what must be written, exit 0."""
+    """Leave in good order: flush, write what must be written, exit 0.
+
+    From the learner to the launcher: it leaves, and for this reason has left something unwritten.
+    """
 
     reason: Label
 

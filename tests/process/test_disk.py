@@ -110,11 +110,14 @@ def test_a_run_that_ends_on_a_full_disk_says_what_is_missing(tmp_path: Path, dis
             return run.process.poll() is not None
 
         wait_for("the end", has_ended, 120.0)
-        assert run.finish(10.0) == 0, run.output.read_text()
+        assert run.finish(10.0) == 1, run.output.read_text()
         output = run.output.read_text()
     assert "the run ends without its last checkpoint" in output
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith("error: finished, but the last checkpoint could not be written")
+    assert "No space left on device" in last
     assert "summary.json could not be written" in output
-    assert '"exit_reason": "finished"' in output, "what was to be in the file"
+    assert '"exit_reason": "finished, but' in output, "what was to be in the file"
     assert "Traceback" not in output
     assert read_progress(folder / CHECKPOINT).updates > 3, "the last one that fitted is whole"
     load_policy(folder / "policy.safetensors")
