@@ -62,7 +62,7 @@ def canvas(
     from matplotlib import pyplot as plt
 
     pyplot: Any = plt  # matplotlib is typed in part only
-    with mpl.rc_context({**_STYLE}):
+    with pyplot.rc_context({**_STYLE}):
         figure, grid = pyplot.subplots(
             rows,
             columns,

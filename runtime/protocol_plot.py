@@ -31,6 +31,7 @@ from runtime.protocol_table import Row, reached_of
 
 _SIZES = (0.01, 0.02, 0.03, 0.06, 0.11, 0.2, 0.5, 1.0)
 """Marks on the axis of sizes; those of the paper's sparsities among them."""
+_NAMES: tuple[str, ...] = tuple(METHODS)
 _ACROSS = 4
 """Panels in a row."""
 
@@ -51,7 +52,7 @@ def draw_sizes(rows: Sequence[Row], task: EnvName, out: Path) -> None:
                 if other != base and own:
                     axes.plot(*_places(own, opponent), color=BACKGROUND, linewidth=1.0, zorder=1)
             own = [row for row in by_method.get(base, ()) if opponent in row.normalised]
-            _draw_sizes_of(axes, own, opponent, list(METHODS).index(base))
+            _draw_sizes_of(axes, own, opponent, _NAMES.index(base))
             axes.axhline(1.0, color=TEXT, linestyle=":", linewidth=1.0)
             axes.set_xscale("log")
             axes.set_title(f"{base}{f' against {opponent}' * bool(opponent)}", loc="left")
@@ -149,7 +150,7 @@ def draw_reached(
     with canvas(out, columns=max(len(reached), 1), size=size, sharex=True) as panels:
         for axes, (opponent, methods) in zip(panels, reached.items(), strict=False):
             for row, (name, values) in enumerate(methods.items()):
-                index = list(METHODS).index(name.partition("@")[0])
+                index = _NAMES.index(name.partition("@")[0])
                 # One below the other where they are equal.
                 heights = row + np.linspace(-0.2, 0.2, len(values)) * (len(values) > 1)
                 axes.plot(values, heights, "o", color=colour(index), markersize=4, alpha=0.55)

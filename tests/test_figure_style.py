@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -31,7 +31,8 @@ def boxes_of_names(axes: Any) -> dict[str, Box]:
     renderer = axes.figure.canvas.get_renderer()
     boxes: dict[str, Box] = {}
     for text in axes.texts:
-        extent = super(type(text), text).get_window_extent(renderer)  # without the leader
+        text_alone = cast("Any", super(type(text), text))  # without the leader
+        extent = text_alone.get_window_extent(renderer)
         boxes[text.get_text()] = (extent.x0, extent.y0, extent.x1, extent.y1)
     return boxes
 
