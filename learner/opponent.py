@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
@@ -29,6 +30,7 @@ from configs.schema import (
     MAX_THREADS,
 )
 from envs.battle_map import deploy
+from runtime.places import require_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse_command_line(OpponentOptions, argv, prog="python -m learner.opponent")
+        require_file(Path(options.out), "--out")
     except ConfigError as error:
         exit_with_error(error)
     from learner import self_play  # imports torch, which nobody should wait for before a help text

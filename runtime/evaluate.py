@@ -67,6 +67,7 @@ from runtime.failures import NO_FAILURES, Failures, standard_error
 from runtime.figures_table import figures_table
 from runtime.head import invitations, open_bundles
 from runtime.logs import setup_logging
+from runtime.places import require_folder
 from runtime.run import Outcome, Plan, Run
 from runtime.scratch import Scratch, require_temporary_folder
 from runtime.view import RunSnapshot, View, make_view
@@ -280,6 +281,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     )
     preflight.require_players(config)
     registry.check(config.env, config.num_agents)
+    if options.record:
+        require_folder(Path(options.record), "--record")
     if options.simulate and options.drop_edges and config.gate.timing == "paper":
         raise ValueError(
             "simulate loses packets with gate.timing causal only: leave out simulate or drop-edges"

@@ -23,6 +23,7 @@ import tyro
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from runtime.figure_style import TEXT, canvas, colour, label_points, marker
+from runtime.places import require_picture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             read_point(path, label, options.figure)
             for path, label in zip(options.figures, labels, strict=True)
         ]
+        if options.out is not None:
+            require_picture(options.out)
     except (ConfigError, ValueError) as error:
         exit_with_error(error)
     print(table(points, options.figure))

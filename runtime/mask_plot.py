@@ -28,6 +28,7 @@ from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from learner.sparse.snapshots import MASKS, Snapshot, read_snapshots
 from runtime.figure_style import canvas, colour
+from runtime.places import require_picture
 
 BoolArray = NDArray[np.bool_]
 
@@ -116,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse_command_line(MaskOptions, argv, prog="python -m runtime.mask_plot")
+        require_picture(options.out)
         snapshots = read_snapshots(options.run)
         if not snapshots:
             raise ConfigError(f"{options.run} has no {MASKS}: it is not the run of a sparse method")

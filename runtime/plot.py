@@ -35,6 +35,7 @@ from runtime.figure_style import (
     standard_error,
 )
 from runtime.json_lines import current_lives, read_records
+from runtime.places import require_picture
 from runtime.run_log import EPISODES
 
 Figure = Literal["return", "win rate"]
@@ -210,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse_command_line(PlotOptions, argv, prog="python -m runtime.plot")
+        require_picture(options.out)
         plot(options)
     except (ConfigError, ValueError) as error:
         exit_with_error(error)

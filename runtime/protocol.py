@@ -31,6 +31,7 @@ from pathlib import Path
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from runtime.cells import OPPONENTS, Cell, State
+from runtime.places import require_folder
 from runtime.protocol_plan import Job, ProtocolOptions, plan
 from runtime.protocol_report import report, standings
 from runtime.protocol_table import reached_of
@@ -210,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_command_line(ProtocolOptions, argv, prog="python -m runtime.protocol")
         jobs = plan(options)
+        if not options.list:
+            require_folder(options.folder, "--out")
     except ConfigError as error:
         exit_with_error(error)
     if options.list:

@@ -11,7 +11,18 @@ from configs.load import load_run_config, preset_for
 from configs.schema import LearnerConfig, RunConfig
 from envs import registry
 from learner import opponent
-from runtime import deploy, evaluate, gate_curve, join, keys, launch, mask_plot, plot, preflight
+from runtime import (
+    deploy,
+    evaluate,
+    gate_curve,
+    join,
+    keys,
+    launch,
+    mask_plot,
+    plot,
+    preflight,
+    protocol,
+)
 from runtime.errors import SetupError
 
 DIGITS = "9" * 5000
@@ -95,6 +106,40 @@ def test_an_option_of_an_unset_variable_is_refused(
     main: Callable[[Sequence[str]], int], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "is empty: give it a value, or leave the option out" in refusal(main, words, capsys)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> str:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "episodes.jsonl").write_text("")
+    return str(run)
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "says"),
+    [
+        (evaluate.main, "--policy untrained --env relay --agents 4 --record FILE/x", "--record"),
+        (opponent.main, "--out FILE/x --agents 20", "--out"),
+        (opponent.main, "--out FOLDER --agents 20", "is a folder: give the name of a file"),
+        (protocol.main, "--task relay --out FILE/x", "--out"),
+        (plot.main, "FOLDER/run --out FILE/x.png", "--out"),
+        (plot.main, "FOLDER/run --out FOLDER/x.xyz", "is no picture"),
+        (mask_plot.main, "FOLDER/run --out FILE/x.png", "--out"),
+        (mask_plot.main, "FOLDER/run --out FOLDER/x", "is no picture"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    main: Callable[[Sequence[str]], int],
+    words: str,
+    says: str,
+    run_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    named = words.replace("FILE", f"{tmp_path / 'file'}").replace("FOLDER", f"{tmp_path}")
+    assert says in refusal(main, named.split(), capsys)
 
 
 def test_options_that_presets_set_can_be_taken_back() -> None:
