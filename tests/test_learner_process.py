@@ -64,14 +64,9 @@ class Surroundings:
         device: Literal["auto", "cpu", "cuda"] = "cpu",
         **changes: Any,
     ) -> LearnerSetup:
+        settings: dict[str, Any] = {"learning_starts": 4, "replay_episodes": 20}
         config = LearnerConfig(
-            device=device,
-            threads=1,
-            batch_size=4,
-            learning_starts=4,
-            replay_episodes=20,
-            publish_period=1,
-            **changes,
+            device=device, threads=1, batch_size=4, publish_period=1, **settings | changes
         )
         return LearnerSetup(
             config=make_config(learner=config),

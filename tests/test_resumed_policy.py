@@ -9,7 +9,8 @@ from numpy.testing import assert_array_equal
 
 from agents.policy import FloatArray, PolicyFile, PolicySpec, load_policy, save_policy
 from configs.load import RESOLVED, ConfigError, dump_run_config, load_run_config, parse_run_config
-from configs.schema import RunConfig
+from configs.schema import EnvName, LearnerConfig, RunConfig
+from envs.registry import spec_of
 from learner.checkpoint import save_checkpoint
 from learner.checkpoint_file import CheckpointError, read_checkpoint
 from learner.episode import Dimensions
@@ -37,10 +38,9 @@ class Stopped:
     """What the checkpoint holds, some updates later."""
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Stopped:
-    policy, runs = tmp_path / "begun-with.safetensors", tmp_path / "runs"
-    config = run_config("relay", 4, steps=800, policy=str(policy))
+def stop(path: Path, name: EnvName, agents: int, env_steps: int) -> Stopped:
+    policy, runs = path / "begun-with.safetensors", path / "runs"
+    config = run_config(name, agents, steps=800, policy=str(policy))
     config = replace(
         config,
         network=replace(config.network, hidden=8, message=6),
@@ -48,21 +48,28 @@ def stopped(tmp_path: Path) -> Stopped:
     )
     first = undecided_policy(config)
     trained, published = first.flat + np.float32(0.5), first.flat + np.float32(0.25)
-    folder = runs / "relay"
+    folder = runs / name
     folder.mkdir(parents=True)
     (folder / RESOLVED).write_text(dump_run_config(config))
-    spec = first.spec
+    env = spec_of(config.env, agents)
     sizes = Dimensions(
-        num_agents=4,
-        observation_dim=spec.observation_dim,
-        num_actions=spec.num_actions,
-        state_dim=5,
+        num_agents=agents,
+        observation_dim=env.observation_dim,
+        num_actions=env.num_actions,
+        state_dim=env.state_dim,
     )
-    learner = Learner(config, spec, sizes, trained)
-    learner.progress.env_steps = 400
+    learner = Learner(
+        replace(config, learner=LearnerConfig(device="cpu")), first.spec, sizes, trained
+    )
+    learner.progress.env_steps = env_steps
     save_checkpoint(folder / CHECKPOINT, learner, VERSION, dump_run_config(config))
-    save_policy(folder / POLICY_FILE, PolicyFile(spec, published, VERSION, {}))
-    return Stopped(folder, config, spec, published, trained)
+    save_policy(folder / POLICY_FILE, PolicyFile(first.spec, published, VERSION, {}))
+    return Stopped(folder, config, first.spec, published, trained)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Stopped:
+    return stop(tmp_path, "relay", 4, env_steps=400)
 
 
 def resumed(stopped: Stopped, *flags: str) -> RunConfig:
@@ -129,11 +136,19 @@ def test_another_policy_for_a_resumed_run_is_refused(stopped: Stopped) -> None:
         resumed(stopped, "--policy", "shipped")
 
 
-def test_a_teacher_whose_time_is_over_may_be_gone(stopped: Stopped) -> None:
-    learner = replace(stopped.config.learner, teacher="gone.safetensors", teacher_steps=400)
-    config = replace(stopped.config, learner=learner)
-    (stopped.folder / RESOLVED).write_text(dump_run_config(config))
-    assert make_plan(resumed(stopped)).config.learner.teacher == ""
+def test_a_teacher_may_be_gone_when_its_time_is_over_and_not_before(tmp_path: Path) -> None:
+    for steps, taught_for in ((400, 400), (400, 401)):
+        folder = tmp_path / str(taught_for)
+        folder.mkdir()
+        stopped = stop(folder, "battle", 6, env_steps=steps)
+        learner = replace(stopped.config.learner, teacher="gone", teacher_steps=taught_for)
+        config = replace(stopped.config, learner=learner)
+        (stopped.folder / RESOLVED).write_text(dump_run_config(config))
+        if steps >= taught_for:
+            assert make_plan(resumed(stopped)).config.learner.teacher == ""
+        else:
+            with pytest.raises(SetupError, match="gone"):
+                make_plan(resumed(stopped))
 
 
 def test_steps_that_were_acknowledged_after_the_checkpoint_count_as_played(
