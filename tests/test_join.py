@@ -39,9 +39,13 @@ class Node:
 
     def refusal(self, *args: str, bundle: Path | None = None) -> str:
         runs = self.folder / "runs"
-        with pytest.raises(SystemExit) as error:
-            join.main(["--bundle", f"{bundle or self.bundle}", "--runs-dir", f"{runs}", *args])
-        assert error.value.code == 2
+        try:
+            code = join.main(
+                ["--bundle", f"{bundle or self.bundle}", "--runs-dir", f"{runs}", *args]
+            )
+        except SystemExit as end:
+            code = end.code
+        assert code == 2
         assert not runs.exists()
         (line,) = self._capsys.readouterr().err.splitlines()
         return line

@@ -1,6 +1,8 @@
 """Strangers who connect and show no key, more of them than a process has descriptors for."""
 
+import dataclasses
 import multiprocessing
+import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -21,7 +23,8 @@ from runtime.tcp_info import connections
 from runtime.traffic import Traffic, named
 from runtime.transport import CONTROL, EDGE, Channel, Hub, agent_routing_id
 from tests.agents_helpers import make_flat, make_rules
-from tests.process.runs import wait_for
+from tests.process.runs import processes_of, run_config, wait_for
+from tests.process.sabotage import summary_of_a_run_that_loses_an_agent
 from tests.security_helpers import House, heard, say, terminating_context, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
@@ -134,6 +137,24 @@ def test_an_agent_outlives_more_half_open_connections_than_it_has_descriptors(
     wait_for("its neighbour to be let in", lambda: agent.turn() and channel.is_writable, 30.0)
     before = agent.reports
     wait_for("further reports", lambda: agent.turn() and agent.reports > before + 1, 30.0)
+
+
+def test_a_node_starts_agents_again_while_475_connections_to_its_metrics_idle(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = run_config("relay", 4, copies=4)
+    runtime = dataclasses.replace(config.runtime, metrics_port=port)
+
+    def idle() -> None:
+        node = processes_of(os.getpgrp())["node"]
+        resource.prlimit(node, resource.RLIMIT_NOFILE, (300, 300))
+        crowd(stack, f"tcp://127.0.0.1:{port}", 475)
+
+    config = dataclasses.replace(config, runtime=runtime)
+    summary = summary_of_a_run_that_loses_an_agent(config, tmp_path, idle)
+    assert summary["agent_restarts"] == 1
 
 
 def test_an_agent_with_keys_leaves_no_core(stack: ExitStack, tmp_path: Path) -> None:
