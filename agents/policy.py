@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as _save
 
+from configs.bounded import brief, parse_json, require_regular, shorten
 from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
 
 FloatArray = NDArray[np.float32]
@@ -31,6 +32,7 @@ EDGE_FEATURES = 4
 """Numbers that describe an offset before they are embedded, see `agents.gate.edge_features`."""
 
 FORMAT = "murmuration-policy/1"
+_MOST_BYTES = 1 << 30
 
 
 class PolicyFileError(ValueError):
@@ -233,21 +235,22 @@ def load_policy(path: Path) -> PolicyFile:
     metadata, tensors = _read(path)
     if metadata.get("format") != FORMAT:
         raise PolicyFileError(
-            f"policy file {path} has format {metadata.get('format')!r}, expected {FORMAT!r}"
+            f"policy file {path} has format {brief(metadata.get('format'))}, expected {FORMAT!r}"
         )
     try:
         stated = dacite.from_dict(
             _Metadata,
             {
-                "spec": json.loads(metadata["spec"]),
+                "spec": parse_json(metadata["spec"]),
                 "version": int(metadata["version"]),
                 "crc32": int(metadata["crc32"]),
-                "trained": json.loads(metadata["trained"]),
+                "trained": parse_json(metadata["trained"]),
             },
             dacite.Config(strict=True),
         )
     except (KeyError, ValueError, dacite.DaciteError) as error:
-        raise PolicyFileError(f"policy file {path} has damaged metadata: {error}") from error
+        what = shorten(str(error))
+        raise PolicyFileError(f"policy file {path} has damaged metadata: {what}") from error
     for name, shape in stated.spec.layout:
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != shape or tensor.dtype != np.float32:
@@ -266,13 +269,15 @@ def load_policy(path: Path) -> PolicyFile:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     try:
+        require_regular(path, _MOST_BYTES)
         # safetensors ships no types for its numpy side.
         with cast("Any", safe_open)(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
             names: list[str] = list(file.keys())
             return metadata, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, TypeError) as error:  # TypeError: a dtype that numpy lacks
-        raise PolicyFileError(f"policy file {path} cannot be read: {error}") from error
+        what = shorten(getattr(error, "strerror", None) or str(error))
+        raise PolicyFileError(f"policy file {path} cannot be read: {what}") from error
 
 
 def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:

@@ -13,7 +13,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,8 @@ import dacite
 import tyro
 import yaml
 
+from configs import bounded
+from configs.bounded import brief
 from configs.effects import without_effect
 from configs.resolved import is_intact, is_signed, signed
 from configs.resumed import forbidden_change
@@ -40,6 +42,8 @@ from configs.schema import EnvName, RunConfig, SparseLayer
 from configs.short_help import LAUNCH, Line, short_help
 from configs.version import version_line
 
+_LONGEST_LINE = 2000
+"""Characters of an error; a value that is shown in it takes far less."""
 RESOLVED = "config.yaml"
 """Name of the resolved configuration within a run's folder."""
 
@@ -253,7 +257,7 @@ def _as_called(prog: str) -> str:
 
 def exit_with_error(error: Exception) -> NoReturn:
     """Report what prevents the start as one line on stderr, and leave with exit code 2."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {bounded.shorten(' '.join(str(error).split()), _LONGEST_LINE)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -283,7 +287,8 @@ def _require_values(argv: Sequence[str]) -> None:
 def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
     own = {} if file is None else _mapping(_read(file), str(file))
     if own.get("resume"):
-        raise ConfigError(f"{file}: resume belongs on the command line: --resume {own['resume']}")
+        shown = bounded.shorten(str(own["resume"]), 60)
+        raise ConfigError(f"{file}: resume belongs on the command line: --resume {shown}")
     if own.get("life"):
         raise ConfigError(f"{file}: life counts how often a run was resumed: leave it out")
     env = own.get("env")
@@ -312,35 +317,18 @@ def _preset(env_name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return bounded.read_text(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: it is not UTF-8 text") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where PyYAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := {str(key) for key in keys if keys.count(key) > 1}:
-            raise yaml.MarkedYAMLError(
-                problem=f"key {', '.join(sorted(twice))} is given twice",
-                problem_mark=node.start_mark,
-            )
-        return super().construct_mapping(node, deep)
-
-
 def _mapping(text: str, origin: str) -> dict[str, Any]:
     try:
-        raw: Any = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        raise ConfigError(f"{origin}: not valid YAML: {error.problem}{where}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {error}") from error
+        raw = bounded.parse_yaml(text)
+    except bounded.Unfit as error:
+        raise ConfigError(f"{origin}: {error}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -370,7 +358,7 @@ def _build(raw: dict[str, Any], origin: str) -> RunConfig:
     except dacite.WrongTypeError as error:
         raise ConfigError(f"{origin}: {_wrong_type(error)}") from error
     except (dacite.DaciteError, ValueError) as error:
-        raise ConfigError(f"{origin}: {error}") from error
+        raise ConfigError(f"{origin}: {bounded.shorten(str(error), 500)}") from error
 
 
 def _integer(value: object) -> object:
@@ -401,7 +389,8 @@ def _unknown_keys(
     hints = get_type_hints(schema)
     for key, value in raw.items():
         if key not in hints:
-            yield f"{path}{key}", [f"{path}{name}" for name in hints]
+            shown = bounded.shorten(str(key), 60)
+            yield f"{path}{shown}", [f"{path}{name}" for name in hints]
         elif is_dataclass(hints[key]) and isinstance(value, dict):
             yield from _unknown_keys(hints[key], cast("dict[Any, Any]", value), f"{path}{key}.")
 
@@ -425,7 +414,7 @@ def _leaves(schema: type, path: str = "") -> Iterator[str]:
 
 def _wrong_type(error: dacite.WrongTypeError) -> str:
     path, wanted, value = error.field_path, cast("Any", error).field_type, error.value
-    got = f"got {value!r}"
+    got = f"got {brief(value)}"
     if is_dataclass(wanted):
         hint = f" (for the number of agents write num_agents: {value})" if path == "agents" else ""
         return f"{path} must be a group of keys, {got}{hint}"
@@ -439,7 +428,9 @@ def _wrong_type(error: dacite.WrongTypeError) -> str:
 
 def _yaml_hint(wanted: type, value: object) -> str:
     """YAML 1.1 takes 3e-4 for text: it wants a dot in the mantissa and a sign in the exponent."""
-    exponent = re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", str(value))
+    if not isinstance(value, str) or len(value) > 40:
+        return ""
+    exponent = re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", value)
     if exponent is None or wanted not in (int, float):
         return ""
     if wanted is int:

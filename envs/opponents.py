@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from configs.bounded import read_bytes
 from configs.shipped import idqn_path
 from envs.base import BoolArray, FloatArray, IntArray
 from envs.battle import NUM_ACTIONS, OBSERVATION_DIM, VIEW
@@ -42,6 +43,9 @@ UniformArray = NDArray[np.float64]
 
 _CENTRE = VIEW // 2
 _LEFT, _UP, _RIGHT, _DOWN = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)], dtype=np.int64)
+
+_MOST_BYTES = 1 << 28
+"""Of a file of weights."""
 
 
 class Opponent(Protocol):
@@ -135,7 +139,7 @@ class PolicyFileOpponent:
             ValueError: unreadable, a tensor is missing, has another shape or is not finite.
         """
         try:
-            tensors = load(path.read_bytes())
+            tensors = load(read_bytes(path, _MOST_BYTES))
         # safetensors raises TypeError and others for dtypes that numpy does not have.
         except (OSError, SafetensorError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"opponent file {path} cannot be read: {error!r}") from error

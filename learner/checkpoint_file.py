@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from agents.policy import write_atomically
+from configs.bounded import parse_json, require_regular, shorten
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the checkpoint within a run's folder."""
@@ -87,10 +88,11 @@ def read_checkpoint(path: Path) -> CheckpointContent:
     if not is_old and stated != str(_checksum(metadata, arrays)):
         raise CheckpointError(f"checkpoint {path} is damaged: checksum does not match")
     try:
-        notes: dict[str, Any] = json.loads(metadata["notes"])
+        notes: dict[str, Any] = parse_json(metadata["notes"])
         config = metadata["config"]
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error
+        what = shorten(str(error))
+        raise CheckpointError(f"checkpoint {path} has damaged metadata: {what}") from error
     return CheckpointContent(progress, arrays, notes, config, is_verified=not is_old)
 
 
@@ -107,11 +109,13 @@ def _read(path: Path, *, with_arrays: bool) -> tuple[dict[str, str], dict[str, N
     """Metadata and, if asked for, arrays."""
     opener: Any = safe_open  # safetensors ships no types
     try:
+        require_regular(path)
         with opener(path, framework="numpy") as file:
             names: list[str] = list(file.keys()) if with_arrays else []
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, TypeError) as error:  # TypeError: a dtype that numpy lacks
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+        what = shorten(getattr(error, "strerror", None) or str(error))
+        raise CheckpointError(f"checkpoint {path} cannot be read: {what}") from error
 
 
 def _progress_of(path: Path, metadata: Mapping[str, str]) -> CheckpointProgress:
@@ -126,7 +130,8 @@ def _progress_of(path: Path, metadata: Mapping[str, str]) -> CheckpointProgress:
             version=int(metadata["version"]),
         )
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} has damaged metadata: {error}") from error
+        what = shorten(str(error))
+        raise CheckpointError(f"checkpoint {path} has damaged metadata: {what}") from error
 
 
 def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> int:

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.bounded import read_bytes
 from learner.episode import Dimensions, Episode, EpisodeJoiner, parts_of
 from runtime import wire
 from runtime.errors import WireFormatError
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 FOLDER = "journal"
 """Name of the journal within a run's folder."""
 
+_MOST_BYTES = 1 << 30
+"""Of one episode."""
 _MAGIC = b"MURMJRN1"
 _HEADER = struct.Struct("<8sIIQ")
 """Magic, CRC-32 of the body, number of frames, length of the body in bytes."""
@@ -89,7 +92,7 @@ class Journal:
         self.trim()
         for path in list(self._files):
             try:
-                content = path.read_bytes()
+                content = read_bytes(path, _MOST_BYTES)
             except OSError as error:
                 logger.warning("journal: %s is left out: %s", path.name, error)
                 continue
@@ -128,7 +131,7 @@ def steps_played(folder: Path) -> int:
     """Training steps of all copies at the end of the newest episode in a journal; 0 without one."""
     for path in sorted(_entries(folder), reverse=True):
         try:
-            packets = list(_packets(path.read_bytes()))
+            packets = list(_packets(read_bytes(path, _MOST_BYTES)))
         except (OSError, ValueError, WireFormatError):  # cut short: its writer was killed
             continue
         steps = (packet.env_steps for packet in packets if isinstance(packet, wire.EpisodeRecord))

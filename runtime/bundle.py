@@ -26,6 +26,7 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 import zmq
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
+from configs.bounded import parse_json, shorten
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_OFFSETS, MAX_SEED, Comm, GateMode
 from runtime.body_endpoint import DEFAULT_BODY, body_endpoint
@@ -356,9 +357,9 @@ def _texts(value: object) -> dict[str, str]:
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise SetupError(f"{path}: damaged ({error}): copy it again") from error
+        value = parse_json(content)
+    except ValueError as error:
+        raise SetupError(f"{path}: damaged ({shorten(str(error))}): copy it again") from error
     if not isinstance(value, dict):
         raise SetupError(f"{path}: damaged: copy it again")
     return value  # pyright: ignore[reportUnknownVariableType]  # JSON: keys are text

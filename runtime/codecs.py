@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.bounded import brief
 from runtime.errors import WireFormatError
 
 _DTYPE_NAMES = (
@@ -185,21 +186,3 @@ class Tensor:
 def items(raw: Any) -> list[Any] | None:
     """The list itself, or None if it is anything else."""
     return cast("list[Any]", raw) if type(raw) is list else None
-
-
-_LONGEST_BRIEF = 40
-
-
-def brief(value: object) -> str:
-    """A value as an error message shows it; looks at no more of it than it shows."""
-    match value:
-        case str() | bytes():
-            text = repr(value[:_LONGEST_BRIEF])
-            text += "..." * (len(value) > _LONGEST_BRIEF)
-        case int() if value.bit_length() > 128:
-            text = f"a number of {value.bit_length()} bits"
-        case int() | float():
-            text = repr(value)
-        case _:
-            text = type(value).__name__
-    return text if len(text) <= _LONGEST_BRIEF else text[: _LONGEST_BRIEF - 3] + "..."

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
+from configs import bounded
+from configs.bounded import brief
 from runtime.errors import SetupError
 from runtime.transport import (
     LAUNCHER,
@@ -43,6 +43,7 @@ _HEAD_PORTS = {LAUNCHER: 1, WORLD: 2, LEARNER: 3}
 _KEYS = {"address", "port", "agents"}
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}")
 _MOST_HOSTS = 256
+_MOST_AGENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +172,13 @@ def load_hosts(path: Path, num_agents: int) -> Hosts:
         SetupError: one line that names the file, the host, the value, and the way out.
     """
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = bounded.parse_yaml(bounded.read_text(path))
     except OSError as error:
         raise SetupError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path}: not valid YAML: it is not UTF-8 text") from error
+    except bounded.Unfit as error:
+        raise SetupError(f"{path}: {error}") from error
     tree = _mapping(raw, f"{path}", {"head", "hosts"})
     entries = _mapping(tree.get("hosts"), f"{path}: hosts", None)
     if not 1 <= len(entries) <= _MOST_HOSTS:
@@ -190,7 +193,9 @@ def load_hosts(path: Path, num_agents: int) -> Hosts:
         first += counts[name]
     head = tree.get("head", hosts[0].name)
     if head not in settings:
-        raise SetupError(f"{path}: head is {head!r}, the hosts are {', '.join(settings)}")
+        raise SetupError(
+            f"{path}: head is {brief(head)}, the hosts are {bounded.shorten(', '.join(settings))}"
+        )
     _require_disjoint_ports(path, hosts)
     return Hosts(tuple(hosts), head)
 
@@ -202,13 +207,13 @@ def _mapping(value: object, origin: str, known: set[str] | None) -> dict[str, An
     unknown = sorted(set(tree) - known) if known is not None else []
     if unknown:
         raise SetupError(
-            f"{origin}: unknown key {unknown[0]!r}, there is {', '.join(sorted(known or ()))}"
+            f"{origin}: unknown key {brief(unknown[0])}, there is {', '.join(sorted(known or ()))}"
         )
     return tree
 
 
 def _host(path: Path, name: str, entry: object) -> tuple[str, int, int | None]:
-    origin = f"{path}: host {name}"
+    origin = f"{path}: host {bounded.shorten(name, 60)}"
     if not _NAME.fullmatch(name):
         raise SetupError(f"{origin}: a name has letters, digits, '.', '_' and '-', at most 32")
     values = _mapping(entry, origin, _KEYS)
@@ -216,14 +221,19 @@ def _host(path: Path, name: str, entry: object) -> tuple[str, int, int | None]:
     try:
         parsed = ipaddress.ip_address(str(address))
     except ValueError as error:
-        raise SetupError(f"{origin}: address must be an IP address, got {address!r}") from error
+        raise SetupError(
+            f"{origin}: address must be an IP address, got {brief(address)}"
+        ) from error
     if parsed.is_unspecified or parsed.is_multicast:
-        raise SetupError(f"{origin}: {address} is no address that others could connect to")
+        raise SetupError(f"{origin}: {parsed} is no address that others could connect to")
     port = DEFAULT_PORT if port is None else port
     if type(port) is not int or not 1024 <= port <= 65_000:
-        raise SetupError(f"{origin}: port must be between 1024 and 65000, got {port!r}")
-    if agents is not None and (type(agents) is not int or agents < 1):
-        raise SetupError(f"{origin}: agents must be a number above 0, got {agents!r}")
+        raise SetupError(f"{origin}: port must be between 1024 and 65000, got {brief(port)}")
+    if agents is not None and (type(agents) is not int or not 1 <= agents <= _MOST_AGENTS):
+        raise SetupError(
+            f"{origin}: agents must be a number above 0, got {brief(agents)} "
+            f"(at most {_MOST_AGENTS})"
+        )
     return str(parsed), port, agents
 
 

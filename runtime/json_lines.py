@@ -10,13 +10,13 @@ had grown and its content had not arrived. That is a lost record and no obstacle
 middle that is no record is damage of another kind: it is refused, and named.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from configs.bounded import parse_json, require_regular
 from configs.load import ConfigError
 
 Record = dict[str, Any]
@@ -36,6 +36,7 @@ def read_records(path: Path) -> list[Record]:
         OSError: the file cannot be read.
     """
     try:
+        require_regular(path)
         content = path.read_bytes()
     except FileNotFoundError:
         return []
@@ -130,8 +131,8 @@ def _steps(record: Record) -> float:
 
 def _record_of(line: bytes) -> Record | None:
     try:
-        value: Any = json.loads(line.decode())
-    except (ValueError, RecursionError):
+        value = parse_json(line)
+    except ValueError:
         return None
     return cast("Record", value) if isinstance(value, dict) else None
 

@@ -127,7 +127,7 @@ def host(entry: str) -> str:
     [
         ("", "expected a mapping, got NoneType"),
         ("- a", "expected a mapping, got list"),
-        ("hosts: {a: {address: 10.0.0.1", "not YAML"),
+        ("hosts: {a: {address: 10.0.0.1", "not valid YAML"),
         ("head: a", "hosts: expected a mapping, got NoneType"),
         ("hosts: {}", "between 1 and 256 hosts, got 0"),
         ("host: {a: {}}", "unknown key 'host', there is head, hosts"),
@@ -187,5 +187,5 @@ def test_a_hosts_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -
     with pytest.raises(SetupError, match=r"none\.yaml: cannot be read \(No such file"):
         load_hosts(tmp_path / "none.yaml", 8)
     (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SetupError, match="not YAML"):
+    with pytest.raises(SetupError, match="not valid YAML"):
         load_hosts(tmp_path / "image.yaml", 8)
