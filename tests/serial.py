@@ -123,6 +123,8 @@ class SerialRun:
                     self.results.append(command.packet)
                 case world.Kill():
                     raise AssertionError("there are no processes here to kill")
+                case world.Refused():
+                    self.dropped.append(command.reason)
 
     def _from_agent(self, agent: int, commands: list[Command]) -> None:
         num_agents = self.rules.num_agents

@@ -28,8 +28,15 @@ def test_a_signal_that_would_end_the_process_is_handled_and_then_as_before(name:
 
 def test_within_another_handler_the_innermost_counts() -> None:
     seen: list[str] = []
-    with stop_signals.handled_by(lambda *_: seen.append("outer")):
-        with stop_signals.handled_by(lambda *_: seen.append("inner")):
+
+    def outer(number: int, frame: FrameType | None) -> None:
+        seen.append("outer")
+
+    def inner(number: int, frame: FrameType | None) -> None:
+        seen.append("inner")
+
+    with stop_signals.handled_by(outer):
+        with stop_signals.handled_by(inner):
             os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGHUP)
     assert seen == ["inner", "outer"]
