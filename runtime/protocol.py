@@ -213,20 +213,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = plan(options)
         if not options.list:
             require_folder(options.folder, "--out")
+        else:
+            print("\n".join(standings(options, jobs)))
+            return 0
     except ConfigError as error:
         exit_with_error(error)
-    if options.list:
-        print("\n".join(standings(options, jobs)))
-        return 0
     stop = Stop(options.minutes)
     stop.install()
     worker = Worker(options, stop)
     try:
         worker.work_off(jobs)
-    except ConfigError as error:
+        report(options)
+        _say(standings(options, jobs)[-1])
+    except ConfigError as error:  # what was wanted does not fit, or a file of a cell is damaged
         exit_with_error(error)
-    report(options)
-    _say(standings(options, jobs)[-1])
     return _INTERRUPTED if stop.signals else int(worker.failures > 0)
 
 

@@ -100,6 +100,29 @@ def test_a_damaged_byte_costs_its_episode_and_no_other(tmp_path: Path) -> None:
     assert numbers(Journal(tmp_path, 100)) == [(1, 0), (3, 2)]
 
 
+@pytest.mark.parametrize("num_packets", [0, 1, 6, 8, 2**32 - 1])
+def test_a_wrong_number_of_packets_is_damage(tmp_path: Path, num_packets: int) -> None:
+    """The checksum is of the packets, and not of their number."""
+    fill(tmp_path, 2)
+    path = sorted(tmp_path.iterdir())[0]
+    content = bytearray(path.read_bytes())
+    content[12:16] = num_packets.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert numbers(Journal(tmp_path, 100)) == [(2, 1)]
+
+
+def test_what_is_not_a_journals_own_is_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    strays = ["notes.episode", "1.episode", "-.episode", "a-b.episode", "README"]
+    for name in strays:
+        (tmp_path / name).write_text("not ours")
+    (tmp_path / "0000000009-0000000099.episode").mkdir()
+    journal = Journal(tmp_path, 1)
+    assert (numbers(journal), newest_number(tmp_path)) == ([(2, 1)], 1)
+    journal.clear()
+    assert len(list(tmp_path.iterdir())) == len(strays) + 1
+
+
 def test_episodes_of_another_task_are_not_learnt_from(tmp_path: Path) -> None:
     journal = fill(tmp_path, 2)
     assert list(journal.load(replace(DIMENSIONS, observation_dim=7))) == []

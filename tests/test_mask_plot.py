@@ -108,6 +108,30 @@ def test_a_picture_is_written(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "| 4 × 5 | 8 | 88% |" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "overwritten", "one byte", "text"])
+def test_a_damaged_file_is_named_in_one_line(
+    run: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sorted((run / MASKS).iterdir())[1]
+    whole = path.read_bytes()
+    at = whole.index(b".npy") + 50  # within the first array, behind its header in the archive
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[: len(whole) // 2],
+            "overwritten": whole[:at] + b"\x55" * 40 + whole[at + 40 :],
+            "one byte": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+            "text": b"what is this?",
+        }[damage]
+    )
+    with pytest.raises(SystemExit) as stop:
+        main([str(run), "--out", str(run / "masks.png")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} is damaged")
+    assert error.count("\n") == 1
+
+
 def test_dense_runs_and_unknown_layers_are_refused(
     run: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:

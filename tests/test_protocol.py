@@ -489,6 +489,17 @@ def test_damaged_files_are_named_or_done_without(tmp_path: Path) -> None:
         cell.require(preset_of("relay", "rigl"))
 
 
+def test_a_damaged_line_in_the_middle_of_a_cells_log_is_named(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, "rigl")
+    log = complete(cell, 0.5) / "metrics.jsonl"
+    log.write_text(
+        '{"t_s": 1.0, "env_st{"t_s": 0.5, "env_steps": 3}\n{"t_s": 1.5, "env_steps": 7}\n'
+    )
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl, line 1 is damaged"):
+        cell.seconds()
+    assert cell.progress() == 7, "which the newest line says"
+
+
 def test_rows_are_shares_of_the_dense_methods_means(cells: list[Cell]) -> None:
     dense, mast = rows_of(cells, "relay")
     assert (dense.name, dense.seeds, dense.sparsity, dense.size) == ("dense", (0, 1), 0.0, 1.0)

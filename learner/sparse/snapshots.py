@@ -83,7 +83,7 @@ def read_snapshots(run: Path) -> list[Snapshot]:
     for path in (run / MASKS).glob("*.npz"):
         try:
             # Its archive has a checksum for each array.
-            with np.load(path) as file:
+            with np.load(io.BytesIO(path.read_bytes())) as file:
                 masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
             found.append(Snapshot(int(masks.pop("env_steps")), masks))
         except (

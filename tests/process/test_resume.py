@@ -17,7 +17,8 @@ from tests.process.runs import Launched, SilentView, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
-SMALL = ("--agents", "4", "--env", "relay", "--env-copies", "4", "--evaluation.episodes", "4")
+SMALL = ("--agents", "4", "--env", "relay", "--env-copies", "4", "--evaluation.episodes", "4",
+         "--runtime.start-timeout-s", "200")  # fmt: skip
 HASTY = ("--learner.checkpoint-period-s", "0.5", "--evaluation.interval-steps", "0")
 
 
