@@ -41,6 +41,7 @@ class Doorway:
         endpoint: where the socket listens, tcp://address:port.
         most: connections that may stand at once.
         """
+        self.endpoint = endpoint
         self._port = endpoint.rpartition(":")[2]
         self._most = most
         self._open: dict[int, bool] = {}

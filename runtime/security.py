@@ -226,7 +226,14 @@ def _take_event(door: "zmq.Socket[bytes]", doorway: Doorway) -> None:
     event, *_ = door.recv_multipart()
     kind, descriptor = struct.unpack_from("=HI", event)
     if kind == zmq.EVENT_ACCEPTED:
+        before = doorway.cut
         doorway.opened(descriptor)
+        if before == 0 < doorway.cut:  # once: a flood of strangers must not fill the disk
+            logger.warning(
+                "%s holds %d connections and no more: the oldest that show no key are cut off",
+                doorway.endpoint,
+                len(doorway),
+            )
     elif kind == zmq.EVENT_DISCONNECTED:
         doorway.closed(descriptor)
 

@@ -43,7 +43,9 @@ def crowd(stack: ExitStack, endpoint: str, count: int) -> None:
         stack.enter_context(socket.create_connection((host, int(port)), timeout=10.0))
 
 
-def test_strangers_beyond_the_bound_are_cut_and_guests_are_let_in(stack: ExitStack) -> None:
+def test_strangers_beyond_the_bound_are_cut_and_guests_are_let_in(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
     house = House(stack.enter_context(terminating_context()))
     stack.callback(house.close)
     hub = house.hub()
@@ -57,6 +59,8 @@ def test_strangers_beyond_the_bound_are_cut_and_guests_are_let_in(stack: ExitSta
     assert heard(hub) == (b"agent-1", "I was here before")
     say(house.guest(hub, "agent-2"), "and I came later")
     assert heard(hub) == (b"agent-2", "and I came later")
+    says = f"{hub.endpoint} holds {most} connections and no more"
+    assert sum(says in line for line in caplog.messages) == 1
 
 
 class KeyedAgent:
