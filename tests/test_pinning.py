@@ -9,6 +9,7 @@ import pytest
 
 from agents import pinning
 from agents.parameters import ParameterStore
+from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from runtime.node_setup import training_setup
 from tests.agents_helpers import SPEC, make_flat
@@ -59,10 +60,10 @@ def pins(pin: Literal["auto", "on", "off"], *, agents: int = 100, learns: bool =
     return setup.pin
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core to be pinned to")
+@pytest.mark.skipif(usable_cpus() < 2, reason="there is one core to be pinned to")
 def test_agents_are_pinned_where_nobody_else_needs_the_cores() -> None:
     assert pins("auto")
     assert not pins("auto", learns=True)
-    assert not pins("auto", agents=len(os.sched_getaffinity(0)))
+    assert not pins("auto", agents=usable_cpus())
     assert pins("on", learns=True)
     assert not pins("off")
