@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.policy import write_atomically
+from configs.bounded import parse_json, read_text
 from configs.load import ConfigError, read_resolved
 from configs.schema import EnvName, RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
@@ -199,7 +200,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except ValueError as error:
         raise ConfigError(
             f"{path} is damaged ({error}): remove it, and it will be made again"

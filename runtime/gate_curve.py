@@ -6,13 +6,13 @@ python -m runtime.gate_curve free.json priced.json --out gate.png
 figures of evaluations -> a Markdown table, and return or win rate over bytes as a picture
 """
 
+from configs.bounded import parse_json, read_text
 from runtime.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
 
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def read_point(path: Path, label: str, figure: str) -> Point:
         ValueError: not the figures of an evaluation by real processes.
     """
     try:
-        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        figures: dict[str, Any] = parse_json(read_text(path))
         episodes = int(figures["evaluation_episodes"])
         if figure == "return":
             reached, error = figures["return_mean"], figures["return_error"]

@@ -141,6 +141,7 @@ def _end_of_records(path: Path) -> tuple[int, Record | None]:
     """Where the last whole record ends, behind its newline if it has one, and the record."""
     if not path.exists():
         return 0, None
+    require_regular(path)
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         length = min(_BLOCK_BYTES, size)

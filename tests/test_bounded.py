@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(
 MANY_KEYS = "\n".join(f"key{i}: 1" for i in range(60_000))
 TEXTS: dict[str, str] = {
     "aliases": BOMB,
-    "aliases in a known key": f"{BOMB}\nseed: *i",
+    "aliases in a known key": "seed:\n" + indent(BOMB, "  "),
     "an alias of itself": "seed: &a [*a]",
     "deep brackets": "[" * 5_000,
     "deep indents": "- " * 5_000,

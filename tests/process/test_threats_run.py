@@ -323,6 +323,9 @@ def hostile_frames(kind: wire.Packet) -> dict[str, bytes]:
         "another version": _packed([kind.FORMAT + 1, kind.KIND]),
         "another kind": _packed([wire.VERSION, 99]),
         "negative": _packed([wire.VERSION, kind.KIND, -1, -1, -1]),
+        "more than any sum holds": _packed(
+            [wire.VERSION, wire.Status.KIND, "node", [["env_steps", "tick"], [1e308, 1e308]]]
+        ),
     }
 
 
