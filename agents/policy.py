@@ -196,8 +196,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        # A full disk must not be kept full by half of what did not fit.
+    except BaseException:
+        # A full disk must not be kept full by half of what did not fit; nor does a Ctrl-C leave it.
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise

@@ -6,6 +6,7 @@ Two shells build on it: agents/process.py waits for a world (lock-step), agents/
 body and the clock.
 """
 
+import ctypes
 import logging
 import os
 import signal
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 LEAVE_S = 1.0
 """Seconds that an agent waits at least for the others' last reports before it closes its edges."""
 _LAST_REPORTS_PER_S = 100
+_PR_SET_PDEATHSIG = 1
 _HELLO_RETRY_S, _LONGEST_RETRY_S = 0.05, 0.8
 """Doubled every time, for the same reason as in agents/edges.py."""
 
@@ -228,13 +230,22 @@ class Shell(ABC):
                     return
 
 
+def _die_with_forkserver() -> None:
+    """Have the kernel kill this process with the forkserver that has forked it.
+
+    The forkserver is what tells the node of our end: when it dies, the node counts all of us as
+    dead and starts successors under our names.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 _Setup = TypeVar("_Setup", bound=ShellSetup)
 
 
 def run(setup: _Setup, make: Callable[[_Setup, Context], Shell]) -> None:
     """Run one agent until it is told to stop: the body of a process."""
     setproctitle.setproctitle(f"murmuration: agent {setup.identity}")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the node's Stop
+    _die_with_forkserver()
     os.nice(setup.nice)
     if setup.pin:
         pin(setup.identity)  # before ZeroMQ starts its thread, which inherits the core

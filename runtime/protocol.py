@@ -6,10 +6,11 @@
 
     methods × seeds -> cells -> runtime.launch -> runtime.evaluate -> table.csv, table.md, pictures
 
-One cell after the other, each command as a process of its own. Ctrl-C, SIGTERM and the end of the
-minutes let that process write its checkpoint; the next call goes on from there. Several calls at
-once share the work: a cell that somebody has is passed over. `--list` only says how far all is.
-Tables and pictures are of all that is complete in the folder, whoever has asked for it.
+One cell after the other, each command as a process of its own. Any signal that asks for the end
+(runtime/stop_signals.py) and the end of the minutes let that process write its checkpoint; the next
+call goes on from there. Several calls at once share the work: a cell that somebody has is passed
+over. `--list` only says how far all is. Tables and pictures are of all that is complete in the
+folder, whoever has asked for it.
 """
 
 from runtime.command import guard, run_command
@@ -30,6 +31,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
+from runtime import stop_signals
 from runtime.cells import OPPONENTS, Cell, State
 from runtime.places import require_folder
 from runtime.protocol_plan import Job, ProtocolOptions, plan
@@ -48,14 +50,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Stop:
-    """Ctrl-C, SIGTERM or the end of the time, whichever comes first."""
+    """A signal that asks for the end or the end of the time, whichever comes first."""
 
     def __init__(self, minutes: float) -> None:
         self.signals = 0
         self._until_s = time.monotonic() + 60.0 * minutes if minutes else math.inf
 
     def install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals.heeded():
             signal.signal(number, self._count)
 
     def _count(self, *_: object) -> None:

@@ -8,7 +8,6 @@ Environments, opponents and lock-step live apart from the agents, in this proces
 
 import logging
 import os
-import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -90,7 +89,6 @@ class _Stopped(Exception):
 def main(setup: WorldSetup) -> None:
     """Run the world until it is told to stop. Entry point of the process."""
     setproctitle.setproctitle("murmuration: world")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us as the launcher's Stop
     os.nice(setup.config.runtime.nice if setup.train_steps else 0)
     setup_logging("world", 0, setup.logs)
     begin_process(keyed=setup.keyring is not None)  # before shards are forked

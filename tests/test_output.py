@@ -83,22 +83,3 @@ def test_a_reader_that_has_gone_sends_a_ctrl_c_if_that_is_wanted(ends: bool) -> 
     )
     os.close(writes)
     assert (done.returncode, done.stderr) == (99 if ends else 5, b"")
-
-
-def test_a_command_whose_reader_has_gone_ends_without_a_traceback() -> None:
-    reads, writes = os.pipe()
-    os.close(reads)
-    for arguments, code in (
-        (["runtime.launch", "--help"], {0, 130}),
-        (["runtime.evaluate", "--help"], {0, 130}),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            stdout=writes,
-            stderr=subprocess.PIPE,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode in code
-        assert done.stderr == b""
-    os.close(writes)

@@ -5,6 +5,7 @@ processes that die before they have begun.
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -107,6 +108,9 @@ def test_a_signal_to_the_whole_run_ends_it_in_good_order(
         checkpoint = folder / "checkpoint.safetensors"
         first = checkpoint.stat().st_mtime_ns
         os.killpg(run.process.pid, number)
+        while run.process.poll() is None:  # somebody insists until the very end
+            run.process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
         assert run.finish(60.0) == 130
         assert leftovers(run) == []
         assert run.summary()["exit_reason"] == "interrupted"
@@ -244,3 +248,21 @@ def test_no_room_for_the_configuration_leaves_no_folder(tmp_path: Path) -> None:
 
     line = refused(tmp_path, before=limit)
     assert "config.yaml cannot be written (File too large)" in line
+
+
+@pytest.mark.slow
+def test_when_the_forkserver_dies_agents_get_successors_and_no_twins(tmp_path: Path) -> None:
+    with Launched(tmp_path, *ENDLESS) as run:
+        run.wait_until_training()
+        wait_for("updates", lambda: run.updates() > 0)
+        agents = [run.processes[f"agent {agent}"] for agent in range(4)]
+        status = Path(f"/proc/{agents[0]}/status").read_text()
+        (forkserver,) = re.findall(r"^PPid:\s+(\d+)$", status, re.MULTILINE)
+        os.kill(int(forkserver), signal.SIGKILL)
+        wait_for("the agents to end", lambda: not any(Path(f"/proc/{a}").exists() for a in agents))
+        wait_for("everybody", lambda: run.newest_metrics().get("agent/up") == 4)
+        updates = run.updates()
+        wait_for("more updates", lambda: run.updates() > updates + 3)
+        run.process.send_signal(signal.SIGINT)
+        assert run.finish(60.0) == 130
+    assert run.summary()["agent_restarts"] == 4
