@@ -44,7 +44,8 @@ class DeployCommand:
     """Environment whose shipped policy is meant."""
 
     agents: Annotated[int, between(2, MAX_AGENTS, required=True)]
-    """Number of agents N; a policy runs at any."""
+    """Number of agents N; a policy runs at any, but may be worth little at a size that it was not
+    trained at."""
 
     hosts: str
     """Hosts file (docs/deploy.md)."""

@@ -88,7 +88,8 @@ class EvaluateOptions:
     """Environment."""
 
     agents: Annotated[int, between(2, MAX_AGENTS)] = 100
-    """Number of agents N; a policy runs at any."""
+    """Number of agents N; a policy runs at any, but may be worth little at a size that it was not
+    trained at."""
 
     episodes: Annotated[int, between(1, MAX_EPISODES)] = 20
     """Episodes to play."""

@@ -54,6 +54,8 @@ class Point(NamedTuple):
 
     label: str
     episodes: int
+    copies: int
+    """Environment copies that a packet served at once: bytes compare at equal numbers only."""
     reached: float
     error: float
     """Standard error of what was reached."""
@@ -80,6 +82,7 @@ def read_point(path: Path, label: str, figure: str) -> Point:
         return Point(
             label=label,
             episodes=episodes,
+            copies=int(figures["env_copies"]),
             reached=float(reached),
             error=float(error or 0.0),
             open_share=float(figures["open_share"]),
@@ -96,12 +99,12 @@ def read_point(path: Path, label: str, figure: str) -> Point:
 def table(points: Sequence[Point], figure: str) -> str:
     """The points as Markdown."""
     rows = [
-        f"| | {figure} | ± | edges open | out-degree | edge bytes per agent-step |",
-        "|---|---|---|---|---|---|",
+        f"| | E | {figure} | ± | edges open | out-degree | edge bytes per agent-step |",
+        "|---|---|---|---|---|---|---|",
     ]
     rows += [
-        f"| {p.label} | {p.reached:.3f} | {p.error:.3f} | {p.open_share:.1%} | {p.out_degree:.2f} "
-        f"| {p.edge_bytes:.0f} |"
+        f"| {p.label} | {p.copies} | {p.reached:.3f} | {p.error:.3f} | {p.open_share:.1%} "
+        f"| {p.out_degree:.2f} | {p.edge_bytes:.0f} |"
         for p in points
     ]
     return "\n".join(rows)

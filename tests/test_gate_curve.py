@@ -10,6 +10,7 @@ from runtime.gate_curve import main
 
 FREE = {
     "evaluation_episodes": 100,
+    "env_copies": 1,
     "return_mean": 1.0,
     "return_error": 0.0,
     "win_rate": 0.8,
@@ -17,7 +18,13 @@ FREE = {
     "out_degree_mean": 4.0,
     "edge_bytes_per_agent_step": 740.5,
 }
-PRICED = FREE | {"return_mean": 0.953, "return_error": 0.002, "open_share": 0.25, "win_rate": 0.5}
+PRICED = FREE | {
+    "env_copies": 16,
+    "return_mean": 0.953,
+    "return_error": 0.002,
+    "open_share": 0.25,
+    "win_rate": 0.5,
+}
 
 
 def write(path: Path, figures: dict[str, Any]) -> str:
@@ -25,13 +32,15 @@ def write(path: Path, figures: dict[str, Any]) -> str:
     return f"{path}"
 
 
-def test_every_evaluation_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_evaluation_is_a_row_that_says_how_many_copies_shared_a_packet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [write(tmp_path / "free.json", FREE), write(tmp_path / "priced.json", PRICED)]
     assert main(files) == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[2:] == [
-        "| free | 1.000 | 0.000 | 100.0% | 4.00 | 740 |",
-        "| priced | 0.953 | 0.002 | 25.0% | 4.00 | 740 |",
+        "| free | 1 | 1.000 | 0.000 | 100.0% | 4.00 | 740 |",
+        "| priced | 16 | 0.953 | 0.002 | 25.0% | 4.00 | 740 |",
     ]
 
 
@@ -39,7 +48,7 @@ def test_win_rates_come_with_their_binomial_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([write(tmp_path / "a.json", PRICED), "--figure", "win rate", "--labels", "ours"])
-    assert "| ours | 0.500 | 0.050 |" in capsys.readouterr().out
+    assert "| ours | 16 | 0.500 | 0.050 |" in capsys.readouterr().out
 
 
 def test_a_picture_is_written(tmp_path: Path) -> None:
