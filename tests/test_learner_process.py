@@ -357,7 +357,12 @@ def test_a_run_that_is_resumed_begins_with_its_journal_and_a_new_one_without(
 
 
 @pytest.mark.parametrize(
-    "change", [{"journal_episodes": 0}, {"journal_episodes": 2}, {"replay_episodes": 4}]
+    "change",
+    [
+        {"journal_episodes": 0},
+        pytest.param({"journal_episodes": 2}, marks=pytest.mark.slow),
+        {"replay_episodes": 4},
+    ],
 )
 def test_a_life_that_keeps_less_still_gets_what_was_acknowledged(
     around: Surroundings, change: dict[str, Any]
