@@ -257,7 +257,10 @@ def _as_called(prog: str) -> str:
 
 def exit_with_error(error: Exception) -> NoReturn:
     """Report what prevents the start as one line on stderr, and leave with exit code 2."""
-    print(f"error: {bounded.shorten(' '.join(str(error).split()), _LONGEST_LINE)}", file=sys.stderr)
+    line = bounded.shorten(" ".join(str(error).split()), _LONGEST_LINE)
+    # A file's keys and values are shown: its escape sequences are not for the terminal.
+    plain = "".join(sign if sign.isprintable() else "?" for sign in line)
+    print(f"error: {plain}", file=sys.stderr)
     raise SystemExit(2)
 
 

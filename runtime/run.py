@@ -210,6 +210,7 @@ class Run:
             self._close()
         assert self._end is not None
         wall_s = time.monotonic() - self._begun_s
+        self._board.dropped_by_launcher = self._traffic.dropped_total
         summary = self._board.summary(self._end.reason, wall_s, self._playing_s, self._device)
         if self._log is not None:
             self._log_row(self._log)
@@ -609,6 +610,7 @@ class Run:
 
     def _log_row(self, log: RunLog) -> None:
         if self._board.is_under_way:
+            self._board.dropped_by_launcher = self._traffic.dropped_total
             log.metrics(self._board.env_steps, self._board.metrics())
 
     def _elapsed_s(self) -> float:

@@ -83,6 +83,7 @@ class Scoreboard:
         self._steps_per_s: float | None = None
         self._learner_device = ""
         self.agents_up = 0
+        self.dropped_by_launcher = 0
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -382,12 +383,13 @@ class Scoreboard:
         return sent / steps if steps else None
 
     def _dropped(self) -> int:
-        """Refused by anybody: the agents by reason, then node, world and learner."""
+        """Refused by anybody: the agents by reason, then node, world, learner and launcher."""
         by_agents = sum(self._node.get(f"dropped_{reason}", 0.0) for reason in REASONS)
         by_others = (
             self._node.get("dropped_by_node", 0.0)
             + self._world.get("dropped", 0.0)
             + self._learner.get("dropped_frames", 0.0)
+            + self.dropped_by_launcher
         )
         return int(by_agents + by_others)
 

@@ -305,9 +305,9 @@ def test_unknown_environment_lists_the_choices() -> None:
 
 def test_error_leaves_as_one_line_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        exit_with_error(ConfigError("first\n  second"))
+        exit_with_error(ConfigError("first\n  second \x1b[2J"))
     assert left.value.code == 2
-    assert capsys.readouterr().err == "error: first second\n"
+    assert capsys.readouterr().err == "error: first second ?[2J\n"
 
 
 @dataclass(frozen=True)

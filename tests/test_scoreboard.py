@@ -161,6 +161,8 @@ def test_dropped_packets_are_summed_over_all_reasons() -> None:
     board.take_status(node_says(**{f"dropped_{reason}": 1.0 for reason in REASONS}, late=4.0))
     row = summary(board)
     assert (row["messages_dropped"], row["messages_late"]) == (len(REASONS), 4)
+    board.dropped_by_launcher = 3
+    assert summary(board)["messages_dropped"] == len(REASONS) + 3
     assert row["dropped_by_agents"] == dict.fromkeys(REASONS, 1)
 
 
