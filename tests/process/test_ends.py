@@ -15,9 +15,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.process.runs import Launched, wait_for
+from agents.policy import PolicyFile, save_policy
+from runtime.bundle import DeployOptions, make_keys, write_bundles
+from runtime.hosts import Host, Hosts
+from tests.agents_helpers import make_spec
+from tests.process.runs import Launched, processes_of, scratch_folder, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -59,7 +64,9 @@ def test_ctrl_c_while_the_first_child_starts_ends_the_run(tmp_path: Path) -> Non
     assert "Traceback" not in run.output.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_a_learner_that_is_lost_while_it_starts_ends_the_run(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -120,6 +127,7 @@ def test_a_signal_to_the_whole_run_ends_it_in_good_order(
     assert "Traceback" not in run.output.read_text()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_a_hangup_is_ignored(tmp_path: Path) -> None:
     """As nohup has it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -139,6 +147,7 @@ def start(folder: Path, *arguments: str, **how: object) -> subprocess.Popen[byte
     return subprocess.Popen(command, **how)  # type: ignore[call-overload]  # options of a test
 
 
+@pytest.mark.slow
 def test_output_that_nobody_can_write_costs_no_run(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         process = start(tmp_path, *SHORT, stdout=full, stderr=full)
@@ -147,6 +156,7 @@ def test_output_that_nobody_can_write_costs_no_run(tmp_path: Path) -> None:
     assert json.loads(summary.read_text())["exit_reason"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
     """As with `python -m runtime.launch | head -3`."""
     with (tmp_path / "stderr").open("wb") as stderr:
@@ -162,6 +172,7 @@ def test_a_reader_that_goes_ends_the_run_as_ctrl_c_does(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "stderr").read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_wait_for_a_last_scrape(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = ("--metrics-port", str(server.getsockname()[1]))
@@ -267,3 +278,42 @@ def test_when_the_forkserver_dies_agents_get_successors_and_no_twins(tmp_path: P
         run.process.send_signal(signal.SIGINT)
         assert run.finish(60.0) == 130
     assert run.summary()["agent_restarts"] == 4
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
+def test_a_deployed_host_ends_at_a_signal_and_does_not_linger(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait ten minutes for a last scrape, and then write its summary."""
+    folder = scratch_folder(monkeypatch)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    spec, policy = make_spec(), folder / "policy.safetensors"
+    save_policy(policy, PolicyFile(spec, np.zeros(spec.size, np.float32), 3, {}))
+    hosts = Hosts((Host("a", "127.0.0.1", 27400, (0, 1)),), "a")
+    options = DeployOptions(comm="sops", gate_mode="learned")
+    keys, content = make_keys(hosts), policy.read_bytes()
+    (bundle,) = write_bundles(folder / "out", hosts, keys, policy=content, options=options)
+    command = [sys.executable, "-m", "runtime.node", "--bundle", str(bundle)]
+    command += ["--runs-dir", str(folder / "runs"), "--metrics-linger-s", "600"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command += ["--metrics-port", str(server.getsockname()[1])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        wait_for("its agents", lambda: len(processes_of(process.pid)) >= 3)
+        assert process.stdout is not None
+        while b"2/2 agents up" not in process.stdout.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        assert process.wait(60) == 0
+        (summary,) = folder.glob("runs/*/summary.json")
+        assert json.loads(summary.read_text())["host"] == "a"
+        assert list(folder.glob("murmuration-*")) == []
+        wait_for("its agents to be gone", lambda: not processes_of(process.pid), 10.0)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
