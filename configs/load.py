@@ -175,6 +175,12 @@ def parse_run_config(text: str, origin: str = RESOLVED) -> RunConfig:
     return _build(_mapping(text, origin), origin)
 
 
+def resumed_folder(argv: Sequence[str]) -> Path | None:
+    """The folder that a command line resumes, ahead of its parsing; None without one."""
+    resume = _value_of(argv, "--resume")
+    return None if resume is None else Path(resume)
+
+
 def resolved_text(config: RunConfig) -> str:
     """The content of a run's config.yaml; `read_resolved` is the inverse."""
     return signed(dump_run_config(config))

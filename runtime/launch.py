@@ -32,7 +32,14 @@ from agents.policy import (
 )
 from configs import streams
 from configs.effects import effective
-from configs.load import RESOLVED, ConfigError, exit_with_error, load_run_config, resolved_text
+from configs.load import (
+    RESOLVED,
+    ConfigError,
+    exit_with_error,
+    load_run_config,
+    resolved_text,
+    resumed_folder,
+)
 from configs.schema import RunConfig
 from configs.shipped import policy_path
 from configs.streams import Role
@@ -68,10 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             arguments = sys.argv[1:] if argv is None else argv
+            folder = resumed_folder(arguments)
+            if folder is not None and (folder / RESOLVED).exists():
+                # Before anything in it is read: what is read may be another run's to change.
+                run_folder.check(folder)
+                stack.enter_context(run_folder.held(folder))
             config = load_run_config(arguments, remark=remarks.append)
-            if config.resume:
-                run_folder.check(Path(config.resume))
-                stack.enter_context(run_folder.held(Path(config.resume)))
             plan = make_plan(config)
         except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
             exit_with_error(error)

@@ -215,6 +215,16 @@ def test_a_torn_log_and_stray_files_do_not_keep_a_run_from_going_on(run: Path) -
     assert plan.progress.episodes == 77 + 1 + plan.config.env.copies
 
 
+def test_a_folder_that_is_no_runs_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        resume(tmp_path)
+    assert stop.value.code == 2
+    assert f"{tmp_path / RESOLVED} cannot be read: No such file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- whose folder it is ---------------------------------------------------------------------------
 
 
