@@ -225,13 +225,12 @@ def require_memory(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> None:
 
 
 def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str, int]:
-    """Bytes that a run takes at the very least, by what takes them."""
+    """Bytes that a run takes on this machine at the very least, by what takes them.
+
+    What other hosts hold does not count, nor what a GPU holds if one is asked for.
+    """
     learner = config.learner
     needed = {
-        f"networks of {config.num_agents} agents (network.hidden {config.network.hidden})": (
-            4 * config.num_agents * spec.size
-        ),
-        "the learner's network": _COPIES_OF_WEIGHTS * 4 * spec.size,
         f"a batch of {learner.batch_size} episodes (learner.batch_size, learner.window)": (
             2
             * learner.batch_size
@@ -240,6 +239,12 @@ def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str
             * env.observation_dim
         ),
     }
+    if not config.runtime.hosts:
+        agents = f"networks of {config.num_agents} agents (network.hidden {config.network.hidden})"
+        needed[agents] = 4 * config.num_agents * spec.size
+    if learner.device == "cuda":
+        return needed
+    needed["the learner's network"] = _COPIES_OF_WEIGHTS * 4 * spec.size
     if learner.algorithm not in ("iql", "vdn"):
         mixer = learner.hypernet_embed * (
             2 * env.state_dim + (env.num_agents + 1) * learner.mixing_embed

@@ -170,10 +170,13 @@ def test_networks_that_no_machine_holds_are_named_with_their_options() -> None:
     relay = replace(preset_for("relay"), num_agents=4096)
     with pytest.raises(SetupError, match=r"^the mixer \(learner\.mixing_embed 1024, .* take 85\.9"):
         require_memory(replace(relay, learner=large))
+    require_memory(replace(relay, learner=replace(large, device="cuda")))
     with pytest.raises(SetupError, match=r"^a batch of 65536 episodes \(learner\.batch_size, "):
         require_memory(replace(battle, learner=LearnerConfig(batch_size=65_536, max_backlog=1)))
     with pytest.raises(SetupError, match=r"^networks of 4096 agents \(network\.hidden 4096\) "):
         require_memory(replace(relay, network=replace(relay.network, hidden=4096)))
+    elsewhere = replace(relay.runtime, hosts="hosts.yaml")
+    require_memory(replace(relay, network=replace(relay.network, hidden=4096), runtime=elsewhere))
 
 
 def test_ranks_without_a_gpu_each_are_refused_only_if_there_are_gpus(
