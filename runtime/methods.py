@@ -231,7 +231,7 @@ def _tiny_sizes(sparse: RunConfig) -> tuple[str, ...]:
     # torch, for this one row only
     from envs.registry import spec_of
     from learner.episode import Dimensions
-    from learner.sparse.tiny import matches
+    from learner.sparse.matching import matches
 
     env = spec_of(sparse.env, sparse.num_agents)
     dimensions = Dimensions(

@@ -10,7 +10,8 @@ from configs.schema import LearnerConfig, SparseConfig
 from learner.episode import Dimensions
 from learner.learner import Learner
 from learner.sparse.accounting import account
-from learner.sparse.tiny import main, match, matches, tiny
+from learner.sparse.matching import match, matches, tiny
+from learner.sparse.tiny import main
 from tests.learner_helpers import DIMENSIONS, make_config, make_flat, make_spec
 
 
