@@ -6,7 +6,6 @@ python -m runtime.gate_curve free.json priced.json --out gate.png
 figures of evaluations -> a Markdown table, and return or win rate over bytes as a picture
 """
 
-from configs.bounded import parse_json, read_text
 from runtime.command import guard, run_command
 
 if __name__ == "__main__":
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from configs.bounded import parse_json, read_text
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from runtime.figure_style import TEXT, canvas, colour, label_points, marker
 from runtime.places import require_picture

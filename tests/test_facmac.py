@@ -175,7 +175,7 @@ def value_of_what_the_policy_does(learner: Learner) -> float:
 
 
 def test_the_policy_comes_to_do_what_the_critic_values() -> None:
-    learner = make_learner(replace(SETTINGS, learning_rate=1e-2, critic_rate=1e-9), episodes=4)
+    learner = make_learner(replace(SETTINGS, learning_rate=1e-2, critic_rate=1e-6), episodes=4)
     before = value_of_what_the_policy_does(learner)
     for _ in range(40):
         learner.update()

@@ -74,7 +74,12 @@ def test_names_of_gate_points_stand_apart_and_within_the_axes(
     files: list[str] = []
     for name, (size, reached) in GATE.items():
         path = tmp_path / f"{name}.json"
-        figures = {"evaluation_episodes": 512, "return_mean": reached, "return_error": 0.01}
+        figures = {
+            "env_copies": 1,
+            "evaluation_episodes": 512,
+            "return_mean": reached,
+            "return_error": 0.01,
+        }
         figures |= {"open_share": 0.5, "out_degree_mean": 2, "edge_bytes_per_agent_step": size}
         path.write_text(json.dumps(figures))
         files.append(str(path))

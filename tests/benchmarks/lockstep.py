@@ -37,7 +37,7 @@ from tests.process.runs import processes_of
 
 HALF = "half"
 """Policy: untrained, with a scorer that opens the shorter half of the offsets."""
-EPISODES = 1_000_000_000
+EPISODES = 1_000_000
 SCRAPE_PERIOD_S = 5.0
 _ROLES = ("agent", "world", "node")
 
