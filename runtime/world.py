@@ -201,6 +201,8 @@ class World:
         """By the learner's last word."""
         self._num_shipped = 0
         """Training episodes sent to the learner."""
+        self._num_untold = 0
+        """Of them those that have ended since the last tick: agents do not know it yet."""
         self._baseline: tuple[int, int] | None = None
         """Episodes shipped and episodes the learner had seen when this learner first spoke."""
         self._num_taken = 0
@@ -268,21 +270,30 @@ class World:
 
         The learner looks up only between two updates, so its own word is always a little old.
         """
+        return self._backlog_of(self._num_shipped)
+
+    def _backlog_of(self, num_shipped: int) -> float:
+        """The backlog if so many episodes had been shipped."""
         if self._baseline is None:
             return 0.0
         shipped, taken = self._baseline
-        under_way = (self._num_shipped - shipped) - (self._num_taken - taken)
+        under_way = (num_shipped - shipped) - (self._num_taken - taken)
         return self._updates_owed + max(under_way, 0) * self._rules.updates_per_episode
 
     @property
     def may_tick(self) -> bool:
         """Whether a tick may begin now: the learner keeps up, nobody is being killed and there is
         something to play.
+
+        Agents ship an episode when the next tick tells them that it has ended. Episodes that they
+        do not know to have ended hold nothing up: the learner would wait for them in vain, and the
+        world for the learner.
         """
         if self._exchange is not _Exchange.NOTHING or self._dying or not self._up_N.any():
             return False
         if self.phase is Phase.TRAINING:
-            return self.backlog <= self._rules.max_backlog
+            told = self._num_shipped - self._num_untold
+            return self._backlog_of(told) <= self._rules.max_backlog
         return self.phase is Phase.EVALUATING
 
     # --- events -----------------------------------------------------------------------------------
@@ -336,6 +347,7 @@ class World:
         if self._kill_is_due:
             return self._kill()
         self.tick += 1
+        self._num_untold = 0
         self._parting.clear()
         self._acted_N[:] = False
         self._actions_EN[:] = self._noop
@@ -532,6 +544,7 @@ class World:
             self.aftermath.count_episode(np.array(episode.rewards))
         if self._ships(episode.mode):
             self._num_shipped += 1
+            self._num_untold += 1
             commands.append(ToLearner(episode.record(self.env_steps, last)))
         if self.phase is Phase.EVALUATING and not self._evaluations_due:
             episode.mode = _Mode.REST

@@ -154,11 +154,24 @@ def test_episodes_under_way_to_the_learner_count_as_updates_owed() -> None:
     rules = make_rules(max_backlog=2, updates_per_episode=0.5)
     world = make_world(ScriptedEnv(1), rules=rules)
     world.learner_progress(updates_owed=1.0, episodes_taken=0)
-    play(world, 3)
-    assert world.backlog == 1.0 + 3 * 0.5
+    play(world, 4)
+    assert world.backlog == 1.0 + 4 * 0.5
     assert not world.may_tick
     world.learner_progress(updates_owed=1.0, episodes_taken=2)
-    assert world.backlog == 1.5
+    assert world.backlog == 2.0
+
+
+def test_episodes_that_end_together_do_not_hold_up_the_tick_that_has_agents_ship_them() -> None:
+    rules = make_rules(max_backlog=2)
+    world = make_world(*(ScriptedEnv(2) for _ in range(5)), rules=rules)
+    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    play(world, 2, copies=5)
+    assert world.backlog == 5.0, "no agent knows yet that its episodes have ended"
+    assert world.may_tick
+    play(world, copies=5)
+    assert not world.may_tick
+    world.learner_progress(updates_owed=0.0, episodes_taken=5)
+    assert world.may_tick
 
 
 def test_evaluation_episodes_owe_nothing() -> None:
@@ -211,8 +224,8 @@ def test_episodes_that_a_new_learner_gets_again_do_not_let_the_world_run_away() 
     world.learner_gone()
     world.learner_progress(updates_owed=0.0, episodes_taken=0)
     world.learner_progress(updates_owed=0.0, episodes_taken=2)  # those two, sent once more
-    play(world, 3)
-    assert world.backlog == 3.0
+    play(world, 4)
+    assert world.backlog == 4.0
     assert not world.may_tick
 
 
