@@ -10,6 +10,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from typing import Any, Protocol, cast
 
 from runtime import output, stop_signals
 from runtime.child_output import beside_the_view
+
+# vfork suspends the parent until its child runs another program, and for ever if the child is
+# stopped before; this switch is the documented way around it.
+cast("Any", subprocess)._USE_VFORK = False
 
 
 class _Context(Protocol):
