@@ -58,6 +58,23 @@ _LOG_PERIOD_S = 1.0
 _ASLEEP_S = 2.0
 """A turn that takes longer says that this process was kept from listening."""
 _RETRY_S = 1.0
+_HEARD = (
+    wire.Hello,
+    wire.Join,
+    wire.Ready,
+    wire.Leaving,
+    wire.AgentState,
+    wire.Status,
+    wire.NodeState,
+    wire.WorldState,
+    wire.LearnerState,
+    wire.Trained,
+    wire.EpisodeResult,
+    wire.Instruction,
+    wire.Failure,
+)
+"""What the launcher is told while a run goes on. Some of it may still come at the end, when it
+changes nothing any more: it is no fault."""
 _GREETING_PERIOD_S = 1.0
 """Seconds between two signs of life to the other hosts."""
 
@@ -369,21 +386,7 @@ class Run:
         if self._signals:
             self._carry_out(self._conductor.interrupted())
             return
-        for peer, packet in self._hub.drain(
-            wire.Hello,
-            wire.Join,
-            wire.Ready,
-            wire.Leaving,
-            wire.AgentState,
-            wire.Status,
-            wire.NodeState,
-            wire.WorldState,
-            wire.LearnerState,
-            wire.Trained,
-            wire.EpisodeResult,
-            wire.Instruction,
-            wire.Failure,
-        ):
+        for peer, packet in self._hub.drain(*_HEARD):
             self._take(peer, packet)
         if self.recorder is not None:
             self.recorder.drain()
@@ -554,10 +557,11 @@ class Run:
         self._poller.unregister(process.sentinel)
         process.join()
         del self._children[role]
-        self._heard_s.pop(role, None)
         # Its last words may still be in the socket, and they say more than its exit code.
-        for peer, packet in self._hub.drain(wire.Failure):
+        # So may what others have said meanwhile, which must not be lost either.
+        for peer, packet in self._hub.drain(*_HEARD):
             self._take(peer, packet)
+        self._heard_s.pop(role, None)
         logger.warning("the %s process ended with %s", role, process.exitcode)
         is_hung = role in self._hung
         self._hung.discard(role)
@@ -690,9 +694,7 @@ class Run:
         self._take_last_words()
 
     def _take_last_words(self) -> None:
-        for peer, packet in self._hub.drain(
-            wire.Status, wire.EpisodeResult, wire.Leaving, wire.Stop
-        ):
+        for peer, packet in self._hub.drain(*_HEARD, wire.Stop):
             host = host_of(peer)
             if not _speaks_for_itself(peer, packet):
                 self._traffic.dropped("unknown_sender")
