@@ -142,7 +142,7 @@ def test_without_a_terminal_a_hangup_is_ignored(tmp_path: Path) -> None:
 
 def start(folder: Path, *arguments: str, **how: object) -> subprocess.Popen[bytes]:
     """The launcher, with stdout and stderr as the test will have them."""
-    command = [sys.executable, "-m", "runtime.launch", *arguments, "--metrics-port", "0"]
+    command = [sys.executable, "-m", "runtime.launch", "--metrics-port", "0", *arguments]
     command += ["--runtime.runs-dir", str(folder / "runs")]
     return subprocess.Popen(command, **how)  # type: ignore[call-overload]  # options of a test
 
@@ -184,7 +184,7 @@ def test_ctrl_c_ends_the_wait_for_a_last_scrape(tmp_path: Path) -> None:
             lambda: "stopping: finished" in _logs(tmp_path, "node"),
             90.0,
         )
-        time.sleep(1.0)  # into the linger: there is nothing to be seen of it
+        time.sleep(6.0)  # into the linger: there is nothing to be seen of it
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
