@@ -41,7 +41,7 @@ class Unfit(ValueError):
 
 
 def require_regular(path: Path, most_bytes: int | None = None) -> None:
-    """Check what opening would not: a pipe blocks whoever reads it, a device has no end.
+    """Check what opening would not: a pipe blocks its reader, a device has no end.
 
     Raises:
         OSError: there is no such file, it is no regular one, or it is longer than `most_bytes`.

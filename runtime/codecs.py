@@ -49,8 +49,8 @@ class Uint:
 
 
 LARGEST = 1e18
-"""Of floats that cross: whoever adds up, squares, multiplies by a million or converts to int64 what
-arrives gets a finite number. Tensors may hold any finite number of their dtype."""
+"""Of floats that cross: code that adds up, squares, multiplies by a million or converts to int64
+what arrives gets a finite number. Tensors may hold any finite number of their dtype."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
     logger.warning -> the same, and stderr (agents: the file only, a hundred of them would shout)
 
 A file comes into being with its first line. What cannot be opened or written costs the lines that
-it does not take, which are counted; whoever logs never hears of it. The file is tried again for
+it does not take, which are counted; the caller never hears of it. The file is tried again for
 every line.
 Numbers are metrics, not log lines: runtime/run_log.py.
 """

@@ -2,7 +2,7 @@
 
     connection -> one too many, or too slow? cut off : registry -> text
 
-Whoever reaches the port can connect and say nothing. Each such connection costs a thread and a
+Anybody who reaches the port can connect and say nothing. Each such connection costs a thread and a
 descriptor of the node, so both their number and their time are bounded. Where they are too many the
 oldest goes: a scraper is done within milliseconds, one that idles is what is old.
 """

@@ -2,8 +2,8 @@
 
     target, setup -> Parcel -> Process.start -> _begin: signals, output, then target(setup)
 
-No start waits for the child: it may be killed or stopped at any moment, and whoever has started it
-learns of that by its sentinel.
+No start waits for the child: it may be killed or stopped at any moment, and the process that starts
+it learns of that by its sentinel.
 """
 
 import mmap

@@ -653,7 +653,7 @@ class Run:
             self._wait_for_children(KILL_S)
             self._hub.close()
             if self._unsaved:
-                # Whoever asked for a trained policy has to hear that there is none, or an old one.
+                # The user asked for a trained policy, and hears that there is none, or an old one.
                 reason = f"{self._end.reason}, but {self._unsaved}"
                 self._end = course.End(reason, self._end.exit_code or 1)
         if self.recorder is not None:

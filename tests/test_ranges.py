@@ -1,4 +1,4 @@
-"""Every number that a person can set has a range, whoever declares it: these tests find them."""
+"""Every number that a person can set has a range: these tests find all of them."""
 
 import dataclasses
 import importlib
