@@ -98,7 +98,7 @@ def test_too_low_a_file_limit_is_refused(tmp_path: Path) -> None:
 
 def test_help_explains_the_options() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "runtime.launch", "--help"],
+        [sys.executable, "-m", "runtime.launch", "--help-all"],
         capture_output=True,
         text=True,
         timeout=60,
