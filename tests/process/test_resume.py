@@ -40,6 +40,8 @@ def test_a_torn_folder_is_gone_on_in_by_one_launcher_at_a_time(tmp_path: Path) -
     with Launched(tmp_path, *SMALL, *HASTY, "--steps", "100000000") as run:
         folder = run.wait_until_training()
         wait_for("updates", lambda: run.updates() > 5)
+        # The last of them is torn below, and the first life is to be told from the second.
+        wait_for("rows", lambda: len(read_records(folder / METRICS)) > 2)
         run.process.kill()  # the learner saves once more, and the resume waits for it
         run.process.wait()
         with (folder / EPISODES).open("ab") as log:
