@@ -178,11 +178,12 @@ def test_both_losses_of_a_window_equal_a_calculation_step_by_step() -> None:
     assert isinstance(target_mixer, QMixer)
     for parameter in target_mixer.parameters():
         parameter.add_(0.2 * torch.randn(parameter.shape, generator=torch.Generator()))
-    start = 0
-    while not 0 < start < 5:  # until the window goes on, and does not begin with its episode
+    while True:  # until the window goes on, and does not begin with its episode
         state = learner.rng.bit_generator.state
         batch = learner.replay.sample(learner.rng, 1, SETTINGS.window)
         start = int(batch.starts[0])
+        if 0 < start < 5:
+            break
     learner.rng.bit_generator.state = state  # the learner is to draw the same window
     alive = tensor(batch.alive, np.bool_)
     window = UnrollInput(tensor(batch.observations, np.float32), alive)
