@@ -11,6 +11,16 @@ from configs.load import ConfigError
 _PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".eps", ".ps")
 
 
+def probe(folder: Path) -> None:
+    """Write something into a folder that exists, and leave nothing there.
+
+    Raises:
+        OSError: no room, no right, or not a folder.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"murmuration")
+
+
 def require_folder(folder: Path, option: str) -> None:
     """Create the folder if need be and write something into it.
 
@@ -19,8 +29,7 @@ def require_folder(folder: Path, option: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"murmuration")
+        probe(folder)
     except OSError as error:
         raise ConfigError(
             f"{option} {folder} cannot be written ({error.strerror}): choose another folder"

@@ -10,7 +10,6 @@ import resource
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from agents import backbone
@@ -22,6 +21,7 @@ from envs.base import EnvSpec
 from envs.opponents import PolicyFileOpponent, make_opponent, opponent_file
 from runtime.errors import SetupError
 from runtime.exporter import require_free_port
+from runtime.places import probe
 from runtime.scratch import require_temporary_folder
 
 _COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
@@ -146,8 +146,7 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"murmuration")
+        probe(folder)
     except OSError as error:
         raise SetupError(
             f"runs folder {folder} cannot be written ({error.strerror}): choose another with "

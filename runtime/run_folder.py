@@ -14,7 +14,6 @@ import fcntl
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from configs.load import RESOLVED
 from learner.checkpoint_file import CHECKPOINT
 from learner.journal import FOLDER as JOURNAL
 from runtime.errors import SetupError
+from runtime.places import probe
 from runtime.run_log import EPISODES, METRICS
 
 logger = logging.getLogger(__name__)
@@ -134,8 +134,7 @@ def check(folder: Path) -> None:
 
 def _require_room(folder: Path) -> None:
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"murmuration")
+        probe(folder)
     except OSError as error:
         raise SetupError(
             f"{folder} cannot be written ({error.strerror}): a resumed run goes on in its own "
