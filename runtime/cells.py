@@ -187,9 +187,9 @@ class Cell:
 
 
 def _what_counts(config: RunConfig) -> dict[str, Any]:
-    """What a result depends on, by section; on which device and with which threads is not that."""
+    """What a result depends on, by section. Device, threads and resumes do not count."""
     sections: dict[str, Any] = dataclasses.asdict(config)
-    for place in ("runtime", "resume"):
+    for place in ("runtime", "resume", "life"):
         del sections[place]
     for place in ("device", "threads", "ranks", "precision", "prefetch", "checkpoint_period_s"):
         del sections["learner"][place]

@@ -296,7 +296,7 @@ def test_a_counter_grows_from_its_first_change_to_its_last() -> None:
 @pytest.mark.timeout(200)
 def test_a_training_run_is_measured_end_to_end() -> None:
     case = TrainingCase(
-        agents=4, env="relay", steps=2_000, copies=8, options=("--learner.batch-size", "8")
+        agents=4, env="relay", steps=12_000, copies=8, options=("--learner.batch-size", "8")
     )
 
     figures = run_case("tests.benchmarks.end_to_end", case, timeout_s=180)

@@ -476,6 +476,14 @@ def test_an_evaluation_is_of_the_run_that_lies_there(tmp_path: Path) -> None:
     assert cell.standing("relay", STEPS, 100).state is State.TRAINED
 
 
+def test_a_cell_that_was_resumed_is_the_same_cell(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, "rigl")
+    run = complete(cell, 0.5)
+    wanted = preset_of("relay", "rigl")
+    (run / RESOLVED).write_text(dump_run_config(dataclasses.replace(wanted, life=2)))
+    cell.require(wanted)
+
+
 def test_damaged_files_are_named_or_done_without(tmp_path: Path) -> None:
     cell = cell_of(tmp_path, "rigl")
     run = complete(cell, 0.5)

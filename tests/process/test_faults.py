@@ -110,7 +110,9 @@ def test_a_hung_agent_costs_one_deadline_and_not_the_run(tmp_path: Path) -> None
         pid = run.processes["agent 2"]
         os.kill(pid, signal.SIGSTOP)
         steps = run.newest_metrics().get("env/steps", 0)
-        wait_for("steps without it", lambda: run.newest_metrics()["env/steps"] > steps + 2000)
+        wait_for(
+            "steps without it", lambda: run.newest_metrics().get("env/steps", 0) > steps + 2000
+        )
         os.kill(pid, signal.SIGCONT)
         before = run.updates()
         wait_for("the learner to go on with it", lambda: run.updates() > before + 5)
