@@ -104,7 +104,11 @@ def test_an_agent_acts_before_it_has_any_neighbour(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_neighbour_costs_its_messages_and_nothing_else(tmp_path: Path) -> None:
-    """The frozen agent's packets are late or stale when it wakes up; nothing piles up meanwhile."""
+    """The frozen agent plays on when it wakes up, and nothing piles up meanwhile.
+
+    What was sent to it is no measure: it arrives in order, so none of it need be late or stale, or
+    not at all where the kernel has given up the connection by then (5 s).
+    """
     frozen = 5
     others = tuple(agent for agent in range(8) if agent != frozen)
     with Deployed(tmp_path, relay_policy(), 8, rate_hz=100.0) as deployed:
@@ -132,12 +136,6 @@ def test_a_stopped_neighbour_costs_its_messages_and_nothing_else(tmp_path: Path)
             after = [pss_mb(deployed.processes[agent].pid or 0) or 0.0 for agent in others]
             assert max(np.subtract(after, memory)) < 4.0, "nothing may pile up for the frozen one"
             deployed.signal(frozen, signal.SIGCONT)
-            wait_for(
-                "packets that came too late",
-                lambda: (
-                    deployed.counters(frozen)["dropped_stale"] + deployed.counters(frozen)["late"]
-                ),
-            )
             resumed = deployed.counters(frozen)["agent_steps"]
             play((*others, frozen), 100)
             assert deployed.counters(frozen)["agent_steps"] > resumed + 30
