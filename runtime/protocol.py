@@ -10,7 +10,7 @@ One cell after the other, each command as a process of its own. Any signal that 
 (runtime/stop_signals.py) and the end of the minutes let that process write its checkpoint; the next
 call goes on from there. Several calls at once share the work: a cell that somebody has is passed
 over. `--list` only says how far all is. Tables and pictures are of all that is complete in the
-folder, whoever has asked for it.
+folder, of earlier calls as well.
 """
 
 from runtime.command import guard, run_command
