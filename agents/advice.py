@@ -10,10 +10,10 @@ deployed never depends on it.
 
 import numpy as np
 
-from agents.gate import BoolArray
+from agents.comm.gate import BoolArray
 from agents.policy import FloatArray
-from envs.mirror import MirroredOpponent
-from envs.opponents import Opponent, make_opponent
+from envs.battle.mirror import MirroredOpponent
+from envs.battle.opponents import Opponent, make_opponent
 
 
 class Advice:
@@ -23,7 +23,8 @@ class Advice:
         """Find the adviser.
 
         Args:
-            name: as of `envs.opponents.make_opponent`. The scripted one, made for the right side,
+            name: as of `envs.battle.opponents.make_opponent`. The scripted one, made for the right
+                side,
                 is asked through a mirror.
             share: of the exploring steps in which it is asked.
 

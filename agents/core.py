@@ -10,10 +10,10 @@ One step, in the order of docs/design.md, "The step, exactly":
     paper    observation -> beacons of t -> gates -> messages m of t-1 -> c, m, q -> action
 
 In lock-step the world says what is under way, and a step waits for it. In real time nobody says and
-nobody waits: a step uses what is here (agents/freshest.py), and what is not is a closed edge.
+nobody waits: a step uses what is here (agents/comm/freshest.py), and what is not is a closed edge.
 
-No socket, clock or process here: agents/process.py and agents/realtime.py feed the events and carry
-out the commands.
+No socket, clock or process here: agents/process/lockstep.py and agents/process/realtime.py feed the
+events and carry out the commands.
 
 Dimension key: E = copies, K = offsets, D = observation features, H = hidden, M = message, Z =
 beacon.
@@ -26,8 +26,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import backbone, ticks
 from agents.advice import Advice
+from agents.comm.freshest import Freshest
+from agents.comm.gate import BoolArray, edge_features, logistic_noise, within_budget
+from agents.comm.inbox import Inbox
+from agents.comm.link_loss import LinkLoss
+from agents.comm.peer_beacons import PeerBeacons
+from agents.comm.said_beacon import REPEAT_TICKS, SaidBeacon
 from agents.events import (
     Command,
     Dropped,
@@ -41,19 +46,13 @@ from agents.events import (
     ToNode,
     ToWorld,
 )
-from agents.freshest import Freshest
-from agents.gate import BoolArray, edge_features, logistic_noise, within_budget
-from agents.inbox import Inbox
-from agents.link_loss import LinkLoss
 from agents.network import Network
 from agents.parameters import Outcome, ParameterStore
-from agents.peer_beacons import PeerBeacons
 from agents.policy import FloatArray, PolicySpec
 from agents.recorder import EpisodeRecorder
 from agents.rounding import is_plausible, message_from_wire, message_to_wire
-from agents.said_beacon import REPEAT_TICKS, SaidBeacon
 from configs.schema import Comm, GateMode, GateTiming
-from runtime import wire
+from runtime.net import ticks, topology, wire
 
 MaskArray = NDArray[np.uint16]
 
@@ -167,10 +166,10 @@ class AgentCore:
         self._rules = rules
         self._parameters = parameters
         self._rng = rng
-        self._out = backbone.out_neighbours(identity, rules.num_agents)
+        self._out = topology.out_neighbours(identity, rules.num_agents)
         self._offset_of_out = {peer: k for k, peer in enumerate(self._out)}
         self._offset_of_in = {
-            peer: k for k, peer in enumerate(backbone.in_neighbours(identity, rules.num_agents))
+            peer: k for k, peer in enumerate(topology.in_neighbours(identity, rules.num_agents))
         }
         self._features_KF = edge_features(rules.num_agents)
         self._oldest = rules.max_message_age_steps if rules.realtime else 1

@@ -1,6 +1,6 @@
 """What comes to an agent and what it wants done: the language between core and shell.
 
-Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/wire.py), PeersLate,
+Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/net/wire.py), PeersLate,
 Greeted, Renumbered
 Command: SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import wire
+from runtime.net import wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ToNode:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A packet was refused; `reason` is one of runtime.traffic.REASONS."""
+    """A packet was refused; `reason` is one of runtime.net.traffic.REASONS."""
 
     reason: str
 

@@ -15,8 +15,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from agents.comm.gate import BoolArray, Scorer
 from agents.dead_units import without_dead_units
-from agents.gate import BoolArray, Scorer
 from agents.policy import FloatArray, PolicySpec, views
 
 HALF, ZERO = np.float32(0.5), np.float32(0.0)

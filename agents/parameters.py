@@ -12,8 +12,8 @@ import numpy as np
 from agents import sparse_parameters
 from agents.policy import FloatArray, checksum
 from agents.sparse_parameters import Masked, narrowest
-from runtime import wire
-from runtime.masks import BoolArray
+from runtime.net import wire
+from runtime.net.masks import BoolArray
 
 
 class Outcome(Enum):

@@ -29,7 +29,7 @@ from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
 FloatArray = NDArray[np.float32]
 
 EDGE_FEATURES = 4
-"""Numbers that describe an offset before they are embedded, see `agents.gate.edge_features`."""
+"""Numbers that describe an offset before they are embedded (`agents.comm.gate.edge_features`)."""
 
 FORMAT = "murmuration-policy/1"
 _MOST_BYTES = 1 << 30

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import FloatArray
-from runtime import wire
+from runtime.net import wire
 
 
 class EpisodeRecorder:

@@ -38,14 +38,13 @@ from configs.bounded import brief
 from configs.effects import without_effect
 from configs.resolved import is_intact, is_signed, signed
 from configs.resumed import forbidden_change
+from configs.run_files import RESOLVED
 from configs.schema import EnvName, RunConfig, SparseLayer
 from configs.short_help import LAUNCH, Line, short_help
 from configs.version import version_line
 
 _LONGEST_LINE = 2000
 """Characters of an error; a value that is shown in it takes far less."""
-RESOLVED = "config.yaml"
-"""Name of the resolved configuration within a run's folder."""
 
 _LAST_GROUP, _LAST_KEY = "runtime", "runs_dir"
 """What stands at the end of every file that was written before there were checksums."""
@@ -70,7 +69,7 @@ class _Options:
     """
 
     config: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
-    """YAML file with the keys of configs/schema.py, merged over the environment's preset."""
+    """YAML file with the keys of configs/schema/, merged over the environment's preset."""
 
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 

@@ -19,7 +19,7 @@ import numpy as np
 from configs import streams
 from configs.streams import Role
 from envs.base import BoolArray, Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
-from envs.opponents import Opponent
+from envs.battle.opponents import Opponent
 
 
 @runtime_checkable

@@ -18,8 +18,8 @@ from pettingzoo import ParallelEnv
 from configs import streams
 from configs.streams import Role
 from envs.base import Env, FloatArray, Snapshot
+from envs.battle.opponents import Opponent
 from envs.copies import ContestedEnv
-from envs.opponents import Opponent
 
 _Seen = spaces.Space[NDArray[np.float32]]
 _Done = spaces.Space[int]

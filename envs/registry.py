@@ -9,11 +9,11 @@ from importlib.util import find_spec
 
 from configs.schema import EnvConfig
 from envs.base import EnvSpec
-from envs.battle import Battle, battle_spec
-from envs.battle_map import deploy
+from envs.battle.battle import Battle, battle_spec
+from envs.battle.map import deploy
+from envs.battle.opponents import make_opponent
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
-from envs.opponents import make_opponent
 from envs.relay import Relay, relay_spec
 
 

@@ -10,11 +10,11 @@ Dimension key: N = agents, D = observation features, S = state.
 
 import numpy as np
 
-from agents.backbone import diameter
 from configs import streams
 from configs.schema import MAX_AGENTS
 from configs.streams import Role
 from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from runtime.net.topology import diameter
 
 MIN_AGENTS = 2
 NUM_COLOURS = 4

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from agents.policy import PolicySpec
 from configs.schema import LearnerConfig
-from learner.gru import run_gru
+from learner.kernels.gru import run_gru
 from learner.mixers.wqmix import CentralMixer
 
 

@@ -3,8 +3,9 @@
     policy, mixer, auxiliary, their targets and masks, Adam's moments, counters, generators
                                                                               <->  arrays, JSON
 
-The replay is not in it: its newest episodes are in the journal (learner/journal.py). Given the same
-replay, a restored learner takes exactly the steps that the saved one would have taken.
+The replay is not in it: its newest episodes are in the journal (learner/experience/journal.py).
+Given the same replay, a restored learner takes exactly the steps that the saved one would have
+taken.
 """
 
 from collections.abc import Mapping

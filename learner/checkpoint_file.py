@@ -21,9 +21,6 @@ from safetensors.numpy import save
 from agents.policy import write_atomically
 from configs.bounded import parse_json, require_regular, shorten
 
-CHECKPOINT = "checkpoint.safetensors"
-"""Name of the checkpoint within a run's folder."""
-
 FORMAT = "murmuration-checkpoint/2"
 _WITHOUT_CHECKSUM = "murmuration-checkpoint/1"
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from learner.experience.replay import Rows
+from learner.kernels.straight_through import straight_through
 from learner.mixers.qmix import QMixer
-from learner.replay import Rows
-from learner.straight_through import straight_through
 
 
 class Critic(nn.Module):

@@ -30,19 +30,19 @@ from configs import streams
 from configs.schema import RunConfig
 from configs.streams import Role
 from learner import noise
-from learner.dual_replay import make_replay
-from learner.dynamic_replay import WITNESSES, forget, policy_distance
-from learner.episode import Dimensions, Episode
+from learner.comm.unroll import UnrollInput, unroll
+from learner.experience.dual import make_replay
+from learner.experience.dynamic import WITNESSES, forget, policy_distance
+from learner.experience.episode import Dimensions, Episode
+from learner.experience.part import Part, load
+from learner.experience.replay import Discounting, Rows, WindowBatch
 from learner.loss import TrainingLoss
 from learner.modules import make_modules
-from learner.part import Part, load
+from learner.opponents.teacher import Teacher
 from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
-from learner.replay import Discounting, Rows, WindowBatch
 from learner.schedules import Schedules
 from learner.sparse.topology import Topology
-from learner.teacher import Teacher
-from learner.unroll import UnrollInput, unroll
 
 AGENT_STEPS_PER_PART = {"cpu": 330_000, "cuda": 4_000_000}
 """Largest T × B × N of a part. On a CPU 16 episodes of Battle with 100 agents: calls cost less in

@@ -6,7 +6,7 @@
            [+ TD of the central critic (learner/mixers/wqmix.py)]
            [+ lambda * distance to the return (learner/mixers/res.py)]
            [- the policy's value (learner/facmac.py)]
-           [+ coef * distance to the teacher's actions (learner/teacher.py)]
+           [+ coef * distance to the teacher's actions (learner/opponents/teacher.py)]
 
 Equations are those of SOPS. Losses of the parts add up to that of the batch: their divisors are
 given.
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 from configs.schema import RunConfig
 from learner.auxiliary import StatePredictor
+from learner.comm.gates import GateRule, deployed
+from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.experience.part import Part
 from learner.facmac import gumbel_one_hot, policy_value
-from learner.gates import GateRule, deployed
 from learner.mixers import QMixer
 from learner.mixers.res import Values, softmax_values
 from learner.mixers.wqmix import optimistic_weights
 from learner.modules import Modules
-from learner.part import Part
+from learner.opponents.teacher import Teacher
 from learner.price import open_edges
 from learner.schedules import Schedules
 from learner.targets import individual_targets, living_only, next_values, td_loss, team_targets
-from learner.teacher import Teacher
-from learner.unroll import UnrollInput, UnrollOutput, unroll
 
 
 class TrainingLoss(nn.Module):

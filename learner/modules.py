@@ -15,17 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from agents.backbone import diameter
 from agents.policy import FloatArray, PolicySpec
 from configs.schema import LearnerConfig, RunConfig
 from configs.streams import Role
 from learner import noise
 from learner.auxiliary import MessageContrast, StatePredictor
 from learner.central import CentralCritic, make_central
-from learner.episode import Dimensions
+from learner.experience.episode import Dimensions
 from learner.facmac import Critic
 from learner.mixers import Mixer, make_mixer
 from learner.network import PolicyNetwork
+from runtime.net.topology import diameter
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@
                                         └────-> beacon -> scores of the out-edges
 
 Its parameters are those of `PolicySpec.layout`, one to one and in the same order. The methods are
-the stages of one step; `learner.unroll` puts them in order over time.
+the stages of one step; `learner.comm.unroll` puts them in order over time.
 
 Dimension key: T = time, B = batch, N = agents, K = offsets, D = observation features, H = hidden,
 Q = query and key size, M = message, Z = beacon, A = actions.
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agents.gate import edge_features
+from agents.comm.gate import edge_features
 from agents.policy import EDGE_FEATURES, FloatArray, PolicySpec, views
-from learner.gru import run_gru
-from learner.pair_scores import pair_scores
-from learner.projections import Layer, projections
-from learner.straight_through import round_beacon
+from learner.comm.pair_scores import pair_scores
+from learner.kernels.gru import run_gru
+from learner.kernels.projections import Layer, projections
+from learner.kernels.straight_through import round_beacon
 
 _GRU_NAMES = {
     f"gru.{name}": f"gru.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

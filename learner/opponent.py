@@ -2,12 +2,12 @@
 
     python -m learner.opponent --out opponent.safetensors --steps 300000
 
-    options -> learner/self_play.py -> opponent.safetensors, opponent.jsonl (its curve)
+    options -> learner/opponents/selfplay.py -> opponent.safetensors, opponent.jsonl (its curve)
 
 The options are a file of their own: to read them takes no torch.
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -29,8 +29,8 @@ from configs.schema import (
     MAX_STEPS,
     MAX_THREADS,
 )
-from envs.battle_map import deploy
-from runtime.places import require_file
+from envs.battle.map import deploy
+from runtime.terminal.places import require_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class OpponentOptions:
     """Train an opponent for Battle by self-play."""
 
     out: str
-    """File to write: three linear layers, as envs/opponents.py reads them."""
+    """File to write: three linear layers, as envs/battle/opponents.py reads them."""
 
     steps: Annotated[int, between(1, MAX_STEPS)] = 300_000
     """Environment steps, summed over the battles that are fought at once."""
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_file(Path(options.out), "--out")
     except ConfigError as error:
         exit_with_error(error)
-    from learner import self_play  # imports torch, which nobody should wait for before a help text
+    from learner.opponents import selfplay as self_play
 
     self_play.train(options)
     return 0

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from configs.schema import GateConfig
-from learner.straight_through import straight_through
+from learner.kernels.straight_through import straight_through
 
 _MEMORY = 0.9
 """Share of the loss so far in its running mean: about ten updates."""

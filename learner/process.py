@@ -11,7 +11,7 @@ update. A disk that is full costs a checkpoint and not the run.
 Nothing acknowledged is lost. An acknowledgement says one of three things: the episode is in the
 journal; as many newer episodes have been joined as the journal holds, so that it would have left it
 by now; or nothing can be made of the part, which is counted. Whatever is not acknowledged is sent
-again (agents/delivery.py), and what comes twice is acknowledged twice and used once.
+again (runtime/net/delivery.py), and what comes twice is acknowledged twice and used once.
 
 A learner that continues fills its replay from the journal. Episodes that the checkpoint has counted
 have had their updates, or are among those that it says are owed; the others, joined since, are
@@ -44,26 +44,25 @@ import zmq
 from agents.policy import PolicyFile, PolicySpec, save_policy
 from configs.cpus import usable_cpus
 from configs.load import dump_run_config
+from configs.run_files import JOURNAL, MASKS, POLICY
 from configs.schema import LearnerConfig
 from learner.checkpoint import load_checkpoint, save_checkpoint
-from learner.episode import Episode, EpisodeJoiner, Part, senders_of
+from learner.experience.episode import Episode, EpisodeJoiner, Part, senders_of
+from learner.experience.journal import Journal
 from learner.follower import begin_together, follow
 from learner.gate_watch import GateWatch
-from learner.journal import FOLDER, Journal
 from learner.learner import Learner
 from learner.publish import Publisher
 from learner.ranks import Ranks, launched
-from learner.resumed_policy import POLICY_FILE
 from learner.setup import LearnerSetup
 from learner.sparse.accounting import account
-from learner.sparse.snapshots import MASKS, MaskSnapshots
-from runtime import wire
-from runtime.limits import begin_process
-from runtime.logs import lines_lost, setup_logging
-from runtime.run_folder import learner_held
-from runtime.security import Gatekeeper
-from runtime.traffic import Traffic
-from runtime.transport import (
+from learner.sparse.snapshots import MaskSnapshots
+from runtime.net import wire
+from runtime.net.limits import begin_process
+from runtime.net.logs import lines_lost, setup_logging
+from runtime.net.security import Gatekeeper
+from runtime.net.traffic import Traffic
+from runtime.net.transport import (
     CONTROL,
     LAUNCHER,
     LEARNER,
@@ -75,6 +74,7 @@ from runtime.transport import (
     agent_routing_id,
     host_of,
 )
+from runtime.record.run_folder import learner_held
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ class LearnerProcess:
         if setup.resume:
             version = max(version, self._resume())
         kept = min(config.learner.journal_episodes, config.learner.replay_episodes)
-        self._journal = Journal(setup.run_dir / FOLDER, kept)
+        self._journal = Journal(setup.run_dir / JOURNAL, kept)
         if not setup.resume:
             self._journal.clear()
         if ranks is not None:
@@ -361,7 +361,9 @@ class LearnerProcess:
             logger.error("there is no checkpoint %s: beginning anew", setup.checkpoint)
         counted = learner.progress.episodes
         # All that is there, also where this life keeps less or replays less: it was acknowledged.
-        for ordinal, episode in Journal(setup.run_dir / FOLDER, sys.maxsize).load(setup.dimensions):
+        for ordinal, episode in Journal(setup.run_dir / JOURNAL, sys.maxsize).load(
+            setup.dimensions
+        ):
             self._joiner.close(episode.number)
             if ordinal <= counted:
                 learner.replay.add(episode)
@@ -638,7 +640,7 @@ class LearnerProcess:
             save_checkpoint(checkpoint, self._learner, version, self._config_text)
             # The policy that agents have, not one that is a few unpublished steps ahead of it.
             policy = PolicyFile(self._spec, flat, version, self._trained())
-            save_policy(self._setup.run_dir / POLICY_FILE, policy)
+            save_policy(self._setup.run_dir / POLICY, policy)
         except OSError as error:
             self._checkpoint_failures += 1
             self._save_error = error
@@ -659,7 +661,7 @@ class LearnerProcess:
             logger.error(
                 "the run ends without its last checkpoint: %s and %s are older than %d updates",
                 self._setup.checkpoint.name,
-                POLICY_FILE,
+                POLICY,
                 self._learner.progress.gradient_steps,
             )
             reason = f"the last checkpoint could not be written ({self._save_error})"

@@ -17,8 +17,8 @@ from agents import sparse_parameters
 from agents.policy import FloatArray, checksum
 from agents.sparse_parameters import Masked, narrowest
 from configs.schema import PublishDtype, PublishMode
-from runtime import wire
-from runtime.masks import BoolArray
+from runtime.net import wire
+from runtime.net.masks import BoolArray
 
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 

@@ -7,7 +7,7 @@
 
 Rank 0 has the sockets, the replay and the files; the others know parameters and what they are
 handed. Rows are cut so that nobody is left without one, and noise is drawn for whole parts
-(learner/gates.py): two ranks take the step that one process would take with the whole batch.
+(learner/comm/gates.py): two ranks take the step that one process would take with the whole batch.
 
 torchrun's agent starts the ranks, watches them and stops them (learner/setup.py).
 """
@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from learner.replay import Rows, WindowBatch
+from learner.experience.replay import Rows, WindowBatch
 
 _PATIENCE = timedelta(days=365)
 """Rank 0 has nothing to hand out until episodes come; a rank that dies closes its connections."""

@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from agents.policy import FloatArray, PolicyFileError, PolicySpec, load_policy
+from configs.run_files import POLICY
 from learner.checkpoint_file import CheckpointContent, CheckpointError
-
-POLICY_FILE = "policy.safetensors"
-"""Name of the newest policy within a run's folder."""
 
 
 def resumed_policy(folder: Path, checkpoint: CheckpointContent, spec: PolicySpec) -> FloatArray:
@@ -29,7 +27,7 @@ def resumed_policy(folder: Path, checkpoint: CheckpointContent, spec: PolicySpec
         CheckpointError: the checkpoint has no policy of these dimensions.
     """
     try:
-        published = load_policy(folder / POLICY_FILE)
+        published = load_policy(folder / POLICY)
     except PolicyFileError:
         return _trained_parameters(checkpoint, spec, f"checkpoint in {folder}")
     if published.version == checkpoint.progress.version and published.spec.layout == spec.layout:

@@ -6,10 +6,10 @@ All of it follows the environment steps that the learner has heard of, so that a
 interrupted goes on where it was.
 """
 
+from configs.schedule import linear
 from configs.schema import RunConfig
 from learner.price import EdgePrice
 from learner.progress import Progress
-from runtime.schedule import linear
 
 
 class Schedules:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from agents.policy import FloatArray
 from configs.schema import RunConfig
-from learner.episode import Dimensions
-from runtime.limits import begin_process
-from runtime.security import Keyring
+from learner.experience.episode import Dimensions
+from runtime.net.limits import begin_process
+from runtime.net.security import Keyring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -3,9 +3,9 @@
     Copies -> observations -> unroll (one step, carry) -> greedy actions -> Copies
 
 What the agents' processes would do, gates and rounding included; the parity test holds the two
-against each other. Planned failures (runtime/failures.py) are part of it: victims fall out at the
-same step, and losses are drawn by the generators that the agents would have, so the same packets
-are lost.
+against each other. Planned failures (runtime/net/failures.py) are part of it: victims fall out at
+the same step, and losses are drawn by the generators that the agents would have, so the same
+packets are lost.
 
 Dimension key: E = copies, N = agents, A = actions, K = offsets.
 """
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.link_loss import LinkLoss
+from agents.comm.link_loss import LinkLoss
 from agents.policy import PolicyFile
 from configs import streams
 from configs.cpus import usable_cpus
@@ -27,10 +27,10 @@ from configs.streams import Role
 from envs.base import Snapshot
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
-from learner.gates import GateRule
+from learner.comm.gates import GateRule
+from learner.comm.unroll import Carry, UnrollInput, unroll
 from learner.network import PolicyNetwork
-from learner.unroll import Carry, UnrollInput, unroll
-from runtime.failures import NO_FAILURES, Failures
+from runtime.net.failures import NO_FAILURES, Failures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +117,7 @@ def simulate(
     spared_N[victims] = False
     up_N = np.ones(num_agents, dtype=np.bool_)
     losses = _Losses(failures.drop_edges, rule, config.seed, carry) if failures.drop_edges else None
-    # As in runtime/world.py: episodes meet the opponents in the order in which they begin.
+    # As in runtime/world/lockstep.py: episodes meet the opponents in the order in which they begin.
     begun = min(episodes, num_copies)
     rests_E = np.arange(num_copies) >= begun
     plays_E = np.array([opponents.in_turn(i) if opponents else 0 for i in range(num_copies)])
@@ -127,7 +127,7 @@ def simulate(
     while len(finished) < episodes:
         if victims and step == failures.kill_at:
             up_N = spared_N
-            # What they said last is not heard any more: see runtime/world.py.
+            # What they said last is not heard any more: see runtime/world/lockstep.py.
             carry.edges_BNK[:, victims] = 0.0
             carry.alive_BN[:, victims] = False
         step += 1
@@ -194,7 +194,7 @@ class _Losses:
                 probability,
                 num_copies,
                 num_offsets,
-                # As in agents/shell.py; an evaluation is a run's first life.
+                # As in agents/process/shell.py; an evaluation is a run's first life.
                 streams.generator(seed, Role.AGENT, agent=agent, life=0, incarnation=0),
             )
             for agent in range(num_agents)

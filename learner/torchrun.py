@@ -16,7 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from learner import process
 from learner.setup import LearnerSetup
-from runtime.processes import Parcel
+from runtime.terminal.processes import Parcel
 
 
 def main(setup: LearnerSetup) -> None:

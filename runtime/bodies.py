@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from configs.schema import MAX_AGENTS
 from runtime.body import BodyClient
-from runtime.body_endpoint import body_endpoint
-from runtime.errors import BodyError
+from runtime.deployment.body_endpoint import body_endpoint
+from runtime.net.errors import BodyError
 
 
 def parse_agents(text: str) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from runtime import wire
-from runtime.errors import BodyError, WireFormatError
+from runtime.net import wire
+from runtime.net.errors import BodyError, WireFormatError
 
 _GREET_PERIOD_S = 1.0
 """Silence after which an agent may have been started again, and does not know us."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NoReturn, cast
 
 from configs.version import version_line
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ SUBCOMMANDS = {
     "launch": Subcommand("runtime.launch", "train: start a run here or across hosts"),
     "evaluate": Subcommand("runtime.evaluate", "play a trained policy and print its figures"),
     "deploy": Subcommand("runtime.deploy", "write bundles that run a policy on separate hosts"),
-    "node": Subcommand("runtime.join", "be one host of a run: start the agents of a bundle"),
+    "node": Subcommand("runtime.node", "be one host of a run: start the agents of a bundle"),
     "keys": Subcommand("runtime.keys", "make the keys of a run across hosts, or change one"),
     "plot": Subcommand("runtime.plot", "draw the evaluations of runs"),
     "gate-curve": Subcommand("runtime.gate_curve", "compare what gates cost and reach"),

@@ -7,7 +7,7 @@
 A host needs the base dependencies only: no torch, no environment.
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -26,11 +26,11 @@ from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_AGENTS, MAX_OFFSETS, MAX_SEED, Comm, EnvName, GateMode
 from configs.shipped import policy_path
-from runtime.body_endpoint import DEFAULT_BODY, require_bodies
-from runtime.bundle import DeployOptions, make_keys, write_bundles
-from runtime.errors import SetupError
-from runtime.hosts import load_hosts
-from runtime.limits import begin_process
+from runtime.deployment.body_endpoint import DEFAULT_BODY, require_bodies
+from runtime.deployment.bundle import DeployOptions, make_keys, write_bundles
+from runtime.deployment.hosts import load_hosts
+from runtime.net.errors import SetupError
+from runtime.net.limits import begin_process
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

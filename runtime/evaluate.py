@@ -6,10 +6,11 @@ Greedy actions, deterministic gates, no learner. `--simulate` plays the same epi
 through the torch unroll that the learner trains with.
 
 `--kill-fraction 0.1 --kill-at 50` kills a tenth of the agent processes for good when every episode
-has played 50 steps, `--drop-edges 0.2` loses every fifth packet on the edges (runtime/failures.py).
+has played 50 steps, `--drop-edges 0.2` loses every fifth packet on the edges
+(runtime/net/failures.py).
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -29,7 +30,6 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from agents import backbone
 from agents.policy import (
     PolicyFile,
     PolicyFileError,
@@ -59,18 +59,19 @@ from configs.shipped import policy_path
 from configs.short_help import EVALUATE
 from configs.streams import Role
 from envs import registry
-from runtime import preflight
-from runtime.bundle import Bundle
-from runtime.errors import SetupError
-from runtime.exporter import require_free_port
-from runtime.failures import NO_FAILURES, Failures, standard_error
-from runtime.figures_table import figures_table
-from runtime.head import invitations, open_bundles
-from runtime.logs import setup_logging
-from runtime.places import require_folder
-from runtime.run import Outcome, Plan, Run
-from runtime.scratch import Scratch, require_temporary_folder
-from runtime.view import RunSnapshot, View, make_view
+from runtime.deployment.bundle import Bundle
+from runtime.host import preflight
+from runtime.host.exporter import require_free_port
+from runtime.net import topology
+from runtime.net.errors import SetupError
+from runtime.net.failures import NO_FAILURES, Failures, standard_error
+from runtime.net.logs import setup_logging
+from runtime.run.head import invitations, open_bundles
+from runtime.run.run import Outcome, Plan, Run
+from runtime.run.view import RunSnapshot, View, make_view
+from runtime.terminal.figures_table import figures_table
+from runtime.terminal.places import require_folder
+from runtime.terminal.scratch import Scratch, require_temporary_folder
 
 UNTRAINED = "untrained"
 _IDQN = "idqn"
@@ -455,7 +456,7 @@ def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
 def _figures_of_gate(config: RunConfig, edges_open: float, agent_steps: float) -> dict[str, Any]:
     """Edges that a living agent used in a step, and what share of its out-edges that is."""
     degree = edges_open / agent_steps if agent_steps else None
-    offsets = len(backbone.offsets(config.num_agents))
+    offsets = len(topology.offsets(config.num_agents))
     share = None if degree is None else degree / offsets
     return {"out_degree_mean": degree, "open_share": share}
 

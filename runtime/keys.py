@@ -3,7 +3,7 @@
     python -m runtime.keys --hosts hosts.yaml --agents 100 --out bundles
     python -m runtime.keys --out bundles --rotate agent-3 node-b
 
-    hosts.yaml -> fresh key pairs -> one bundle per host (runtime/bundle.py)
+    hosts.yaml -> fresh key pairs -> one bundle per host (runtime/deployment/bundle.py)
 
 Every host's folder is to be copied there and nowhere else. Rotating replaces keys and writes all
 folders anew, because the public halves stand in everybody's address book: the old key is refused
@@ -11,7 +11,7 @@ wherever the new folder has arrived and its processes have been started again, s
 copied. A head refuses every folder that was not written together with its own.
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -27,11 +27,11 @@ from typing import Annotated
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from configs.schema import MAX_AGENTS
-from runtime.bundle import POLICY, make_keys, read_all, write_bundles
-from runtime.errors import SetupError
-from runtime.hosts import load_hosts
-from runtime.limits import begin_process
-from runtime.security import KeyPair
+from runtime.deployment.bundle import POLICY, make_keys, read_all, write_bundles
+from runtime.deployment.hosts import load_hosts
+from runtime.net.errors import SetupError
+from runtime.net.limits import begin_process
+from runtime.net.security import KeyPair
 
 ALL = "all"
 

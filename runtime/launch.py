@@ -5,7 +5,7 @@ python -m runtime.launch --agents 100 --env battle
 configuration -> checks -> run folder -> world, learner, node (which starts the agents) -> summary
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -33,13 +33,13 @@ from agents.policy import (
 from configs import streams
 from configs.effects import effective
 from configs.load import (
-    RESOLVED,
     ConfigError,
     exit_with_error,
     load_run_config,
     resolved_text,
     resumed_folder,
 )
+from configs.run_files import CHECKPOINT, EPISODES, JOURNAL, RESOLVED
 from configs.schema import RunConfig
 from configs.shipped import policy_path
 from configs.streams import Role
@@ -47,24 +47,24 @@ from envs import registry
 from envs.base import EnvSpec
 from learner import setup as learner_setup
 from learner.checkpoint_file import (
-    CHECKPOINT,
     CheckpointContent,
     CheckpointError,
     CheckpointProgress,
     read_checkpoint,
 )
-from learner.episode import Dimensions
-from learner.journal import FOLDER, newest_number, steps_played
+from learner.experience.episode import Dimensions
+from learner.experience.journal import newest_number, steps_played
 from learner.resumed_policy import resumed_policy
-from runtime import preflight, run_folder
-from runtime.errors import SetupError
-from runtime.head import invitations, open_bundles
-from runtime.json_lines import read_records
-from runtime.logs import setup_logging
-from runtime.processes import spawn
-from runtime.run import LearnerPlace, Plan, Progress, Run
-from runtime.run_log import EPISODES, RunLog, new_run_directory
-from runtime.view import make_view
+from runtime.host import preflight
+from runtime.net.errors import SetupError
+from runtime.net.logs import setup_logging
+from runtime.record import run_folder
+from runtime.record.json_lines import read_records
+from runtime.record.run_log import RunLog, new_run_directory
+from runtime.run.head import invitations, open_bundles
+from runtime.run.run import LearnerPlace, Plan, Progress, Run
+from runtime.run.view import make_view
+from runtime.terminal.processes import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def make_plan(config: RunConfig) -> Plan:
     if checkpoint is not None:
         reached, directory = checkpoint.progress, Path(config.resume)
         # Episodes that were acknowledged after the checkpoint are played, learnt from and counted.
-        played = max(reached.env_steps, steps_played(directory / FOLDER))
+        played = max(reached.env_steps, steps_played(directory / JOURNAL))
         progress = Progress(
             env_steps=played, episodes=_episodes_begun(directory, config.env.copies)
         )
@@ -248,7 +248,7 @@ def _episodes_begun(directory: Path, copies: int) -> int:
         finished = [int(record["episode"]) for record in read_records(log)]
     except (KeyError, TypeError) as error:
         raise SetupError(f"{log} is damaged: a line lacks the number of its episode") from error
-    journaled = newest_number(directory / FOLDER)
+    journaled = newest_number(directory / JOURNAL)
     return max(*finished, journaled, -1) + 1 + copies
 
 

@@ -6,20 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents import backbone
+from agents.comm.gate import edge_features
 from agents.core import AgentCore, AgentRules
 from agents.events import Command, Dropped, SendBeacon, SendMessage, ToLearner, ToWorld
-from agents.gate import edge_features
 from agents.network import Network
 from agents.parameters import ParameterStore
 from agents.policy import FloatArray, PolicySpec, checksum, initialise, views
 from agents.rounding import beacon_to_wire, message_to_wire
 from configs.schema import BeaconDtype, Comm, GateMode, GateTiming, MessageDtype
-from runtime import wire
+from runtime.net import topology, wire
 
 NUM_AGENTS = 6
 """Three offsets, and no power of two."""
-OFFSETS = len(backbone.offsets(NUM_AGENTS))
+OFFSETS = len(topology.offsets(NUM_AGENTS))
 EVERYONE = (1 << OFFSETS) - 1
 """A mask with the bits of all peers set."""
 
@@ -188,11 +187,11 @@ def in_mask(tick: int, *masks: int) -> wire.InMask:
 
 
 def in_neighbour(k: int, agent: int = 0) -> int:
-    return backbone.in_neighbours(agent, NUM_AGENTS)[k]
+    return topology.in_neighbours(agent, NUM_AGENTS)[k]
 
 
 def out_neighbour(k: int, agent: int = 0) -> int:
-    return backbone.out_neighbours(agent, NUM_AGENTS)[k]
+    return topology.out_neighbours(agent, NUM_AGENTS)[k]
 
 
 def _column(copies: int, values: int | Sequence[int], dtype: type[np.generic]) -> NDArray[Any]:

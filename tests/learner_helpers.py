@@ -18,10 +18,10 @@ from configs.schema import (
     NetworkConfig,
     RunConfig,
 )
-from learner.episode import Dimensions, Episode, EpisodeJoiner
+from learner.comm.unroll import UnrollInput
+from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from learner.network import PolicyNetwork
-from learner.unroll import UnrollInput
-from runtime.wire import EpisodeRecord, Trajectory
+from runtime.net.wire import EpisodeRecord, Trajectory
 
 # Matrices of a few numbers: threads would only wait for each other.
 torch.set_num_threads(1)

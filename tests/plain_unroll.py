@@ -1,6 +1,6 @@
 """The unroll in its plainest form: step after step, neighbours by index, autograd's gradients.
 
-Parity partner of `learner.unroll.unroll`, with its signature, and what the benchmarks hold it
+Parity partner of `learner.comm.unroll.unroll`, with its signature, and what the benchmarks hold it
 against. It uses the network's layers, the gate and its rounding, and nothing else that the other is
 made of: no rotation, no batch over steps, no layer that is split, merged or exchanged with another.
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.backbone import in_neighbours, offsets, out_neighbours
-from learner.gates import GateRule, gate, within_budget
+from learner.comm.gates import GateRule, gate, within_budget
+from learner.comm.unroll import Carry, UnrollInput, UnrollOutput
+from learner.kernels.straight_through import round_beacon, straight_through
 from learner.network import PolicyNetwork
-from learner.straight_through import round_beacon, straight_through
-from learner.unroll import Carry, UnrollInput, UnrollOutput
+from runtime.net.topology import in_neighbours, offsets, out_neighbours
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +35,7 @@ class _Step:
 def plain_unroll(
     network: PolicyNetwork, window: UnrollInput, rule: GateRule, carry: Carry | None = None
 ) -> UnrollOutput:
-    """Run N agents over T steps of B episodes, like `learner.unroll.unroll`."""
+    """Run N agents over T steps of B episodes, like `learner.comm.unroll.unroll`."""
     carry = carry or Carry.begin(network, window.observations_TBND.shape[1])
     steps: list[_Step] = []
     for t in range(len(window.alive_TBN)):

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import latency
-from runtime.traffic import Traffic
-from runtime.wire import AgentReport
+from runtime.net import latency
+from runtime.net.traffic import Traffic
+from runtime.net.wire import AgentReport
 
 
 def report(

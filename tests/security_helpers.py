@@ -9,10 +9,10 @@ from typing import Any, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from runtime import wire
-from runtime.security import CurveClient, CurveServer, Gatekeeper, KeyPair
-from runtime.traffic import Traffic
-from runtime.transport import CONTROL, Channel, Hub, Limits
+from runtime.net import wire
+from runtime.net.security import CurveClient, CurveServer, Gatekeeper, KeyPair
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, Channel, Hub, Limits
 from tests.transport_helpers import DEADLINE_S, Context, at_hub, wait_until_writable
 
 DOMAIN = "house"

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agents import backbone
 from agents.core import AgentCore, AgentRules
 from agents.events import (
     Command,
@@ -27,8 +26,9 @@ from agents.policy import FloatArray
 from configs import streams
 from configs.streams import Role
 from envs.copies import Copies
-from runtime import wire, world
-from runtime.world import Phase, World, WorldRules
+from runtime.net import topology, wire
+from runtime.world import lockstep as world
+from runtime.world.lockstep import Phase, World, WorldRules
 
 Delivery = tuple[int, wire.Packet]
 
@@ -82,7 +82,7 @@ class SerialRun:
         self._from_world(self.world.agent_state(agent, up=False))
         self._incarnations[agent] += 1
         self.agents[agent] = self._new_agent(agent)
-        for peer in backbone.out_neighbours(agent, self.rules.num_agents):
+        for peer in topology.out_neighbours(agent, self.rules.num_agents):
             self._from_agent(peer, self.agents[peer].handle(Greeted()))
         self._from_world(self.world.agent_state(agent, up=True))
 
@@ -132,11 +132,11 @@ class SerialRun:
             match command:
                 case SendMessage():
                     message = wire.Message(agent, command.tick, 0, command.copies, command.rows)
-                    outs = backbone.out_neighbours(agent, num_agents)
+                    outs = topology.out_neighbours(agent, num_agents)
                     self._queue.extend((outs[k], message) for k in command.edges)
                 case SendBeacon():
                     beacon = wire.Beacon(agent, command.tick, 0, command.copies, command.rows)
-                    ins = backbone.in_neighbours(agent, num_agents)
+                    ins = topology.in_neighbours(agent, num_agents)
                     self._queue.extend((peer, beacon) for peer in ins)
                 case ToWorld(packet=wire.Gates() as gates):
                     self._from_world(self.world.gates(agent, gates))

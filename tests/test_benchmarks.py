@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import backbone
-from agents.profile import SECTIONS
+from agents.process.profile import SECTIONS
 from learner import loss as loss_module
-from learner.unroll import unroll
-from runtime.json_lines import last_record
-from runtime.traffic import frame_zmtp_bytes
+from learner.comm.unroll import unroll
+from runtime.net import topology
+from runtime.net.traffic import frame_zmtp_bytes
+from runtime.record.json_lines import last_record
 from tests.benchmarks import bare_loop, machine, pipe_star
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.budgets import budgets
@@ -131,23 +131,23 @@ def test_who_waits_waits_for_exactly_what_was_sent() -> None:
     rule, agents = work(agents=20, messages_per_agent_tick=2.0, beacons_per_agent_tick=3.0), 20
     for tick in (0, 1, PERIOD - 1, PERIOD + 5):
         messages = {
-            (i, backbone.out_neighbours(i, agents)[k])
+            (i, topology.out_neighbours(i, agents)[k])
             for i in range(agents)
             for k in rule.message_edges(i, tick)
         }
         heard = {
-            (backbone.in_neighbours(j, agents)[k], j)
+            (topology.in_neighbours(j, agents)[k], j)
             for j in range(agents)
             for k in rule.heard_messages(j, tick)
         }
         assert heard == messages
         beacons = {
-            (i, backbone.in_neighbours(i, agents)[k])
+            (i, topology.in_neighbours(i, agents)[k])
             for i in range(agents)
             for k in rule.beacon_edges(i, tick)
         }
         heard = {
-            (backbone.out_neighbours(j, agents)[k], j)
+            (topology.out_neighbours(j, agents)[k], j)
             for j in range(agents)
             for k in rule.heard_beacons(j, tick)
         }

@@ -5,10 +5,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime import run_figures
-from runtime.exporter import Exporter
-from runtime.host_table import HostTable, PeerClock
-from runtime.traffic import Traffic, TrafficClass
+from runtime.host import run_figures
+from runtime.host.exporter import Exporter
+from runtime.host.host_table import HostTable, PeerClock
+from runtime.net.traffic import Traffic, TrafficClass
 from tests.monitoring_helpers import (
     BETWEEN_HOSTS,
     DEPLOYED,

@@ -11,10 +11,10 @@ from agents.policy import load_policy
 from configs.schema import EnvConfig, GateConfig
 from configs.shipped import SHIPPED, policy_path
 from envs.registry import make_copies
-from learner import messages
-from learner.gates import GateRule
+from learner.comm import messages
+from learner.comm.gates import GateRule
+from learner.comm.unroll import Carry, UnrollInput, unroll
 from learner.network import PolicyNetwork
-from learner.unroll import Carry, UnrollInput, unroll
 from tests.process.parity_bound import EPSILON, FLOAT32, bound, gain, most_tips
 
 AGENTS, STEPS = 8, 40

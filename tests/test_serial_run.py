@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents import backbone
 from configs.schema import GateMode, GateTiming
 from envs.base import Env
 from envs.copies import Copies
 from envs.relay import NUM_COLOURS, Relay
-from learner.episode import Dimensions, Episode, EpisodeJoiner
-from runtime import wire
+from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
+from runtime.net import topology, wire
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import OPEN_ALL, make_flat, make_spec
 from tests.serial import SerialRun
@@ -120,7 +119,7 @@ def hops_from(source: int, num_agents: int) -> np.ndarray:
     queue = deque([source])
     while queue:
         agent = queue.popleft()
-        for peer in backbone.out_neighbours(agent, num_agents):
+        for peer in topology.out_neighbours(agent, num_agents):
             if hops[peer] < 0:
                 hops[peer] = hops[agent] + 1
                 queue.append(peer)
@@ -206,7 +205,7 @@ def test_bit_k_of_an_in_mask_is_bit_k_of_the_out_mask_of_in_neighbour_k(
             used |= set(episode.gates[step].tolist())
             for agent in range(num_agents):
                 expected = 0
-                for k, peer in enumerate(backbone.in_neighbours(agent, num_agents)):
+                for k, peer in enumerate(topology.in_neighbours(agent, num_agents)):
                     expected |= int(episode.gates[step, peer]) & (1 << k)
                 assert heard[episode.number, step, agent] == expected
                 compared += 1
@@ -231,7 +230,7 @@ def test_every_message_crosses_an_edge_that_its_senders_mask_names(timing: GateT
         (step + 1, sender, peer)
         for step in range(6)
         for sender in range(6)
-        for k, peer in enumerate(backbone.out_neighbours(sender, 6))
+        for k, peer in enumerate(topology.out_neighbours(sender, 6))
         if int(episode.gates[step, sender]) >> k & 1
     }
     assert {packet for packet in sent if packet[0] <= 6} == named

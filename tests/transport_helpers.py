@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import zmq
 
-from runtime import wire
-from runtime.traffic import Traffic
-from runtime.transport import CONTROL, Channel, Hub, Limits, agent_routing_id
+from runtime.net import wire
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, Channel, Hub, Limits, agent_routing_id
 
 DEADLINE_S = 10.0
 SMALL = Limits(send=2, receive=2, largest_bytes=100_000)

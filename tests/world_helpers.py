@@ -7,8 +7,8 @@ import numpy as np
 from configs.schema import GateTiming
 from envs.base import BoolArray, EnvSpec, IntArray, Snapshot, Transition
 from envs.copies import Copies
-from runtime import wire
-from runtime.world import Command, ToAgent, ToLauncher, ToLearner, World, WorldRules
+from runtime.net import wire
+from runtime.world.lockstep import Command, ToAgent, ToLauncher, ToLearner, World, WorldRules
 
 NUM_AGENTS = 6
 NOOP = 3

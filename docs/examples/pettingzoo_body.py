@@ -13,13 +13,13 @@ import json
 import sys
 import time
 
-from envs.battle import Battle
-from envs.battle_map import deploy
-from envs.opponents import make_opponent
+from envs.battle.battle import Battle
+from envs.battle.map import deploy
+from envs.battle.opponents import make_opponent
 from envs.parallel import Parallel, agent_index, agent_name
 from envs.relay import Relay
 from runtime.bodies import Bodies, Pace, parse_agents
-from runtime.errors import BodyError
+from runtime.net.errors import BodyError
 
 
 def main() -> int:

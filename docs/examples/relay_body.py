@@ -18,7 +18,7 @@ import numpy as np
 from envs.copies import Copies
 from envs.relay import Relay
 from runtime.bodies import Bodies, Pace, parse_agents
-from runtime.errors import BodyError
+from runtime.net.errors import BodyError
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.bodies import Bodies, Pace, parse_agents
-from runtime.errors import BodyError
+from runtime.net.errors import BodyError
 
 
 def main() -> int:

@@ -34,11 +34,11 @@ from typing import Any
 
 from torch import nn
 
-from agents.backbone import offsets
 from configs.schema import Algorithm, RunConfig
 from learner.learner import Learner
 from learner.mixers import QMixer, VDNMixer
 from learner.sparse.layers import GROUPS
+from runtime.net.topology import offsets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from configs import streams
 from configs.schema import RunConfig, SparseConfig
 from configs.streams import Role
 from learner.central import make_central
-from learner.episode import Dimensions
+from learner.experience.episode import Dimensions
 from learner.facmac import Critic
 from learner.learner import Learner
 from learner.mixers import make_mixer

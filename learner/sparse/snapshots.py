@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import write_atomically
+from configs.run_files import MASKS
 
 if TYPE_CHECKING:  # who draws masks needs no torch
     from learner.sparse.topology import Topology
 
-MASKS = "masks"
-"""Name of the folder within a run's."""
 _PARTS = 20
 
 

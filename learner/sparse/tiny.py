@@ -5,7 +5,7 @@ python -m learner.sparse.tiny --config configs/mast/battle-rigl.yaml
 options -> learner/sparse/matching.py -> what to put into a preset
 """
 
-from runtime.command import guard, run_command
+from runtime.terminal.command import guard, run_command
 
 if __name__ == "__main__":
     guard()  # before the imports that take long
@@ -18,7 +18,7 @@ import yaml
 
 from configs.load import ConfigError, exit_with_error, load_run_config
 from envs.registry import spec_of
-from learner.episode import Dimensions
+from learner.experience.episode import Dimensions
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import zmq
 
-from agents import backbone
-from runtime import latency
+from runtime.net import latency, topology
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.forked import forked, raise_open_files
 from tests.benchmarks.plain_policy import FloatArray, PlainPolicy
@@ -114,13 +113,13 @@ class _Agent:
     ) -> None:
         self._work, self._agent = work, agent
         self._policy = PlainPolicy(work, agent)
-        in_peers = backbone.in_neighbours(agent, work.agents)
+        in_peers = topology.in_neighbours(agent, work.agents)
         self._offset_of_in = {peer: k for k, peer in enumerate(in_peers)}
         self._names = [b"%d" % peer for peer in in_peers]
         self._inbox = context.socket(zmq.ROUTER)
         self._inbox.setsockopt(zmq.BACKLOG, 4096)
         self._inbox.bind(f"ipc://{folder}/{agent}")
-        peers = backbone.out_neighbours(agent, work.agents)
+        peers = topology.out_neighbours(agent, work.agents)
         self._outs = [self._dealer(context, f"ipc://{folder}/{peer}") for peer in peers]
         self._world = self._dealer(context, f"ipc://{folder}/world")
         self._peers = zmq.Poller()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.figure_style import COLOURS, TEXT, canvas, colour, label_ends
+from learner.studies.figure_style import COLOURS, TEXT, canvas, colour, label_ends
 from tests.monitoring_helpers import JOB, dashboard
 from tests.process.prometheus import Prometheus, skip_reason
 from tests.process.runs import Launched

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from configs.run_files import METRICS
 from configs.schema import EnvName
-from runtime.json_lines import read_records
-from runtime.run_log import METRICS
+from runtime.record.json_lines import read_records
 from tests.benchmarks.case import Figures, serve
 
 

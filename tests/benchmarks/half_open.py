@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from agents import backbone
-from agents.gate import edge_features
+from agents.comm.gate import edge_features
 from agents.policy import PolicyFile, views
+from runtime.net import topology
 
 _STEEP = 100.0
 """Makes a step of the edge embedding's tanh: neighbouring offsets differ by 1/8 in what it sees."""
@@ -20,7 +20,7 @@ _STEEP = 100.0
 
 def half_open_policy(policy: PolicyFile, num_agents: int) -> PolicyFile:
     """The same policy with another scorer: of K offsets the shortest (K + 1) // 2 are open."""
-    num_offsets = len(backbone.offsets(num_agents))
+    num_offsets = len(topology.offsets(num_agents))
     index_K = edge_features(num_agents)[:, 0]
     below = (num_offsets + 1) // 2 - 1
     # A network of two agents has one offset, which is open.

@@ -19,11 +19,11 @@ from configs.schema import RunConfig
 from envs.base import EnvSpec
 from envs.registry import spec_of
 from learner import loss as ours
-from learner.episode import Dimensions, Episode
-from learner.gates import GateRule
+from learner.comm.gates import GateRule
+from learner.comm.unroll import Carry, UnrollInput, UnrollOutput
+from learner.experience.episode import Dimensions, Episode
 from learner.learner import Learner
 from learner.network import PolicyNetwork
-from learner.unroll import Carry, UnrollInput, UnrollOutput
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.update_case import UpdateCase
 from tests.plain_unroll import plain_unroll

@@ -21,15 +21,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents import backbone
 from agents.policy import PolicyFile
-from agents.profile import SECTIONS, profile_path
+from agents.process.profile import SECTIONS, profile_path
 from configs.schema import EnvName, GateMode, RunConfig, Transport
-from runtime import wire
 from runtime.evaluate import UNTRAINED, EvaluateOptions, play, resolve
-from runtime.run import Run
-from runtime.traffic import frame_zmtp_bytes
-from runtime.view import RunSnapshot
+from runtime.net import topology, wire
+from runtime.net.traffic import frame_zmtp_bytes
+from runtime.run.run import Run
+from runtime.run.view import RunSnapshot
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.half_open import half_open_policy
 from tests.benchmarks.process_cost import CpuTime, cpu_time, mean_pss_mb
@@ -235,7 +234,7 @@ def _all_edges_bytes(config: RunConfig, num_agents: int) -> float:
     copies = np.ones(1, np.uint8)
     packet = wire.Message(num_agents - 1, 100_000, time.monotonic_ns(), copies, rows)
     packet_bytes = frame_zmtp_bytes(len(wire.encode(packet)))
-    return float(len(backbone.offsets(num_agents)) * packet_bytes)
+    return float(len(topology.offsets(num_agents)) * packet_bytes)
 
 
 def _profile(logs: Path, num_agents: int) -> dict[str, float | None]:

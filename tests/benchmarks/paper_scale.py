@@ -37,11 +37,11 @@ from typing import Any, Literal
 import tyro
 
 from agents.policy import write_atomically
+from configs.run_files import JOURNAL
 from configs.schema import EnvName
 from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_progress
-from learner.journal import FOLDER as JOURNAL
-from runtime.json_lines import mend, read_records
 from runtime.launch import CHECKPOINT
+from runtime.record.json_lines import mend, read_records
 from tests.benchmarks.machine import ROOT, machine, source
 
 ARCHIVE, PIECES, SUMMARY = "state.tar.gz", "pieces.jsonl", "summary.json"

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from agents import backbone
+from runtime.net import topology
 from tests.benchmarks.relayed_agent import Heard, Observation, Reply
 from tests.benchmarks.workload import Workload
 
@@ -17,8 +17,8 @@ class RelayDriver:
 
     def __init__(self, work: Workload) -> None:
         self._seen = np.zeros((work.copies, work.observation_dim), np.float16)
-        self._outs = [backbone.out_neighbours(i, work.agents) for i in range(work.agents)]
-        self._ins = [backbone.in_neighbours(i, work.agents) for i in range(work.agents)]
+        self._outs = [topology.out_neighbours(i, work.agents) for i in range(work.agents)]
+        self._ins = [topology.in_neighbours(i, work.agents) for i in range(work.agents)]
         self._messages: dict[int, Heard] = defaultdict(list)
         self._beacons: dict[int, Heard] = defaultdict(list)
 

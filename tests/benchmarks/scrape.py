@@ -18,12 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents import backbone
-from runtime import latency
-from runtime.exporter import Exporter
-from runtime.host_table import HostTable, PeerClock
-from runtime.traffic import Traffic, TrafficClass
-from runtime.wire import AgentReport
+from runtime.host.exporter import Exporter
+from runtime.host.host_table import HostTable, PeerClock
+from runtime.net import latency, topology
+from runtime.net.traffic import Traffic, TrafficClass
+from runtime.net.wire import AgentReport
 
 NUM_AGENTS = 100
 SCRAPES = 40
@@ -67,7 +66,7 @@ def full_table(rng: np.random.Generator) -> HostTable:
 
 def _report(agent: int, rng: np.random.Generator) -> AgentReport:
     """An hour at some ten steps a second."""
-    num_edges = len(backbone.offsets(NUM_AGENTS))
+    num_edges = len(topology.offsets(NUM_AGENTS))
     traffic = Traffic()
     for way, used in _USED:
         name = used.name.lower()

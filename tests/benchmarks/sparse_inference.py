@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from agents import backbone
 from agents import network as networks
+from agents.comm.gate import edge_features
 from agents.dead_units import LivingUnits, Tensors
-from agents.gate import edge_features
 from agents.network import Network
 from agents.policy import FloatArray, PolicySpec, initialise, load_policy, views
 from configs.load import preset_for
@@ -36,6 +35,7 @@ from configs.schema import NetworkConfig
 from envs.registry import spec_of
 from learner.sparse.allocation import numbers_of_links
 from learner.sparse.masks import draw
+from runtime.net import topology
 
 AGENTS = 100
 COPIES = (1, 8, 32)
@@ -99,7 +99,7 @@ def whole_network(spec: PolicySpec, flat: FloatArray) -> Network:
 
 def step_of(network: Network, spec: PolicySpec, copies: int) -> Callable[[], object]:
     """A step of an agent all of whose in-edges are open, without packets."""
-    rng, offsets = np.random.default_rng(1), len(backbone.offsets(AGENTS))
+    rng, offsets = np.random.default_rng(1), len(topology.offsets(AGENTS))
 
     def normal(*shape: int) -> FloatArray:
         return rng.normal(size=shape).astype(np.float32)

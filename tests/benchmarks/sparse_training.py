@@ -14,14 +14,14 @@ from agents.sparse_parameters import Masked
 from configs.load import preset_for
 from configs.schema import RunConfig, SparseConfig
 from envs.registry import spec_of
-from learner.episode import Dimensions
+from learner.experience.episode import Dimensions
 from learner.learner import Learner
 from tests.benchmarks.learner_update import synthetic_episode
 
 AGENTS = 6
 EPISODES, STEPS = 16, 40
 UPDATES_PER_VERSION = 4
-"""configs/schema.py, publish_period."""
+"""configs/schema/learner.py, publish_period."""
 EVOLUTION_PERIOD = 16
 """Updates; the default is 200, but a short training shall see several."""
 

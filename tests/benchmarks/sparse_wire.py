@@ -3,7 +3,7 @@
     python -m tests.benchmarks.sparse_wire
 
 One training for each sparsity (tests/benchmarks/sparse_training.py) is published in every way at
-once; frames are those of runtime/wire.py, and each is applied by a ParameterStore and compared.
+once; frames are those of runtime/net/wire.py, and each is applied by a ParameterStore and compared.
 """
 
 import time
@@ -20,8 +20,8 @@ from agents.policy import PolicySpec
 from agents.sparse_parameters import Masked
 from configs.schema import PublishDtype, PublishMode
 from learner.publish import Publisher
-from runtime import wire
-from runtime.masks import BoolArray, pack_mask
+from runtime.net import wire
+from runtime.net.masks import BoolArray, pack_mask
 from tests.benchmarks.sparse_training import battle_config, battle_policy, versions
 
 SPARSITIES = (0.0, 0.8, 0.9, 0.95, 0.99)
@@ -78,7 +78,7 @@ def bitmap_bytes(mask_P: BoolArray, _: PolicySpec) -> int:
 
 
 def gap_bytes(mask_P: BoolArray, _: PolicySpec) -> int:
-    """Of `runtime.masks` where gaps are the smaller form, and by the same formula elsewhere."""
+    """Of `runtime.net.masks` where gaps are the smaller form, and by the same formula elsewhere."""
     gaps = np.diff(np.flatnonzero(mask_P), prepend=-1) - 1
     return int(sum((gaps >= 1 << 7 * place).sum() for place in range(1, 4)) + gaps.size)
 

@@ -354,7 +354,8 @@ def _profile(found: Measurements) -> Table:
         )
     return Table(
         "Where an agent's time goes",
-        "µs of cpu for an agent-step by section (agents/profile.py; measuring adds about a tenth): "
+        "µs of cpu for an agent-step by section (agents/process/profile.py; measuring adds about a "
+        "tenth): "
         "compute is AgentCore, waiting what polling costs, shell the loop around. Wake-ups: times "
         "that the process went to sleep in a tick. Idle: share of wall time without cpu.",
         ("env", "N", "E", "edges open", "compute", "sending", "receiving", "waiting", "shell",

@@ -11,7 +11,7 @@ Ray's interpreter imports this too: standard library and the backbone only.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents import backbone
+from runtime.net import topology
 
 PERIOD = 64
 """Ticks after which the pattern of open edges begins anew."""
@@ -46,7 +46,7 @@ class Workload:
     @property
     def offsets(self) -> int:
         """K"""
-        return len(backbone.offsets(self.agents))
+        return len(topology.offsets(self.agents))
 
     def message_edges(self, agent: int, tick: int) -> tuple[int, ...]:
         """Offsets over which an agent sends a message in a tick."""
@@ -58,12 +58,12 @@ class Workload:
 
     def heard_messages(self, agent: int, tick: int) -> tuple[int, ...]:
         """Offsets of the in-neighbours whose message of a tick an agent waits for."""
-        peers = backbone.in_neighbours(agent, self.agents)
+        peers = topology.in_neighbours(agent, self.agents)
         return tuple(k for k, peer in enumerate(peers) if k in self.message_edges(peer, tick))
 
     def heard_beacons(self, agent: int, tick: int) -> tuple[int, ...]:
         """Offsets of the out-neighbours whose beacon of a tick an agent waits for."""
-        peers = backbone.out_neighbours(agent, self.agents)
+        peers = topology.out_neighbours(agent, self.agents)
         return tuple(k for k, peer in enumerate(peers) if k in self.beacon_edges(peer, tick))
 
     def _edges(self, agent: int, tick: int, packets: float) -> tuple[int, ...]:

@@ -12,16 +12,16 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from agents import backbone, realtime
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicyFile, PolicySpec, initialise, load_policy
-from agents.realtime import DeployedAgentSetup
-from runtime import latency, wire
-from runtime.processes import ONE_THREAD, start_process
-from runtime.security import KeyPair, Keyring
-from runtime.traffic import Traffic, named
-from runtime.transport import CONTROL, Hub, agent_of, agent_routing_id
+from agents.process import realtime
+from agents.process.realtime import DeployedAgentSetup
+from runtime.net import latency, topology, wire
+from runtime.net.security import KeyPair, Keyring
+from runtime.net.traffic import Traffic, named
+from runtime.net.transport import CONTROL, Hub, agent_of, agent_routing_id
+from runtime.terminal.processes import ONE_THREAD, start_process
 from tests.process.runs import wait_for
 
 RELAY_POLICY = Path(__file__).parents[2] / "configs" / "policies" / "relay.safetensors"
@@ -86,7 +86,7 @@ class Deployed:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._hub = Hub(self._context, f"ipc://{folder}/node", Traffic(), CONTROL)
         self._forkserver = multiprocessing.get_context("forkserver")
-        self._forkserver.set_forkserver_preload(["agents.preload"])
+        self._forkserver.set_forkserver_preload(["agents.process.preload"])
         self._incarnations = dict.fromkeys(range(num_agents), 0)
         self._endpoints: dict[int, str] = {}
         self.processes: dict[int, BaseProcess] = {}
@@ -166,7 +166,7 @@ class Deployed:
                     raise AssertionError(packet)
 
     def _send_book(self, agent: int) -> None:
-        outs = backbone.out_neighbours(agent, self._num_agents)
+        outs = topology.out_neighbours(agent, self._num_agents)
         book = wire.AddressBook(tuple(self._endpoints[peer] for peer in outs))
         self._hub.send(agent_routing_id(agent), book)
 

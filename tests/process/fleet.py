@@ -19,7 +19,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.json_lines import last_record
+from runtime.record.json_lines import last_record
 from tests.process.namespaces import Hosts
 from tests.process.runs import scratch_folder, wait_for
 

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from runtime.logs import setup_logging
-from runtime.processes import spawn
-from runtime.view import RunSnapshot, make_view
+from runtime.net.logs import setup_logging
+from runtime.run.view import RunSnapshot, make_view
+from runtime.terminal.processes import spawn
 
 SNAPSHOT = RunSnapshot(
     elapsed_s=0.0,

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.tcp_info import TcpConnection
+from runtime.net.tcp_info import TcpConnection
 from tests.process.slow_cable import SlowCable
 
 _PREFIX = "murmuration-test"

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.backbone import offsets
-from learner.gates import GateRule
+from learner.comm.gates import GateRule
+from learner.comm.unroll import Carry, UnrollInput, unroll
 from learner.network import PolicyNetwork
-from learner.unroll import Carry, UnrollInput, unroll
+from runtime.net.topology import offsets
 
 FLOAT32 = 1e-5
 """Sums in another order, of q-values in the tens at most."""

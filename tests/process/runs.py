@@ -21,8 +21,8 @@ from agents.policy import PolicyFile, PolicySpec, initialise, views
 from configs.load import preset_for
 from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
 from envs.registry import spec_of
-from runtime.json_lines import last_record
-from runtime.view import RunSnapshot
+from runtime.record.json_lines import last_record
+from runtime.run.view import RunSnapshot
 
 T = TypeVar("T")
 

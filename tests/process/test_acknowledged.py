@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from learner.journal import FOLDER, Journal
-from runtime.json_lines import read_records
+from configs.run_files import EPISODES, JOURNAL
+from learner.experience.journal import Journal
 from runtime.launch import CHECKPOINT
-from runtime.run_log import EPISODES
+from runtime.record.json_lines import read_records
 from tests.process.runs import Launched, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -41,7 +41,7 @@ def test_a_learner_that_is_killed_costs_the_run_not_one_episode(tmp_path: Path) 
     assert summary["learner_updates"] == int(
         UPDATES_PER_EPISODE * (len(played) - LEARNING_STARTS + 1)
     )
-    journal = sorted((folder / FOLDER).iterdir())
+    journal = sorted((folder / JOURNAL).iterdir())
     numbers = [int(path.stem.split("-")[1]) for path in journal]
-    assert len(set(numbers)) == len(numbers) == len(Journal(folder / FOLDER, 2000)) == 2000
+    assert len(set(numbers)) == len(numbers) == len(Journal(folder / JOURNAL, 2000)) == 2000
     assert set(numbers) <= set(played)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import zmq
 
-from agents import process
 from agents.parameters import ParameterStore
-from agents.process import AgentSetup
-from runtime import wire
-from runtime.processes import start_process
-from runtime.traffic import Traffic
-from runtime.transport import CONTROL, EDGE, Channel, Hub, agent_routing_id
+from agents.process import lockstep as process
+from agents.process.lockstep import AgentSetup
+from runtime.net import wire
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, EDGE, Channel, Hub, agent_routing_id
+from runtime.terminal.processes import start_process
 from tests.agents_helpers import make_flat, make_rules
 from tests.process.runs import wait_for
 
@@ -49,7 +49,7 @@ class Beginning:
             logs=folder / "logs",
         )
         forkserver = multiprocessing.get_context("forkserver")
-        forkserver.set_forkserver_preload(["agents.preload"])
+        forkserver.set_forkserver_preload(["agents.process.preload"])
         self.process = start_process(forkserver, process.main, setup, "agent 0")
 
     def turn(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zmq
 
-from runtime.security import CurveClient, CurveServer, Gatekeeper, KeyPair
+from runtime.net.security import CurveClient, CurveServer, Gatekeeper, KeyPair
 from tests.process import delay_proxy
 from tests.process.delay_proxy import DelayProxy
 from tests.process.namespaces import Hosts

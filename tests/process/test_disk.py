@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from agents.policy import load_policy
+from configs.run_files import JOURNAL
 from learner.checkpoint_file import read_progress
-from learner.episode import Dimensions
-from learner.journal import FOLDER, Journal
+from learner.experience.episode import Dimensions
+from learner.experience.journal import Journal
 from runtime.launch import CHECKPOINT
 from tests.learner_helpers import DIMENSIONS, make_episode
 from tests.process.runs import Launched, wait_for
@@ -128,14 +129,14 @@ def numbers(journal: Journal, dimensions: Dimensions = DIMENSIONS) -> list[int]:
 
 
 def test_a_journal_survives_a_full_disk(disk: Path) -> None:
-    journal = Journal(disk / FOLDER, 1000)
+    journal = Journal(disk / JOURNAL, 1000)
     for number in range(5):
         journal.append(number, make_episode(number))
     ballast = fill(disk)
     with pytest.raises(OSError, match="No space left"):
         journal.append(5, make_episode(5, length=500))
-    assert len(list((disk / FOLDER).iterdir())) == 5, "the half that fitted is gone"
-    assert numbers(Journal(disk / FOLDER, 1000)) == [0, 1, 2, 3, 4]
+    assert len(list((disk / JOURNAL).iterdir())) == 5, "the half that fitted is gone"
+    assert numbers(Journal(disk / JOURNAL, 1000)) == [0, 1, 2, 3, 4]
     ballast.unlink()
     journal.append(5, make_episode(5, length=500))
-    assert numbers(Journal(disk / FOLDER, 1000)) == [0, 1, 2, 3, 4, 5]
+    assert numbers(Journal(disk / JOURNAL, 1000)) == [0, 1, 2, 3, 4, 5]

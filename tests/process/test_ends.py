@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from agents.policy import PolicyFile, save_policy
-from runtime.bundle import DeployOptions, make_keys, write_bundles
-from runtime.hosts import Host, Hosts
+from runtime.deployment.bundle import DeployOptions, make_keys, write_bundles
+from runtime.deployment.hosts import Host, Hosts
 from tests.agents_helpers import make_spec
 from tests.process.runs import Launched, processes_of, scratch_folder, wait_for
 

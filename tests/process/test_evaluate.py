@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agents.backbone import diameter, offsets
 from agents.policy import save_policy
 from runtime.evaluate import play
+from runtime.net.topology import diameter, offsets
 from tests.process.runs import SilentView, run_config, undecided_policy
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]

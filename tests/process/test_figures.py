@@ -22,16 +22,16 @@ from typing import Any
 import pytest
 import zmq
 
-from agents.backbone import in_neighbours, offsets, out_neighbours
-from runtime import wire
-from runtime.bundle import make_keys
-from runtime.host_clocks import HostClocks
-from runtime.hosts import Hosts as Book
-from runtime.hosts import load_hosts
-from runtime.security import Keyring
-from runtime.tcp_info import TcpConnection, connections
-from runtime.traffic import Traffic, curve_handshake_bytes, frame_zmtp_bytes
-from runtime.transport import LAUNCHER, LEARNER, WORLD, agent_routing_id, node_routing_id
+from runtime.deployment.bundle import make_keys
+from runtime.deployment.hosts import Hosts as Book
+from runtime.deployment.hosts import load_hosts
+from runtime.host.host_clocks import HostClocks
+from runtime.net import wire
+from runtime.net.security import Keyring
+from runtime.net.tcp_info import TcpConnection, connections
+from runtime.net.topology import in_neighbours, offsets, out_neighbours
+from runtime.net.traffic import Traffic, curve_handshake_bytes, frame_zmtp_bytes
+from runtime.net.transport import LAUNCHER, LEARNER, WORLD, agent_routing_id, node_routing_id
 from tests.process.fleet import HEAD, NUM_AGENTS, REMOTE, Fleet
 from tests.process.metrics_page import MetricsPage, scrape
 from tests.process.namespaces import Counters, Host, Hosts

@@ -10,7 +10,7 @@ zero, and what `unshare --time` was asked for.
 
 Delays of messages are 400 and 200 ms so that what this machine adds (nothing is quicker than its
 scheduler) stays below a tenth of them, and not too close below the upper bound of a bin of
-runtime/latency.py (371 to 441 ms, 185 to 220 ms), whose middle is what a quantile says.
+runtime/net/latency.py (371 to 441 ms, 185 to 220 ms), whose middle is what a quantile says.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ import numpy as np
 import pytest
 
 from runtime.bodies import Bodies
-from runtime.bundle import DeployOptions, make_keys, write_bundles
-from runtime.hosts import Host as Place
-from runtime.hosts import Hosts as Book
-from runtime.hosts import load_hosts
-from runtime.transport import agent_routing_id, node_routing_id
+from runtime.deployment.bundle import DeployOptions, make_keys, write_bundles
+from runtime.deployment.hosts import Host as Place
+from runtime.deployment.hosts import Hosts as Book
+from runtime.deployment.hosts import load_hosts
+from runtime.net.transport import agent_routing_id, node_routing_id
 from tests.process.deployed import RELAY_POLICY, relay_policy
 from tests.process.metrics_page import MetricsPage, scrape
 from tests.process.namespaces import Host, Hosts, require_hosts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.traffic import COUNTERS
+from runtime.net.traffic import COUNTERS
 from tests.process.fleet import HEAD, NUM_AGENTS, REMOTE, Fleet
 from tests.process.runs import wait_for
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import zmq
 
-from runtime import wire, world_host
-from runtime.processes import ONE_THREAD, spawn
-from runtime.security import Gatekeeper, KeyPair, Keyring
-from runtime.traffic import Traffic
-from runtime.transport import CONTROL, LAUNCHER, STEP, WORLD, Channel, Hub, agent_routing_id
-from runtime.world_host import WorldSetup
+from runtime.net import wire
+from runtime.net.security import Gatekeeper, KeyPair, Keyring
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, LAUNCHER, STEP, WORLD, Channel, Hub, agent_routing_id
+from runtime.terminal.processes import ONE_THREAD, spawn
+from runtime.world import process as world_host
+from runtime.world.process import WorldSetup
 from tests.agents_helpers import make_rules, observation
 from tests.process.runs import run_config, wait_for
 from tests.process.test_agent_start import AGENT, Beginning

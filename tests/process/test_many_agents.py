@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agents import backbone
 from configs.schema import RunConfig
 from runtime.evaluate import play
-from runtime.run import Outcome, Run
-from runtime.view import RunSnapshot
+from runtime.net import topology
+from runtime.run.run import Outcome, Run
+from runtime.run.view import RunSnapshot
 from tests.process.runs import (
     SilentView,
     murmuration_processes,
@@ -74,7 +74,7 @@ def test_a_thousand_agents_play_and_every_packet_is_accounted_for(tmp_path: Path
     assert (summary["agent_restarts"], summary["messages_dropped"]) == (0, 0)
     assert world["missed_deadlines"] == 0
     # Every agent has used every edge in every step; what was sent has arrived or was late.
-    offsets = len(backbone.offsets(THOUSAND))
+    offsets = len(topology.offsets(THOUSAND))
     ticks = int(world["tick"]) - 1  # the farewell is the last
     assert node["edges_open"] == node["edge_slots"] == THOUSAND * 4 * ticks * offsets
     assert node["sent_packets_message"] == THOUSAND * ticks * offsets

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.exporter import Exporter
-from runtime.host_table import HostTable, PeerClock
-from runtime.traffic import Traffic
+from runtime.host.exporter import Exporter
+from runtime.host.host_table import HostTable, PeerClock
+from runtime.net.traffic import Traffic
 from tests.monitoring_helpers import (
     MONITORING,
     alert_queries,

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from agents.policy import PolicyFile, views
 from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
 from configs.shipped import SHIPPED, policy_path
-from learner.episode import Episode
-from learner.gates import GateRule
+from learner.comm.gates import GateRule
+from learner.comm.unroll import UnrollInput, unroll
+from learner.experience.episode import Episode
 from learner.network import PolicyNetwork
-from learner.unroll import UnrollInput, unroll
 from runtime import evaluate
-from runtime.bundle import Bundle
+from runtime.deployment.bundle import Bundle
 from runtime.evaluate import play
 from tests.process.parity_bound import bound
 from tests.process.runs import (

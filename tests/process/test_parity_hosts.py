@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.schema import GateTiming
-from runtime.bundle import make_keys, read_bundle, write_bundles
-from runtime.hosts import load_hosts
+from runtime.deployment.bundle import make_keys, read_bundle, write_bundles
+from runtime.deployment.hosts import load_hosts
 from tests.process.namespaces import Hosts, require_hosts
 from tests.process.runs import run_config, undecided_policy
 from tests.process.test_parity import hold_against_unroll, record

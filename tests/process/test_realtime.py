@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.battle import NUM_ACTIONS, OBSERVATION_DIM
+from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.relay import relay_spec
-from runtime import wire
 from runtime.bodies import Bodies
 from runtime.body import BodyClient
-from runtime.errors import BodyError
-from runtime.process_memory import pss_mb
+from runtime.host.process_memory import pss_mb
+from runtime.net import wire
+from runtime.net.errors import BodyError
 from tests.process.deployed import RELAY_POLICY, Deployed, fresh_policy, relay_policy
 from tests.process.runs import wait_for
 

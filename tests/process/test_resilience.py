@@ -18,8 +18,8 @@ from configs.schema import GateMode, GateTiming, RunConfig
 from envs.registry import make_copies
 from learner.simulate import simulate
 from runtime.evaluate import main, play
-from runtime.failures import NO_FAILURES, Failures
-from runtime.run import Run
+from runtime.net.failures import NO_FAILURES, Failures
+from runtime.run.run import Run
 from tests.process.runs import (
     SilentView,
     murmuration_processes,

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from configs.load import load_run_config
-from learner.checkpoint_file import CHECKPOINT, read_checkpoint
-from runtime.json_lines import Record, current_lives, last_record, lives, read_records
+from configs.run_files import CHECKPOINT, EPISODES, METRICS
+from learner.checkpoint_file import read_checkpoint
 from runtime.launch import make_plan
-from runtime.run import Run
-from runtime.run_log import EPISODES, METRICS, RunLog
+from runtime.record.json_lines import Record, current_lives, last_record, lives, read_records
+from runtime.record.run_log import RunLog
+from runtime.run.run import Run
 from tests.process.runs import Launched, SilentView, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from configs.run_files import JOURNAL
 from configs.schema import RunConfig
 from envs.registry import spec_of
-from learner.episode import Dimensions, Episode
-from learner.journal import FOLDER, Journal
+from learner.experience.episode import Dimensions, Episode
+from learner.experience.journal import Journal
 from tests.process.runs import Launched, run_config, wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(580)]
@@ -29,13 +30,13 @@ def journaled(folder: Path) -> list[Episode]:
         num_actions=env.num_actions,
         state_dim=env.state_dim,
     )
-    return [episode for _, episode in Journal(folder / FOLDER, 100_000).load(sizes)]
+    return [episode for _, episode in Journal(folder / JOURNAL, 100_000).load(sizes)]
 
 
 def test_a_killed_run_keeps_its_episodes_and_does_not_play_them_again(tmp_path: Path) -> None:
     endless = ("--steps", "100000000")
     with Launched(tmp_path, *RELAY, *WITHOUT, *ONLY_DICE, *KEEPS_ALL, *endless) as run:
-        episodes = f"runs/*/{FOLDER}/*"
+        episodes = f"runs/*/{JOURNAL}/*"
         wait_for("a journal", lambda: len(list(tmp_path.glob(episodes))) >= 60, 200.0)
         os.killpg(run.process.pid, signal.SIGKILL)
         wait_for("the end of all", lambda: not run.processes)

@@ -10,8 +10,8 @@ import pytest
 
 from configs.schema import EnvName, RunConfig
 from runtime.evaluate import play
-from runtime.run import Outcome
-from runtime.view import RunSnapshot
+from runtime.run.run import Outcome
+from runtime.run.view import RunSnapshot
 from tests.process.runs import (
     SilentView,
     murmuration_processes,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import DeployOptions, make_keys, write_bundles
-from runtime.hosts import load_hosts
+from runtime.deployment.bundle import DeployOptions, make_keys, write_bundles
+from runtime.deployment.hosts import load_hosts
 from tests.process.base_environment import PROJECT
 from tests.process.namespaces import Hosts, require_hosts
 from tests.process.runs import wait_for

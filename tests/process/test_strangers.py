@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import zmq
 
-from agents import process
 from agents.parameters import ParameterStore
-from agents.process import AgentSetup
-from runtime import wire
-from runtime.doorway import most_connections
-from runtime.processes import start_process
-from runtime.security import KeyPair, Keyring
-from runtime.tcp_info import connections
-from runtime.traffic import Traffic, named
-from runtime.transport import CONTROL, EDGE, Channel, Hub, agent_routing_id
+from agents.process import lockstep as process
+from agents.process.lockstep import AgentSetup
+from runtime.net import wire
+from runtime.net.doorway import most_connections
+from runtime.net.security import KeyPair, Keyring
+from runtime.net.tcp_info import connections
+from runtime.net.traffic import Traffic, named
+from runtime.net.transport import CONTROL, EDGE, Channel, Hub, agent_routing_id
+from runtime.terminal.processes import start_process
 from tests.agents_helpers import make_flat, make_rules
 from tests.process.runs import processes_of, run_config, wait_for
 from tests.process.sabotage import summary_of_a_run_that_loses_an_agent
@@ -98,7 +98,7 @@ class KeyedAgent:
             keyring=Keyring("agent-0", keys["agent-0"], public),
         )
         forkserver = multiprocessing.get_context("forkserver")
-        forkserver.set_forkserver_preload(["agents.preload"])
+        forkserver.set_forkserver_preload(["agents.process.preload"])
         self.process = start_process(forkserver, process.main, setup, "agent 0")
         stack.callback(self._stop)
 

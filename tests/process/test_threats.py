@@ -20,19 +20,17 @@ import numpy as np
 import pytest
 import zmq
 
-from agents.edges import Edges
+from agents.process.edges import Edges
 from configs.schema import LearnerConfig
 from envs.base import EnvSpec
 from learner.setup import LearnerSetup, main
-from runtime import wire
-from runtime.errors import SetupError
-from runtime.hosts import Host, Hosts
-from runtime.processes import ONE_THREAD, start_process
-from runtime.recorder import Recorder
-from runtime.security import CurveServer, Gatekeeper, KeyPair, Keyring
-from runtime.tcp_info import connections
-from runtime.traffic import Traffic, frame_zmtp_bytes
-from runtime.transport import (
+from runtime.deployment.hosts import Host, Hosts
+from runtime.net import wire
+from runtime.net.errors import SetupError
+from runtime.net.security import CurveServer, Gatekeeper, KeyPair, Keyring
+from runtime.net.tcp_info import connections
+from runtime.net.traffic import Traffic, frame_zmtp_bytes
+from runtime.net.transport import (
     CONTROL,
     LAUNCHER,
     LEARNER,
@@ -42,11 +40,13 @@ from runtime.transport import (
     Hub,
     Limits,
 )
+from runtime.run.recorder import Recorder
+from runtime.terminal.processes import ONE_THREAD, start_process
+from tests.agents.process.test_edges import BEACON, MESSAGE, ONE_COPY, End, pair_of_ends, setup_of
 from tests.agents_helpers import make_rules
 from tests.learner_helpers import DIMENSIONS, make_config, make_flat, make_packets, make_spec
 from tests.process.runs import wait_for
 from tests.security_helpers import House, heard, say, terminating_context, wait_until
-from tests.test_agent_edges import BEACON, MESSAGE, ONE_COPY, End, pair_of_ends, setup_of
 from tests.transport_helpers import Context, at_channel, wait_until_writable
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
@@ -324,7 +324,7 @@ def _drain(hub: Hub) -> list[tuple[bytes, str]]:
 def test_who_opens_connection_after_connection_does_not_fill_the_log(
     house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.doorbook._MOST_LOGGED", 3)
+    monkeypatch.setattr("runtime.net.doorbook._MOST_LOGGED", 3)
     hub = house.hub()
     with caplog.at_level(logging.INFO):
         for number in range(10):

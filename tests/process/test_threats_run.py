@@ -22,12 +22,11 @@ import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from agents import backbone
-from runtime import wire
-from runtime.bundle import KEYS, Bundle, read_all
-from runtime.security import CurveClient, KeyPair
-from runtime.traffic import Traffic
-from runtime.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, agent_routing_id
+from runtime.deployment.bundle import KEYS, Bundle, read_all
+from runtime.net import topology, wire
+from runtime.net.security import CurveClient, KeyPair
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, agent_routing_id
 from tests.process.fleet import HEAD, NUM_AGENTS, Fleet
 from tests.process.namespaces import require_hosts
 from tests.process.runs import wait_for
@@ -239,7 +238,7 @@ def guests_of(server: str) -> set[str]:
         case _ if server in nodes:
             return nodes - {server}
         case _:
-            peers = backbone.in_neighbours(int(server.removeprefix("agent-")), NUM_AGENTS)
+            peers = topology.in_neighbours(int(server.removeprefix("agent-")), NUM_AGENTS)
             return {agent_routing_id(peer).decode() for peer in peers}
 
 
@@ -338,7 +337,7 @@ def _packed(value: list[Any]) -> bytes:
 def test_nothing_that_a_guest_can_send_ends_a_process(enemy: Enemy) -> None:
     fleet = enemy.fleet
     before = fleet.all_processes()
-    out = agent_routing_id(backbone.out_neighbours(2, NUM_AGENTS)[0]).decode()
+    out = agent_routing_id(topology.out_neighbours(2, NUM_AGENTS)[0]).decode()
     one = np.ones(1, dtype=np.uint8)
     rows = np.ones((1, 64), dtype=np.float16)
     doors: list[tuple[str, str, wire.Packet]] = [

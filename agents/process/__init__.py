@@ -1,0 +1,1 @@
+"""An agent as an operating-system process: sockets, timers and signals."""

@@ -1,0 +1,21 @@
+"""Choices that several parts of the schema, or code outside it, name."""
+
+from typing import Literal
+
+EnvName = Literal["battle", "relay"]
+Algorithm = Literal["iql", "vdn", "qmix", "wqmix", "res", "facmac"]
+Comm = Literal["sops", "none"]
+GateTiming = Literal["causal", "paper"]
+GateMode = Literal["learned", "open", "closed"]
+MessageDtype = Literal["float16", "float32"]
+BeaconDtype = Literal["int8", "float32"]
+PublishMode = Literal["dense", "delta", "sparse"]
+PublishDtype = Literal["float32", "float16"]
+Transport = Literal["ipc", "tcp"]
+SparseLayer = Literal[
+    "scorer", "messages", "mixer",
+    "encoder", "gru", "query", "key", "value", "message", "q_hidden", "q_out",
+    "beacon", "edge", "scorer_hidden", "scorer_out",
+    "hyper_w_1", "hyper_w_final", "hyper_b_1", "v", "net",
+]  # fmt: skip
+"""Groups of layers, then those of policy and mixers by their names (learner/sparse/layers.py)."""

@@ -1,0 +1,41 @@
+"""Sizes of a policy's layers and the number formats of what it says."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from configs.ranges import between, check_ranges, within
+from configs.schema.choices import BeaconDtype, MessageDtype
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
+    hidden: Annotated[int, between(1, 4096)] = 64
+    """Units H of the encoder, the GRU and the Q head."""
+
+    message: Annotated[int, between(1, 4096)] = 64
+    """Numbers M in one message."""
+
+    attention: Annotated[int, between(1, 4096)] = 16
+    """Query and key size of the attention over messages."""
+
+    beacon: Annotated[int, between(1, 4096)] = 16
+    """Numbers Z in one beacon, the node embedding that the scorer reads."""
+
+    edge_embedding: Annotated[int, between(1, 4096)] = 8
+    """Size of the edge-type embedding."""
+
+    scorer: Annotated[int, between(1, 4096)] = 32
+    """Hidden units of the pairwise scorer."""
+
+    message_dtype: MessageDtype = "float16"
+    """Number format of messages on the wire, also applied in the learner's unroll."""
+
+    beacon_dtype: BeaconDtype = "int8"
+    """Number format of beacons on the wire, also applied in the learner's unroll."""
+
+    beacon_delta: Annotated[float, within(0.0, 2.0)] = 0.0
+    """Change of a beacon (whose entries lie in [-1, 1]), at its largest, that is not worth saying:
+    neighbours go on with what they heard last. 0 says every change; at most 2."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "network")

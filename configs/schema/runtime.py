@@ -1,0 +1,74 @@
+"""Processes, sockets, hosts and metrics."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from configs.ranges import between, check_ranges, within
+from configs.schema.choices import Transport
+from configs.schema.fields import short
+from configs.schema.limits import MAX_PORT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeConfig:
+    transport: Annotated[Transport, short("transport")] = "ipc"
+    """ipc on one machine, or tcp over loopback (the code path of separate hosts)."""
+
+    metrics_port: Annotated[int, short("metrics-port"), between(0, MAX_PORT)] = 9464
+    """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
+
+    metrics_address: Annotated[str, short("metrics-address")] = "127.0.0.1"
+    """Address of /metrics; loopback unless told otherwise."""
+
+    metrics_per_edge: Annotated[bool, short("metrics-per-edge")] = False
+    """Export series for every edge as well (agents × offsets of each family), up to 20 000 edges
+    a host."""
+
+    metrics_linger_s: Annotated[float, within(0.0, 600.0)] = 0.0
+    """Seconds that /metrics stays up after a run, for a last scrape."""
+
+    start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
+    """Seconds until every process must have reported ready; for each agent there is a fifth of a
+    second more."""
+
+    step_timeout_s: Annotated[float, within(0.01, 3600.0)] = 20.0
+    """Seconds the world waits for an agent's action before it plays a no-op for it."""
+
+    silent_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 60.0
+    """Seconds without a word after which a process counts as hung and is ended like a dead one."""
+
+    host_timeout_s: Annotated[float, within(1.0, 3600.0)] = 5.0
+    """Seconds without a word after which another host's agents count as gone, until it is back."""
+
+    head_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 30.0
+    """Seconds without a word from the head after which another host counts the run as over."""
+
+    hosts: Annotated[str, short("hosts")] = ""
+    """Hosts file of a run across machines (docs/deploy.md); empty keeps everything on this one."""
+
+    bundles: Annotated[str, short("bundles")] = "bundles"
+    """Folder of the hosts' keys; made on the first run with these hosts."""
+
+    telemetry: bool = True
+    """Count bytes, packets and latencies, read memory and serve /metrics; off measures what that
+    costs. Heartbeats, steps and open edges are counted all the same."""
+
+    profile: bool = False
+    """Agents measure where their cpu time goes and leave it in logs/profile-AGENT.json."""
+
+    pin: Literal["auto", "on", "off"] = "auto"
+    """Keep every agent on one core, in turn; auto does so where they need all cores and nobody
+    else does: on one machine, without a learner, with at least twice as many agents as cores."""
+
+    nice: Annotated[int, between(0, 19)] = 5
+    """Niceness of agents and world beside a learner: among a hundred of them it would get one
+    turn in a hundred."""
+
+    max_restarts: Annotated[int, between(0, 10**6)] = 20
+    """Restarts of one agent before the run is given up."""
+
+    runs_dir: str = "runs"
+    """Folder under which each run gets its own."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "runtime")

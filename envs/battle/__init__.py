@@ -1,0 +1,1 @@
+"""Battle: two teams on a grid, on MAgent2."""

@@ -1,0 +1,1 @@
+"""Messages, beacons and gates of a whole batch of episodes, in torch."""

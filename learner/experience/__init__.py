@@ -1,0 +1,1 @@
+"""Episodes on their way from agents to a batch: joined, journaled, stored, sampled."""

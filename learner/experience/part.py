@@ -1,0 +1,87 @@
+"""A part of a batch, on the device: what a loss is computed of.
+
+    Share (arrays of some rows) -> tensors, and which steps count
+
+Dimension key: T = time, B = batch, N = agents.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs.schema import RunConfig
+from learner.experience.replay import Rows
+from learner.ranks import Share
+from learner.targets import Outcome, returns_to_go
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows of a batch; of a part that several processes share, those of this one."""
+
+    observations: Tensor
+    actions: Tensor
+    states: Tensor
+    alive: Tensor
+    outcome: Outcome
+    rows: Rows
+    """Of the part that several processes share."""
+    generator: torch.Generator
+    """Of noise: parts that are worked off side by side must not share a stream."""
+    learns_TB: Tensor
+    """bool: steps that count in the loss: played, and past the burn-in."""
+    agent_mask_TBN: Tensor
+    """bool: the same for each agent while it lives."""
+    returns_TB: Tensor | None
+    """The team's recorded return; None where no loss asks for it."""
+
+    def noisy_episodes(self, share: float) -> Tensor | None:
+        """[B] bool: episodes whose gates get noise, `share` of all; None: each of them."""
+        if share == 1.0:
+            return None
+        device = self.learns_TB.device
+        drawn = torch.rand(self.rows.of, generator=self.generator, device=device)
+        return drawn[self.rows.slice] < share
+
+
+def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch.device) -> Part:
+    """Move arrays to the device and work out what counts."""
+    batch, config = share.batch, run.learner
+
+    def tensor(array: NDArray[Any]) -> Tensor:
+        contiguous = np.ascontiguousarray(array)
+        return torch.from_numpy(contiguous).to(device)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+
+    outcome = Outcome.of(
+        config,
+        rewards_TBN=tensor(batch.rewards),
+        alive_TBN=tensor(batch.alive),
+        filled_TB=tensor(batch.filled),
+        terminated_TB=tensor(batch.terminated),
+        truncated_TB=tensor(batch.truncated),
+    )
+    # A window that begins with its episode starts from the true state: nothing to warm up, and
+    # without its first steps nobody would ever learn how to begin.
+    warming = np.arange(len(batch.actions))[:, None] < config.burn_in
+    learns_TB = outcome.filled_TB & ~tensor(warming & (batch.starts > 0))
+    alive = tensor(batch.alive)
+    returns_TB: Tensor | None = None
+    if config.algorithm == "res":
+        after_B = tensor(batch.returns_after) * config.reward_scale
+        returns_TB = returns_to_go(outcome, config.gamma, after_B)
+    return Part(
+        observations=tensor(batch.observations).float(),
+        actions=tensor(batch.actions),
+        states=tensor(batch.states),
+        alive=torch.ones_like(alive) if run.agents.dead == "relay" else alive,
+        outcome=outcome,
+        rows=share.rows,
+        generator=generator,
+        learns_TB=learns_TB,
+        agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
+        returns_TB=returns_TB,
+    )

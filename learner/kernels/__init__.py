@@ -1,0 +1,1 @@
+"""Operations with a backward pass or a layout of their own."""

@@ -1,0 +1,1 @@
+"""Opponents that are trained here, and their use as teachers."""

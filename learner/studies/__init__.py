@@ -1,0 +1,1 @@
+"""Commands that compare finished runs: tables, curves and figures of the papers."""

@@ -1,0 +1,1 @@
+"""Hosts of a run beyond this machine: their table, bundles and bodies."""

@@ -1,0 +1,1 @@
+"""One host of a run: starts and watches its agents, relays parameters, answers Prometheus."""

@@ -1,0 +1,291 @@
+"""What can be known to fail before anything is started.
+
+    check(config, spec) -> nothing, or SetupError with the way out (exit code 2)
+
+Population, engine and opponent belong to the environments: `envs.registry.check`.
+"""
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
+from configs.schema import LearnerConfig, RunConfig
+from configs.shipped import policy_path
+from envs import registry
+from envs.base import EnvSpec
+from envs.battle.opponents import PolicyFileOpponent, make_opponent, opponent_file
+from runtime.host.exporter import require_free_port
+from runtime.net import topology
+from runtime.net.errors import SetupError
+from runtime.terminal.places import probe
+from runtime.terminal.scratch import require_temporary_folder
+
+_COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+_COPIES_OF_WEIGHTS = 5
+"""The learner holds its weights, the target network's, their gradient and Adam's two moments."""
+
+
+def check(config: RunConfig, spec: PolicySpec) -> None:
+    """Check machine and files for a run; raises the limit of open files where that is enough.
+
+    Args:
+        spec: what a policy must be like to be run here.
+
+    Raises:
+        SetupError: names the obstacle, the value, and what to do about it.
+    """
+    require_open_files(config.num_agents)
+    require_tasks(config.num_agents, config.learner.threads)
+    require_temporary_folder()
+    require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
+    require_writable(Path(config.runtime.runs_dir))
+    if config.policy and not config.resume:  # a resumed run has a policy of its own
+        require_policy(policy_path(config.policy, config.env.name), spec)
+
+
+def open_files_needed(num_agents: int) -> int:
+    """Descriptors that the hungriest process of a run opens.
+
+    The node has three for every agent (connection, exit pipe, life line), world and learner one; an
+    agent has up to four for each offset (two connections, and two sockets' own). N = 100 needs 400.
+    """
+    node = 3 * num_agents + 100
+    agent = 4 * len(topology.offsets(num_agents)) + 40
+    return max(node, agent)
+
+
+def require_open_files(num_agents: int) -> None:
+    """Raise this process's limit, which all others inherit, if it is too low.
+
+    Raises:
+        SetupError: the hard limit is too low as well.
+    """
+    needed = open_files_needed(num_agents)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SetupError(
+            f"{num_agents} agents need {needed} open files in one process, the limit is {hard}: "
+            f"raise it with `ulimit -n {needed}` (as root, or in /etc/security/limits.conf)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tasks_needed(num_agents: int, threads: int = 0) -> int:
+    """Processes and threads of a run: each agent has three threads (its own and ZeroMQ's two), and
+    300 more are enough for world, learner and node. N = 1000 needs 3300.
+
+    Args:
+        threads: that the learner was told to have.
+    """
+    return 3 * num_agents + 300 + threads
+
+
+def require_tasks(num_agents: int, threads: int = 0) -> None:
+    """Check that the machine lets us have so many processes and threads.
+
+    Raises:
+        SetupError: it does not; says which limit it is.
+    """
+    needed = tasks_needed(num_agents, threads)
+    limits = {
+        "ulimit -u": _user_limit(),
+        "kernel.pid_max": _number_in(Path("/proc/sys/kernel/pid_max")),
+        "kernel.threads-max": _number_in(Path("/proc/sys/kernel/threads-max")),
+        "the cgroup's pids.max": _cgroup_limit("pids.max"),
+    }
+    for name, limit in limits.items():
+        if limit is not None and limit < needed:
+            raise SetupError(
+                f"{num_agents} agents need {needed} processes and threads, {name} allows {limit}: "
+                "raise it, or run fewer agents"
+            )
+
+
+def _user_limit() -> int | None:
+    if os.geteuid() == 0:  # the kernel does not hold root to it
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _cgroup_limit(name: str) -> int | None:
+    """The tightest limit of this name from our cgroup up to the root (v2); None: there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), None)
+    if own is None:
+        return None
+    root = Path("/sys/fs/cgroup")
+    folders = [root / own, *(root / own).parents]
+    found = [_number_in(folder / name) for folder in folders if folder.is_relative_to(root)]
+    return min((limit for limit in found if limit is not None), default=None)
+
+
+def _number_in(path: Path) -> int | None:
+    """The number that a file holds; None if it holds none ("max") or cannot be read."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def require_writable(folder: Path) -> None:
+    """Create the folder if need be and write something into it.
+
+    Raises:
+        SetupError: no room, no right, or not a folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe(folder)
+    except OSError as error:
+        raise SetupError(
+            f"runs folder {folder} cannot be written ({error.strerror}): choose another with "
+            "--runtime.runs-dir"
+        ) from error
+
+
+def require_players(config: RunConfig) -> None:
+    """Look up everybody that the configuration names, also where the environment would not ask.
+
+    Raises:
+        SetupError: names the option, and says what there is.
+    """
+    wanted = [("--opponent", name) for name in registry.opponents_of(config.env).names]
+    if config.agents.adviser:
+        wanted.append(("--agents.adviser", config.agents.adviser))
+    for option, name in wanted:
+        try:
+            make_opponent(name)
+        except ValueError as error:
+            raise SetupError(f"{option}: {error}") from error
+    if config.learner.teacher:
+        try:
+            PolicyFileOpponent(opponent_file(config.learner.teacher))
+        except ValueError as error:
+            raise SetupError(f"--learner.teacher: {error}") from error
+
+
+def require_device(config: LearnerConfig) -> None:
+    """Check that there is a GPU for each rank, if they are to train on GPUs.
+
+    torch says so in a process of its own, which takes seconds: the launcher does without torch.
+
+    Raises:
+        SetupError: torch finds fewer.
+    """
+    if config.device == "cpu" or (config.device == "auto" and config.ranks == 1):
+        return
+    asked = subprocess.run(
+        [sys.executable, "-P", "-c", _COUNT_GPUS], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["no output"])[-1]
+        raise SetupError(f"--device {config.device}: torch cannot be asked for GPUs: {reason}")
+    number = int(asked.stdout.split()[-1])
+    if number == 0 and config.device == "cuda":
+        raise SetupError(
+            "--device cuda: torch finds no GPU that it can use: train with --device cpu, or "
+            "install a driver and a torch that fits it"
+        )
+    if 0 < number < config.ranks:
+        raise SetupError(
+            f"--learner.ranks {config.ranks} need a GPU each, torch finds {number}: give "
+            f"--learner.ranks {number}, or --device cpu"
+        )
+
+
+def require_memory(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> None:
+    """Check that the machine has room for a run's networks and one batch.
+
+    Raises:
+        SetupError: names what would take the most, and the option that makes it smaller.
+    """
+    limits = (_memory_bytes(), _cgroup_limit("memory.max"))
+    room = min((limit for limit in limits if limit is not None), default=None)
+    if room is None:
+        return
+    needed = memory_needed(config, spec, env)
+    if sum(needed.values()) > room:
+        what = max(needed, key=lambda name: needed[name])
+        raise SetupError(
+            f"{what} would take {needed[what] / 1e9:.1f} GB, the run at least "
+            f"{sum(needed.values()) / 1e9:.1f} GB: there are {room / 1e9:.1f} GB of memory"
+        )
+
+
+def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str, int]:
+    """Bytes that a run takes on this machine at the very least, by what takes them.
+
+    What other hosts hold does not count, nor what a GPU holds if one is asked for.
+    """
+    learner = config.learner
+    needed = {
+        f"a batch of {learner.batch_size} episodes (learner.batch_size, learner.window)": (
+            2
+            * learner.batch_size
+            * min(learner.window or env.episode_limit, env.episode_limit)
+            * env.num_agents
+            * env.observation_dim
+        ),
+    }
+    if not config.runtime.hosts:
+        agents = f"networks of {config.num_agents} agents (network.hidden {config.network.hidden})"
+        needed[agents] = 4 * config.num_agents * spec.size
+    if learner.device == "cuda":
+        return needed
+    needed["the learner's network"] = _COPIES_OF_WEIGHTS * 4 * spec.size
+    if learner.algorithm not in ("iql", "vdn"):
+        mixer = learner.hypernet_embed * (
+            2 * env.state_dim + (env.num_agents + 1) * learner.mixing_embed
+        )
+        needed[
+            f"the mixer (learner.mixing_embed {learner.mixing_embed}, learner.hypernet_embed "
+            f"{learner.hypernet_embed})"
+        ] = _COPIES_OF_WEIGHTS * 4 * mixer
+    return needed
+
+
+def _memory_bytes() -> int | None:
+    """Main memory of the machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def require_local_address(address: str, what: str) -> None:
+    """Check that this machine has an address on which it is to listen.
+
+    Raises:
+        SetupError: it has not; begins with `what`, which wants it.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise SetupError(
+                f"{what} with address {address}, which this machine does not have"
+            ) from error
+
+
+def require_policy(path: Path, spec: PolicySpec) -> None:
+    """Read the policy file and compare its dimensions with the run's.
+
+    Raises:
+        SetupError: it cannot be read, is damaged, or does not fit.
+    """
+    try:
+        require_spec(path, load_policy(path).spec, spec)
+    except PolicyFileError as error:
+        raise SetupError(str(error)) from error

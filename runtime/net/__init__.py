@@ -1,0 +1,1 @@
+"""What crosses between processes, and the sockets, keys and counters it crosses with."""

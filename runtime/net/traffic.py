@@ -1,0 +1,229 @@
+"""Bytes by class and layer, counted where they leave and arrive.
+
+    frame -> payload bytes (its length) -> ZMTP bytes (payload + framing + handshakes, by formula)
+          -> TCP bytes (the kernel's TCP_INFO, `runtime.net.tcp_info`)
+
+Counters are plain integers that only grow; they travel to the node as one array
+(AgentReport.counters) in the order of `COUNTERS`.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.net import wire
+
+
+class TrafficClass(IntEnum):
+    """What a packet is for. Everything that crosses belongs to exactly one."""
+
+    MESSAGE = 0
+    BEACON = 1
+    OBSERVATION = 2
+    ACTION = 3
+    TRAJECTORY = 4
+    PARAMETERS = 5
+    CONTROL = 6
+    HEARTBEAT = 7
+
+
+CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
+    wire.Message: TrafficClass.MESSAGE,
+    wire.Beacon: TrafficClass.BEACON,
+    wire.Observation: TrafficClass.OBSERVATION,
+    wire.InMask: TrafficClass.OBSERVATION,
+    wire.Action: TrafficClass.ACTION,
+    wire.Gates: TrafficClass.ACTION,
+    wire.Trajectory: TrafficClass.TRAJECTORY,
+    wire.EpisodeRecord: TrafficClass.TRAJECTORY,
+    wire.TrajectoryAck: TrafficClass.TRAJECTORY,
+    wire.DenseParameters: TrafficClass.PARAMETERS,
+    wire.DeltaParameters: TrafficClass.PARAMETERS,
+    wire.SparseParameters: TrafficClass.PARAMETERS,
+    wire.SparseDelta: TrafficClass.PARAMETERS,
+    wire.SnapshotRequest: TrafficClass.PARAMETERS,
+    wire.BodyObservation: TrafficClass.OBSERVATION,
+    wire.BodyAction: TrafficClass.ACTION,
+    wire.AgentReport: TrafficClass.HEARTBEAT,
+    wire.Status: TrafficClass.HEARTBEAT,
+    wire.NodeState: TrafficClass.HEARTBEAT,
+    wire.WorldState: TrafficClass.HEARTBEAT,
+    wire.LearnerState: TrafficClass.HEARTBEAT,
+}
+"""Every other packet is CONTROL."""
+
+FORM_OF: dict[type[wire.Packet], str] = {
+    wire.DenseParameters: "dense",
+    wire.DeltaParameters: "delta",
+    wire.SparseParameters: "sparse",
+    wire.SparseDelta: "sparse_delta",
+}
+"""What a policy version comes as: all numbers, those that differ from another version, or the same
+of those that exist (agents/sparse_parameters.py)."""
+
+REASONS = (
+    "oversize",
+    "decode",
+    "version",
+    "kind",
+    "shape",
+    "dtype",
+    "range",
+    "nonfinite",
+    "stale",
+    "future",
+    "unknown_sender",
+    "duplicate",
+    "unreachable",
+    "full",
+)
+"""Why a packet was dropped: reasons of WireFormatError, then of freshness and delivery."""
+
+COUNTERS: tuple[str, ...] = (
+    *(f"{way}_{what}_{c.name.lower()}" for way in ("sent", "received")
+      for what in ("packets", "payload", "zmtp") for c in TrafficClass),
+    *(f"dropped_{reason}" for reason in REASONS),
+    *(f"{what}_{form}" for what in ("versions", "version_payload") for form in FORM_OF.values()),
+    "late",
+    "lost_messages",
+    "lost_beacons",
+    "agent_steps",
+    "edge_slots",
+    "edges_open",
+    "edge_handshake_zmtp",
+    "edge_tcp_sent",
+    "edge_tcp_received",
+    "trajectories_sent",
+    "snapshots_requested",
+    "ticks_missed",
+    "refused",
+    "readings_failed",
+    "log_lines_lost",
+)  # fmt: skip
+"""Names of all counters in wire order.
+
+`versions_dense` and its like: policy versions that arrived, by form, and `version_payload_dense`
+their bytes, which are among those of PARAMETERS as well. `late`: packets that were under way and
+missed the deadline. `lost_messages`, `lost_beacons`: vectors that arrived and were thrown away
+because link loss was asked for. `edge_slots`: alive copies × offsets seen; `edges_open`: those that
+were used (their ratio is the open share). `edge_handshake_zmtp`: bytes that this agent sent to open
+its edges at both ends: greeting, READY, EdgeHello and EdgeWelcome; these two packets are counted
+here and in no class, so that message + beacon + handshake is all an edge carried. `ticks_missed`:
+ticks of a deployed agent's clock that came and found no new observation. `refused`: connections
+that the process's gatekeeper has turned away (runtime/net/security.py). `readings_failed`: looks at
+the kernel's counters or at memory that failed, after which the last reading stood.
+`log_lines_lost`: lines of the process's log that could not be written (runtime/net/logs.py).
+"""
+
+_CLASSES = len(TrafficClass)
+_INDEX = {name: index for index, name in enumerate(COUNTERS)}
+
+GREETING_BYTES = 64
+_READY_BODY_BYTES = 41
+"""Name of the command, Socket-Type (DEALER or ROUTER, six letters each) and an empty Identity."""
+
+
+_CURVE_MESSAGE_BYTES = 33
+"""Command name, nonce, authenticator and flags of a CURVE MESSAGE (ZeroMQ RFC 26)."""
+_CURVE_HELLO_BYTES = 200
+_CURVE_WELCOME_BYTES = 168
+_CURVE_INITIATE_BYTES = 257
+_CURVE_READY_BYTES = 30
+_CURVE_METADATA_BYTES = 35
+"""Socket-Type (DEALER or ROUTER) and an empty Identity, inside of INITIATE and READY."""
+
+
+def frame_zmtp_bytes(payload_bytes: int, *, curve: bool = False) -> int:
+    """One single-frame message: flags and size take 2 or 9 octets, CURVE 33 more inside."""
+    body_bytes = payload_bytes + (_CURVE_MESSAGE_BYTES if curve else 0)
+    return body_bytes + (2 if body_bytes <= 255 else 9)
+
+
+def handshake_zmtp_bytes(routing_id_bytes: int) -> int:
+    """Greeting and READY of one end of a NULL DEALER-ROUTER connection, as sent by that end.
+
+    107 octets with an empty routing id and one more for each octet of it; READY is framed like a
+    message, so an id of more than 214 octets costs seven more.
+    """
+    return GREETING_BYTES + frame_zmtp_bytes(_READY_BODY_BYTES + routing_id_bytes)
+
+
+def curve_handshake_bytes(*, is_server: bool) -> int:
+    """What one end of a CURVE DEALER-ROUTER connection sends to open it, identities empty.
+
+    Greeting, HELLO and INITIATE of the client: 567 octets; greeting, WELCOME and READY of the
+    server: 301 (ZeroMQ RFC 26).
+    """
+    if is_server:
+        ready_bytes = _CURVE_READY_BYTES + _CURVE_METADATA_BYTES
+        commands = (_CURVE_WELCOME_BYTES, ready_bytes)
+    else:
+        commands = (_CURVE_HELLO_BYTES, _CURVE_INITIATE_BYTES + _CURVE_METADATA_BYTES)
+    return GREETING_BYTES + sum(frame_zmtp_bytes(command) for command in commands)
+
+
+class Traffic:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._values = [0] * len(COUNTERS)
+
+    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
+        values = self._values
+        values[traffic_class] += 1
+        values[_CLASSES + traffic_class] += payload_bytes
+        values[2 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
+
+    def received(
+        self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
+    ) -> None:
+        values = self._values
+        values[3 * _CLASSES + traffic_class] += 1
+        values[4 * _CLASSES + traffic_class] += payload_bytes
+        values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
+
+    def received_version(self, form: str, payload_bytes: int) -> None:
+        """Count a policy version, besides its packet."""
+        self.add(f"versions_{form}")
+        self.add(f"version_payload_{form}", payload_bytes)
+
+    def dropped(self, reason: str) -> None:
+        self._values[_INDEX[f"dropped_{reason}"]] += 1
+
+    @property
+    def dropped_total(self) -> int:
+        return sum(self[f"dropped_{reason}"] for reason in REASONS)
+
+    def add(self, counter: str, amount: int = 1) -> None:
+        self._values[_INDEX[counter]] += amount
+
+    def set(self, counter: str, value: int) -> None:
+        self._values[_INDEX[counter]] = value
+
+    def __getitem__(self, counter: str) -> int:
+        return self._values[_INDEX[counter]]
+
+    def as_array(self) -> NDArray[np.uint64]:
+        """[len(COUNTERS)] for AgentReport."""
+        return np.array(self._values, dtype="<u8")
+
+
+class Uncounted(Traffic):
+    """Counters of a process that does not count what crosses, only what goes wrong."""
+
+    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
+        pass
+
+    def received(
+        self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
+    ) -> None:
+        pass
+
+    def received_version(self, form: str, payload_bytes: int) -> None:
+        pass
+
+
+def named(counters: NDArray[np.uint64]) -> dict[str, int]:
+    """Give an AgentReport's counters their names back."""
+    return dict(zip(COUNTERS, counters.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""What lies between a command and the terminal, signals and child processes."""

@@ -1,0 +1,1 @@
+"""The process that hosts environment copies and keeps everybody in step."""

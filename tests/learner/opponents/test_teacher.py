@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs.schema import LearnerConfig
+from configs.shipped import idqn_path
+from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
+from envs.battle.opponents import make_opponent
+from learner.learner import Learner
+from learner.opponents.teacher import Teacher
+from tests.learner_helpers import DIMENSIONS, array, make_config, make_flat, make_spec
+
+SHAPE = (3, 2, 5)
+
+
+def seen() -> torch.Tensor:
+    drawn = np.random.default_rng(0).normal(size=(*SHAPE, OBSERVATION_DIM)).astype(np.float32)
+    return torch.tensor(drawn)
+
+
+def test_the_teacher_is_the_opponent_of_the_file() -> None:
+    teacher = Teacher("idqn", 0.5, torch.device("cpu"))
+    expected = make_opponent("idqn").act(seen().reshape(-1, OBSERVATION_DIM).numpy(), np.zeros(30))
+    actions = array(teacher.actions(seen())).ravel()
+    assert actions.tolist() == expected.tolist()
+    assert len(set(expected.tolist())) > 3
+
+
+def test_the_margin_is_what_is_missing_of_it() -> None:
+    teacher = Teacher(str(idqn_path()), 0.5, torch.device("cpu"))
+    wanted = teacher.actions(seen()).unsqueeze(-1)
+    level = torch.zeros(*SHAPE, NUM_ACTIONS)
+    everybody = torch.ones(SHAPE, dtype=torch.bool)
+    assert float(teacher.loss(level, seen(), everybody)) == pytest.approx(30 * 0.5)
+    above = level.scatter(-1, wanted, 0.3)
+    assert float(teacher.loss(above, seen(), everybody)) == pytest.approx(30 * 0.2)
+    assert float(teacher.loss(level.scatter(-1, wanted, 0.6), seen(), everybody)) == 0.0
+    nobody_but_one = torch.zeros(SHAPE, dtype=torch.bool)
+    nobody_but_one[1, 1, 4] = True
+    assert float(teacher.loss(above, seen(), nobody_but_one)) == pytest.approx(0.2)
+
+
+def test_its_gradient_lifts_the_wanted_action_and_presses_the_best_other_one() -> None:
+    teacher = Teacher("idqn", 0.5, torch.device("cpu"))
+    wanted = teacher.actions(seen()).unsqueeze(-1)
+    q = torch.zeros(*SHAPE, NUM_ACTIONS)
+    rival = (wanted + 1) % NUM_ACTIONS
+    q.scatter_(-1, rival, 1.0).requires_grad_()
+    torch.autograd.backward(teacher.loss(q, seen(), torch.ones(SHAPE, dtype=torch.bool)))
+    assert q.grad is not None
+    assert (q.grad.gather(-1, wanted) == -1.0).all()
+    assert (q.grad.gather(-1, rival) == 1.0).all()
+    assert q.grad.abs().sum() == 60.0
+
+
+def test_a_teacher_without_a_file_is_refused(tmp_path: Path) -> None:
+    for name in ("scripted", str(tmp_path / "absent.safetensors")):
+        with pytest.raises(ValueError, match="no opponent with a file"):
+            Teacher(name, 0.5, torch.device("cpu"))
+
+
+def test_its_weight_falls_to_nothing() -> None:
+    config = make_config(learner=LearnerConfig(teacher_coef=2.0, teacher_steps=100))
+    spec = make_spec()
+    learner = Learner(config, spec, DIMENSIONS, make_flat(spec))
+    weights: list[float] = []
+    for steps in (0, 50, 100, 1000):
+        learner.progress.env_steps = steps
+        weights.append(learner.schedules.teacher_coef)
+    assert weights == [2.0, 1.0, 0.0, 0.0]

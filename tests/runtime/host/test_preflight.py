@@ -1,0 +1,132 @@
+import resource
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.policy import PolicyFile, PolicySpec, initialise, save_policy
+from configs.schema import NetworkConfig, RunConfig, RuntimeConfig
+from runtime.host import preflight
+from runtime.net.errors import SetupError
+
+SPEC = PolicySpec.of(NetworkConfig(hidden=4, message=4), observation_dim=3, num_actions=2)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    runtime = RuntimeConfig(metrics_port=0, runs_dir=str(tmp_path / "deep" / "runs"))
+    return RunConfig(num_agents=4, runtime=runtime)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Limits of open files that last as long as the test: the last one holds."""
+    history = [(256, 2048)]
+
+    def getrlimit(_: int) -> tuple[int, int]:
+        return history[-1]
+
+    def setrlimit(_: int, limits: tuple[int, int]) -> None:
+        history.append(limits)
+
+    monkeypatch.setattr(resource, "getrlimit", getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    return history
+
+
+def save(path: Path, spec: PolicySpec = SPEC) -> str:
+    flat = initialise(spec, np.random.default_rng(0))
+    save_policy(path, PolicyFile(spec=spec, flat=flat, version=1, trained={}))
+    return str(path)
+
+
+def test_run_that_can_start_passes_and_leaves_nothing_behind(config: RunConfig) -> None:
+    preflight.check(config, SPEC)
+    assert list(Path(config.runtime.runs_dir).iterdir()) == []
+
+
+def test_sufficient_limit_of_open_files_is_left_alone(limits: list[tuple[int, int]]) -> None:
+    preflight.require_open_files(40)
+    assert limits == [(256, 2048)]
+
+
+def test_soft_limit_is_raised_where_that_is_enough(limits: list[tuple[int, int]]) -> None:
+    preflight.require_open_files(100)
+    assert limits[1:] == [(2048, 2048)]
+
+
+def test_hard_limit_that_is_too_low_names_what_is_needed(limits: list[tuple[int, int]]) -> None:
+    with pytest.raises(
+        SetupError, match=r"1000 agents need 3100 .* limit is 2048: .*ulimit -n 3100"
+    ):
+        preflight.require_open_files(1000)
+    assert len(limits) == 1
+
+
+def test_a_machine_that_allows_too_few_processes_is_refused_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    preflight.require_tasks(1000)  # this machine does
+
+    def read_text(path: Path) -> str:
+        files = {
+            "/proc/sys/kernel/pid_max": "4194304\n",
+            "/proc/sys/kernel/threads-max": "3299\n",
+            "/proc/self/cgroup": "0::/box/inner\n",
+            "/sys/fs/cgroup/box/inner/pids.max": "max\n",
+            "/sys/fs/cgroup/box/pids.max": "2000\n",
+        }
+        try:
+            return files[str(path)]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(SetupError, match=r"^1000 agents need 3300 .*threads-max allows 3299: "):
+        preflight.require_tasks(1000)
+    with pytest.raises(SetupError, match=r"^600 agents need 2100 .*pids\.max allows 2000: "):
+        preflight.require_tasks(600)
+    preflight.require_tasks(566)
+
+
+def test_taken_metrics_port_is_refused(config: RunConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        runtime = replace(config.runtime, metrics_port=port)
+        with pytest.raises(SetupError, match=str(port)):
+            preflight.check(replace(config, runtime=runtime), SPEC)
+
+
+def test_metrics_address_of_another_machine_is_refused(config: RunConfig) -> None:
+    runtime = replace(config.runtime, metrics_port=9464, metrics_address="192.0.2.1")
+    with pytest.raises(SetupError, match=r"192\.0\.2\.1 .*--metrics-address"):
+        preflight.check(replace(config, runtime=runtime), SPEC)
+
+
+def test_runs_folder_that_cannot_be_written_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    runtime = replace(config.runtime, runs_dir=str(in_the_way))
+    with pytest.raises(
+        SetupError, match=r"runs folder .*file cannot be written .*--runtime.runs-dir"
+    ):
+        preflight.check(replace(config, runtime=runtime), SPEC)
+
+
+def test_policy_that_fits_passes(config: RunConfig, tmp_path: Path) -> None:
+    preflight.check(replace(config, policy=save(tmp_path / "p.safetensors")), SPEC)
+
+
+def test_policy_that_does_not_fit_is_refused_by_its_dimensions(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    file = save(tmp_path / "p.safetensors", replace(SPEC, num_actions=5))
+    with pytest.raises(SetupError, match="num_actions is 5, this run has 2"):
+        preflight.check(replace(config, policy=file), SPEC)
+
+
+def test_policy_that_cannot_be_read_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"nowhere\.safetensors cannot be read"):
+        preflight.check(replace(config, policy=str(tmp_path / "nowhere.safetensors")), SPEC)
