@@ -141,10 +141,10 @@ def test_kinds_are_distinct() -> None:
 @pytest.mark.parametrize(
     ("packet", "frame"),
     [
-        (wire.EdgeHello(sender=5, incarnation=2), "94 02 07 05 02"),
+        (wire.EdgeHello(sender=5, incarnation=2), "94 03 07 05 02"),
         (
             MESSAGE,
-            "97 02 05  cd 01 2c  07  cf 00 00 01 00 00 00 00 00"
+            "97 03 05  cd 01 2c  07  cf 00 00 01 00 00 00 00 00"
             "93 03 91 01 c4 01 05"
             "93 01 92 01 02 c4 04 00 3c 00 c0",
         ),
@@ -156,17 +156,17 @@ def test_kinds_are_distinct() -> None:
                 mask=np.array([0, 1, 1], dtype=np.uint8),
                 values=np.array([1.0, -2.0], dtype=np.float16),
             ),
-            "97 02 10 03 07 09  93 03 91 03 c4 03 00 01 01  93 01 91 02 c4 04 00 3c 00 c0",
+            "97 03 10 03 07 09  93 03 91 03 c4 03 00 01 01  93 01 91 02 c4 04 00 3c 00 c0",
         ),
-        (wire.WorldState("done"), "93 02 25 a4 64 6f 6e 65"),
-        (wire.LearnerState(2.0, 300), "94 02 26  cb 40 00 00 00 00 00 00 00  cd 01 2c"),
-        (wire.NodeState(6, 300), "94 02 32 06 cd 01 2c"),
-        (wire.Trained(7), "93 02 27 07"),
-        (wire.Instruction("kill", 3), "94 02 1c a4 6b 69 6c 6c 03"),
-        (wire.Failure("no"), "93 02 1d a2 6e 6f"),
-        (wire.Join("b"), "93 02 22 a1 62"),
-        (wire.Leaving(), "92 02 23"),
-        (wire.Alive(), "92 02 24"),
+        (wire.WorldState("done"), "93 03 25 a4 64 6f 6e 65"),
+        (wire.LearnerState(2.0, 300), "94 03 26  cb 40 00 00 00 00 00 00 00  cd 01 2c"),
+        (wire.NodeState(6, 300), "94 03 32 06 cd 01 2c"),
+        (wire.Trained(7), "93 03 27 07"),
+        (wire.Instruction("kill", 3), "94 03 1c a4 6b 69 6c 6c 03"),
+        (wire.Failure("no"), "93 03 1d a2 6e 6f"),
+        (wire.Join("b"), "93 03 22 a1 62"),
+        (wire.Leaving(), "92 03 23"),
+        (wire.Alive(), "92 03 24"),
         (wire.BodyHello(3), "93 01 28 03"),
     ],
 )
@@ -216,21 +216,21 @@ RESULT = wire.EpisodeResult(1, 0, 2, 3, 0.5, 1)
         (wire.encode(HELLO) + b"\x00", "decode"),
         (wire.encode(MESSAGE)[:-1], "decode"),
         (b"\x91" * 100_000, "decode"),  # nesting
-        (b"\x94\x02\x07\xdd" + struct.pack(">I", BIG), "decode"),  # a list of four thousand million
-        (b"\x94\x02\x07\xdb" + struct.pack(">I", BIG), "decode"),  # a text of that length
-        (b"\x94\x02\x07\xc6" + struct.pack(">I", BIG), "decode"),  # bytes
-        (b"\x94\x02\x07\xdf" + struct.pack(">I", BIG), "decode"),  # a map
-        (b"\x94\x02\x07\xc9" + struct.pack(">I", BIG) + b"\x05", "decode"),  # an extension
-        (frame_of([2, 7, {}, 2]), "range"),
-        (frame_of([2, 7, {"a": 5}, 2]), "decode"),
-        (frame_of([2, 7, [0] * 5000, 2]), "decode"),
+        (b"\x94\x03\x07\xdd" + struct.pack(">I", BIG), "decode"),  # a list of four thousand million
+        (b"\x94\x03\x07\xdb" + struct.pack(">I", BIG), "decode"),  # a text of that length
+        (b"\x94\x03\x07\xc6" + struct.pack(">I", BIG), "decode"),  # bytes
+        (b"\x94\x03\x07\xdf" + struct.pack(">I", BIG), "decode"),  # a map
+        (b"\x94\x03\x07\xc9" + struct.pack(">I", BIG) + b"\x05", "decode"),  # an extension
+        (frame_of([3, 7, {}, 2]), "range"),
+        (frame_of([3, 7, {"a": 5}, 2]), "decode"),
+        (frame_of([3, 7, [0] * 5000, 2]), "decode"),
         (replaced(HELLO, 0, 1), "version"),
         (replaced(HELLO, 0, True), "version"),
-        (replaced(HELLO, 0, 2.0), "version"),
+        (replaced(HELLO, 0, 3.0), "version"),
         (replaced(HELLO, 1, 99), "kind"),
         (replaced(HELLO, 1, [7]), "kind"),
-        (frame_of([2, 7, 5]), "shape"),
-        (frame_of([2, 7, 5, 2, 3]), "shape"),
+        (frame_of([3, 7, 5]), "shape"),
+        (frame_of([3, 7, 5, 2, 3]), "shape"),
         (replaced(HELLO, 2, -1), "range"),
         (replaced(HELLO, 2, 2**16), "range"),
         (replaced(HELLO, 2, True), "range"),
@@ -246,19 +246,19 @@ RESULT = wire.EpisodeResult(1, 0, 2, 3, 0.5, 1)
         (replaced(wire.WorldState("done"), 2, []), "range"),
         (replaced(wire.Instruction("start"), 2, "failed: by whom?"), "range"),
         (replaced(wire.LearnerState(0.0, 0), 2, -1.0), "range"),
-        (frame_of([2, 26, "node", [["a"], [1e308]]]), "range"),
-        (frame_of([2, 26, "cook", [["a"], [1.0]]]), "range"),
+        (frame_of([3, 26, "node", [["a"], [1e308]]]), "range"),
+        (frame_of([3, 26, "cook", [["a"], [1.0]]]), "range"),
         (replaced(wire.Stop("x"), 2, "x" * 257), "range"),
         (replaced(wire.Stop("x"), 2, b"x"), "range"),
         (replaced(wire.Stop("x"), 2, ["x"]), "range"),
-        (b"\x93\x02\x17\xa1\xff", "decode"),  # not UTF-8
-        (frame_of([2, 21, "abc"]), "range"),
-        (frame_of([2, 21, [1]]), "range"),
-        (frame_of([2, 26, "node", [["a"], [math.nan]]]), "nonfinite"),
-        (frame_of([2, 26, "node", [["a"], []]]), "range"),
-        (frame_of([2, 26, "node", [["a" * 65], [1.0]]]), "range"),
-        (frame_of([2, 26, "node", [["a"] * 257, [1.0] * 257]]), "range"),
-        (frame_of([2, 26, "node", 3]), "range"),
+        (b"\x93\x03\x17\xa1\xff", "decode"),  # not UTF-8
+        (frame_of([3, 21, "abc"]), "range"),
+        (frame_of([3, 21, [1]]), "range"),
+        (frame_of([3, 26, "node", [["a"], [math.nan]]]), "nonfinite"),
+        (frame_of([3, 26, "node", [["a"], []]]), "range"),
+        (frame_of([3, 26, "node", [["a" * 65], [1.0]]]), "range"),
+        (frame_of([3, 26, "node", [["a"] * 257, [1.0] * 257]]), "range"),
+        (frame_of([3, 26, "node", 3]), "range"),
     ],
 )
 def test_frame_that_does_not_fit_is_refused_with_its_reason(frame: bytes, expected: str) -> None:
@@ -308,7 +308,7 @@ def test_frame_is_refused_for_its_size_before_it_is_looked_at() -> None:
 
 
 def test_frame_of_an_accepted_kind_is_held_to_its_own_size() -> None:
-    long = frame_of([2, 7, 5, 2, bytes(2000)])
+    long = frame_of([3, 7, 5, 2, bytes(2000)])
     assert reason(long, wire.EdgeHello, wire.Message) == "oversize"
 
 
@@ -317,7 +317,7 @@ def test_kind_that_is_not_accepted_is_refused() -> None:
 
 
 def test_frame_full_of_empty_lists_is_refused_before_it_fills_the_memory() -> None:
-    bomb = b"\x96\x02\x0a" + 4 * (b"\xdc\x0f\xff" + 4095 * (b"\xdc\x00\x40" + 64 * b"\x90"))
+    bomb = b"\x96\x03\x0a" + 4 * (b"\xdc\x0f\xff" + 4095 * (b"\xdc\x00\x40" + 64 * b"\x90"))
     assert len(bomb) > wire.MIB
     assert reason(bomb, wire.Trajectory) == "decode"
 

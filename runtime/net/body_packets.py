@@ -1,0 +1,56 @@
+"""Packets between an agent and its body (docs/body.md), which others implement too."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from numpy.typing import NDArray
+
+from runtime.net.codecs import Real, Tensor
+from runtime.net.packet import BODY_VERSION, KIB, U8, U16, U32, U64, Packet, packet
+
+
+@packet(40, KIB, BODY_VERSION)
+@dataclass(frozen=True, slots=True)
+class BodyHello(Packet):
+    """Body to agent: first packet on a connection."""
+
+    agent: U16
+    """The agent that this body is meant for; another one refuses it."""
+
+
+@packet(41, KIB, BODY_VERSION)
+@dataclass(frozen=True, slots=True)
+class BodyWelcome(Packet):
+    """Agent to body: what it takes and gives."""
+
+    agent: U16
+    observation_dim: U32
+    num_actions: U32
+    rate_hz: Annotated[float, Real(0.0, 1000.0)]
+    """Ticks a second; 0.0 if every observation is one."""
+
+
+@packet(42, 64 * KIB, BODY_VERSION)
+@dataclass(frozen=True, slots=True, eq=False)
+class BodyObservation(Packet):
+    """Body to agent: what is sensed now."""
+
+    step: U32
+    """Counts up; all bodies of a deployment number the same moment alike."""
+    flags: U8
+    """ALIVE and FIRST bits."""
+    sent_ns: U64
+    """Body's monotonic clock (it is the agent's own: one host), 0 if it has none."""
+    observation: Annotated[NDArray[Any], Tensor(("float32", "float16"), 1, 16 * KIB)]
+    """[D]"""
+
+
+@packet(43, KIB, BODY_VERSION)
+@dataclass(frozen=True, slots=True)
+class BodyAction(Packet):
+    """Agent to body: what to do."""
+
+    step: U32
+    """Of the observation that it answers."""
+    action: U8
+    policy_version: U32

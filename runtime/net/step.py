@@ -1,0 +1,131 @@
+"""Packets of a step: what the world tells its agents, what they answer and say to each other.
+
+Observation -> agent -> Message, Beacon -> other agents;  Action (Gates, InMask) -> world
+"""
+
+from dataclasses import dataclass
+
+from runtime.net.packet import (
+    F64,
+    KIB,
+    MIB,
+    U16,
+    U32,
+    U64,
+    Packet,
+    PerCopyU8,
+    PerCopyU16,
+    PerCopyU32,
+    Rows,
+    packet,
+)
+
+ALIVE = 1
+EXPLORE = 2
+FIRST = 4
+"""Of BodyObservation: the first of an episode; the agent forgets what went before."""
+REST = 8
+"""The copy is not played: nobody takes part in it, nor do the dead where they relay."""
+
+
+@packet(1, 16 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation(Packet):
+    """World to agent: what the agent sees now, in every copy, and what is on its way to it."""
+
+    tick: U32
+    """Lock-step counter, the same for all copies and agents, never reset."""
+    epsilon: F64
+    """Exploration rate for copies that train."""
+    episodes: PerCopyU32
+    """[E] episode number of each copy."""
+    steps: PerCopyU16
+    """[E] step within that episode; 0 is the first after a reset."""
+    flags: PerCopyU8
+    """[E] ALIVE, EXPLORE and REST bits."""
+    in_masks: PerCopyU16
+    """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
+    peer_masks: PerCopyU16
+    """[E] bit k: out-neighbour k took part in the last tick (paper timing: takes part in this)."""
+    beacon_masks: PerCopyU16
+    """[E] bit k: a beacon of out-neighbour k is on its way (causal: of the last tick)."""
+    observations: Rows
+    """[copies alive, D] rows of the copies whose ALIVE bit is set, in order."""
+
+
+@packet(2, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Action(Packet):
+    """Agent to world: what it does, and which edges it has used."""
+
+    tick: U32
+    policy_version: U32
+    actions: PerCopyU8
+    """[E] action of each copy (0 where it is dead)."""
+    out_masks: PerCopyU16
+    """[E] bit k: a message went to out-neighbour k at this tick."""
+    beacons: PerCopyU8
+    """[ceil(E / 8)] bitmap of the copies in which a beacon went to all in-neighbours; paper timing
+    sends one in every step and leaves this empty."""
+
+
+@packet(3, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Gates(Packet):
+    """Agent to world, paper timing only: which edges it uses in this very tick."""
+
+    tick: U32
+    out_masks: PerCopyU16
+
+
+@packet(4, 64 * KIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class InMask(Packet):
+    """World to agent, paper timing only: which in-edges carry a message in this tick."""
+
+    tick: U32
+    in_masks: PerCopyU16
+
+
+@packet(5, 16 * MIB)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
+class Message(Packet):
+    """Agent to out-neighbour: message vectors of the copies in which the edge is open."""
+
+    sender: U16
+    tick: U32
+    send_ns: U64
+    """Sender's monotonic clock when the packet was handed to the socket."""
+    copies: PerCopyU8
+    """[ceil(E / 8)] bitmap of the copies that the rows belong to, least significant bit first."""
+    rows: Rows
+    """[copies open, M]"""
+
+
+@packet(6, 16 * MIB)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
+class Beacon(Packet):
+    """Agent to in-neighbour, back on the same connection: its node embeddings z."""
+
+    sender: U16
+    tick: U32
+    send_ns: U64
+    copies: PerCopyU8
+    rows: Rows
+    """[copies alive, Z]"""
+
+
+@packet(7, KIB)
+@dataclass(frozen=True, slots=True)
+class EdgeHello(Packet):
+    """First packet on a new edge; answered by EdgeWelcome, so that both ends know it works."""
+
+    sender: U16
+    incarnation: U32
+
+
+@packet(8, KIB)
+@dataclass(frozen=True, slots=True)
+class EdgeWelcome(Packet):
+    sender: U16
+    incarnation: U32
