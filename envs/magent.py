@@ -1,6 +1,6 @@
 """The only door to MAgent2's engine: its raw GridWorld, with types and our agent numbers.
 
-    reset(places) -> order(team, actions) of both -> step -> rewards, survivors -> bury -> views
+    reset(places) -> order(team, actions) of all -> step -> rewards, survivors -> bury -> views
 
 MAgent2's own PettingZoo wrappers stay outside: they drive the second team with the first team's
 actions on the step after a reset, and fix the view range. The engine lists the living only and
@@ -16,7 +16,7 @@ Dimension key: L = living agents of a team, in engine order; H, W = view; C = ch
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,27 @@ from configs.streams import Role
 from envs.base import BoolArray, FloatArray, IntArray
 
 WALL, OWN_HP, OTHER_HP = 0, 2, 4
-"""Channels of a view with two teams."""
+"""Channels of a view with two teams; of one team, the first two."""
+
+
+class Kind(NamedTuple):
+    """What all agents of a team are."""
+
+    character: Mapping[str, float]
+    """MAgent2's attributes of an agent type, without the two ranges."""
+    view_radius: float
+    attack_radius: float
+
+
+class HitRule(NamedTuple):
+    """What a hit is worth that does not kill."""
+
+    attacker: int
+    victim: int
+    """Numbers of the two teams."""
+    reward: float
+    """What the attacker earns."""
+    victim_reward: float = 0.0
 
 
 class _Team:
@@ -55,22 +75,13 @@ class _Team:
 
 
 class GridWorld:
-    """Two teams of one kind of character on a square map."""
+    """Teams of agents on a square map."""
 
-    def __init__(
-        self,
-        *,
-        map_size: int,
-        character: Mapping[str, float],
-        view_radius: float,
-        attack_radius: float,
-        hit_reward: float,
-    ) -> None:
+    def __init__(self, *, map_size: int, kinds: Sequence[Kind], hits: Sequence[HitRule]) -> None:
         """Build the engine.
 
         Args:
-            character: MAgent2's attributes of an agent type, without the two ranges.
-            hit_reward: what an agent earns for hitting the other team without killing.
+            kinds: one for each team; teams that are alike share the same object.
 
         Raises:
             ImportError: magent2 is not installed.
@@ -86,35 +97,46 @@ class GridWorld:
                 "embedding_size": 0,
             }
         )
-        kind = config.register_agent_type(
-            "character",
-            {
-                **character,
-                "view_range": magent.CircleRange(view_radius),
-                "attack_range": magent.CircleRange(attack_radius),
-            },
-        )
-        teams = [magent.AgentSymbol(config.add_group(kind), index="any") for _ in range(2)]
-        for attacker, victim in (teams, teams[::-1]):
+        teams: list[Any] = []
+        names: dict[int, str] = {}
+        for kind in kinds:
+            if id(kind) not in names:
+                names[id(kind)] = config.register_agent_type(
+                    f"kind{len(names)}",
+                    {
+                        **kind.character,
+                        "view_range": magent.CircleRange(kind.view_radius),
+                        "attack_range": magent.CircleRange(kind.attack_radius),
+                    },
+                )
+            teams.append(magent.AgentSymbol(config.add_group(names[id(kind)]), index="any"))
+        for hit in hits:
+            attacker, victim = teams[hit.attacker], teams[hit.victim]
+            paid = {attacker: hit.reward}
+            if hit.victim_reward:
+                paid[victim] = hit.victim_reward
             config.add_reward_rule(
-                magent.Event(attacker, "attack", victim), receiver=attacker, value=hit_reward
+                magent.Event(attacker, "attack", victim), list(paid), list(paid.values())
             )
         self._engine: Any = magent.GridWorld(config)
         self._game: Any = self._engine.game
         self._teams: list[_Team] = []
-        self._first_id = [0, 0]
+        self._first_id = [0] * len(kinds)
         self._done = ctypes.c_int32()
         self._done_at = ctypes.byref(self._done)
 
-    def reset(self, seed: int, places: Sequence[IntArray]) -> None:
+    def reset(self, seed: int, places: Sequence[IntArray | int], walls: int = 0) -> None:
         """Empty the map, put agents on it and seed the engine.
 
-        All that is random in the engine is the order in which attacks of one step are carried out.
-        On maps beyond 99×99 the engine loses about 8 KB with every reset.
+        All that is random in the engine is where it puts what has no place, and the order in which
+        attacks of one step are carried out. On maps beyond 99×99 the engine loses about 8 KB with
+        every reset.
 
         Args:
             seed: any number of [0, 2^64).
-            places: for each team [agents, 2] x and y, free and inside the walls.
+            places: for each team [agents, 2] x and y of the corner of their bodies with the
+                smallest x and y, free and inside the walls; or how many the engine places.
+            walls: cells that the engine walls up, beside those around the map.
         """
         engine = self._engine
         engine.reset()
@@ -123,26 +145,33 @@ class GridWorld:
         drawn = streams.number(seed, Role.GRIDWORLD)
         engine.set_seed(1 + drawn % (2**31 - 2))
         handles = engine.get_handles()
-        if [len(team.ids) for team in self._teams] != [len(cells) for cells in places]:
+        sizes = [cells if isinstance(cells, int) else len(cells) for cells in places]
+        if [len(team.ids) for team in self._teams] != sizes:
             self._teams = [
                 _Team(
                     handle,
-                    len(cells),
+                    size,
                     tuple(engine.get_view_space(handle)),
                     engine.get_feature_space(handle)[0],
                 )
-                for handle, cells in zip(handles, places, strict=True)
+                for handle, size in zip(handles, sizes, strict=True)
             ]
+        if walls:
+            engine.add_walls(method="random", n=walls)
         first_id = 0
-        for team, cells in enumerate(places):
-            # The third column is the direction an agent faces, without meaning here.
-            engine.add_agents(handles[team], method="custom", pos=np.pad(cells, ((0, 0), (0, 1))))
+        for team, (cells, size) in enumerate(zip(places, sizes, strict=True)):
+            if isinstance(cells, int):
+                engine.add_agents(handles[team], method="random", n=cells)
+            else:
+                # The third column is the direction an agent faces, without meaning here.
+                cells = np.pad(cells, ((0, 0), (0, 1)))
+                engine.add_agents(handles[team], method="custom", pos=cells)
             # The engine skips a place that is taken with no more than a line on stderr.
-            assert engine.get_num(handles[team]) == len(cells), "a place was taken"
-            self._teams[team].num_living = len(cells)
-            # Ids count through both teams in the order they are added.
+            assert engine.get_num(handles[team]) == size, "a place was taken"
+            self._teams[team].num_living = size
+            # Ids count through the teams in the order they are added.
             self._first_id[team] = first_id
-            first_id += len(cells)
+            first_id += size
 
     def living(self, team: int) -> IntArray:
         """[L] index of each agent within its team, as counted at the last reset."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from envs.base import EnvSpec, FloatArray, HalfArray, IntArray, Snapshot, Transition
 from envs.battle.map import Deployment
-from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld
+from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 
 _Real = TypeVar("_Real", np.float16, np.float32)
 
@@ -45,6 +45,9 @@ CHARACTER = MappingProxyType(
     }
 )
 """What every agent is; six hits in a row kill, because death needs less than 0 hp."""
+
+SOLDIER = Kind(CHARACTER, view_radius=3, attack_radius=1.5)
+HITS_PAY = (HitRule(RED, BLUE, 0.2), HitRule(BLUE, RED, 0.2))
 
 _MINIMAP = 7
 """Cells along each side of the minimaps in the state."""
@@ -92,10 +95,8 @@ class Battle:
         self._spec = battle_spec(len(deployment.left), max_cycles)
         self._world = GridWorld(
             map_size=deployment.map_size,
-            character=CHARACTER,
-            view_radius=3,
-            attack_radius=1.5,
-            hit_reward=0.2,
+            kinds=(SOLDIER, SOLDIER),
+            hits=HITS_PAY,
         )
         self._places = (deployment.left, deployment.right)
         self._square = -(-deployment.map_size // _MINIMAP)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.base import BoolArray, FloatArray, IntArray
-from envs.battle.battle import CHARACTER, OBSERVATION_DIM
+from envs.battle.battle import HITS_PAY, OBSERVATION_DIM, SOLDIER
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld
 
@@ -37,10 +37,8 @@ class Duel:
         self._max_cycles = max_cycles
         self._world = GridWorld(
             map_size=deployment.map_size,
-            character=CHARACTER,
-            view_radius=3,
-            attack_radius=1.5,
-            hit_reward=0.2,
+            kinds=(SOLDIER, SOLDIER),
+            hits=HITS_PAY,
         )
         self._cycle = 0
         self._living = [0, 0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from envs.base import FloatArray, IntArray
-from envs.battle.battle import CHARACTER, NOOP, NUM_ACTIONS, OBSERVATION_DIM, Battle
+from envs.battle.battle import HITS_PAY, NOOP, NUM_ACTIONS, OBSERVATION_DIM, SOLDIER, Battle
 from envs.battle.map import Deployment, deploy
 from envs.battle.opponents import (
     FIRST_HIT,
@@ -38,9 +38,7 @@ def cells(*places: Cell) -> IntArray:
 
 @pytest.fixture(scope="module")
 def world() -> GridWorld:
-    return GridWorld(
-        map_size=21, character=CHARACTER, view_radius=3, attack_radius=1.5, hit_reward=0.2
-    )
+    return GridWorld(map_size=21, kinds=(SOLDIER, SOLDIER), hits=HITS_PAY)
 
 
 @pytest.mark.parametrize("action", range(FIRST_HIT))
