@@ -27,8 +27,10 @@ from configs import streams
 from configs.streams import Role
 from envs.copies import Copies
 from runtime.net import topology, wire
-from runtime.world import lockstep as world
-from runtime.world.lockstep import Phase, World, WorldRules
+from runtime.world import commands as world
+from runtime.world.episodes import Phase
+from runtime.world.lockstep import World
+from runtime.world.rules import WorldRules
 
 Delivery = tuple[int, wire.Packet]
 
@@ -112,7 +114,7 @@ class SerialRun:
             self._from_world(self.world.deadline())
         return bool(self._queue)
 
-    def _from_world(self, commands: list[world.Command]) -> None:
+    def _from_world(self, commands: list[world.WorldCommand]) -> None:
         for command in commands:
             match command:
                 case world.ToAgent():

@@ -346,7 +346,7 @@ def test_agents_count_and_send_for_the_episodes_of_an_evaluation_alone(
     envs = [ScriptedEnv(length, deaths={0: [1]}) for length in (6, 2, 4)]
     run = make_run(*envs, timing=timing, relay=relay, score_bias=OPEN_ALL, lose=note)
     run.evaluate(2)
-    figures = run.world.aftermath.figures()
+    figures = run.world.kill.aftermath.figures()
     tallies = [agent.tally for agent in run.agents]
     assert sum(tally.agent_steps for tally in tallies) == figures["evaluated_agent_steps"]
     assert sum(tally.edges_open for tally in tallies) == figures["evaluated_edges_open"]

@@ -8,7 +8,9 @@ from configs.schema import GateTiming
 from envs.base import BoolArray, EnvSpec, IntArray, Snapshot, Transition
 from envs.copies import Copies
 from runtime.net import wire
-from runtime.world.lockstep import Command, ToAgent, ToLauncher, ToLearner, World, WorldRules
+from runtime.world.commands import ToAgent, ToLauncher, ToLearner, WorldCommand
+from runtime.world.lockstep import World
+from runtime.world.rules import WorldRules
 
 NUM_AGENTS = 6
 NOOP = 3
@@ -168,9 +170,9 @@ def answer(
     actions: Mapping[int, int | Sequence[int]] | None = None,
     masks: Mapping[int, int | Sequence[int]] | None = None,
     silent: Sequence[int] = (),
-) -> list[Command]:
+) -> list[WorldCommand]:
     """Every agent that is waited for acts, but not the silent ones; what the world says to it."""
-    commands: list[Command] = []
+    commands: list[WorldCommand] = []
     for agent in world.missing:
         if agent not in silent:
             what = (actions or {}).get(agent, 0)
@@ -179,18 +181,18 @@ def answer(
     return commands
 
 
-def play(world: World, ticks: int = 1, *, copies: int = 1) -> list[Command]:
+def play(world: World, ticks: int = 1, *, copies: int = 1) -> list[WorldCommand]:
     """So many causal ticks in which everybody plays 0; all that the world says but observations."""
-    commands: list[Command] = []
+    commands: list[WorldCommand] = []
     for _ in range(ticks):
         world.begin_tick()
         commands += answer(world, copies=copies)
     return commands
 
 
-def play_out(world: World, *, copies: int = 1, at_most: int = 1000) -> list[Command]:
+def play_out(world: World, *, copies: int = 1, at_most: int = 1000) -> list[WorldCommand]:
     """Until no tick may begin."""
-    commands: list[Command] = []
+    commands: list[WorldCommand] = []
     while world.may_tick:
         at_most -= 1
         assert at_most, "the world plays for ever"
@@ -201,7 +203,7 @@ def play_out(world: World, *, copies: int = 1, at_most: int = 1000) -> list[Comm
 # --- what a world says ----------------------------------------------------------------------------
 
 
-def observations_of(commands: list[Command]) -> dict[int, wire.Observation]:
+def observations_of(commands: list[WorldCommand]) -> dict[int, wire.Observation]:
     """Observations by agent."""
     return {
         command.agent: command.packet
@@ -210,7 +212,7 @@ def observations_of(commands: list[Command]) -> dict[int, wire.Observation]:
     }
 
 
-def in_masks_of(commands: list[Command]) -> dict[int, list[int]]:
+def in_masks_of(commands: list[WorldCommand]) -> dict[int, list[int]]:
     """paper timing: [E] in-masks by agent."""
     return {
         command.agent: command.packet.in_masks.tolist()
@@ -219,20 +221,20 @@ def in_masks_of(commands: list[Command]) -> dict[int, list[int]]:
     }
 
 
-def results_of(commands: list[Command]) -> list[wire.EpisodeResult]:
+def results_of(commands: list[WorldCommand]) -> list[wire.EpisodeResult]:
     return [command.packet for command in commands if isinstance(command, ToLauncher)]
 
 
-def records_of(commands: list[Command]) -> list[wire.EpisodeRecord]:
+def records_of(commands: list[WorldCommand]) -> list[wire.EpisodeRecord]:
     return [command.packet for command in commands if isinstance(command, ToLearner)]
 
 
-def record_of(commands: list[Command]) -> wire.EpisodeRecord:
+def record_of(commands: list[WorldCommand]) -> wire.EpisodeRecord:
     (record,) = records_of(commands)
     return record
 
 
-def result_of(commands: list[Command]) -> wire.EpisodeResult:
+def result_of(commands: list[WorldCommand]) -> wire.EpisodeResult:
     (result,) = results_of(commands)
     return result
 

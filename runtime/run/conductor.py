@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import Literal
 
 from runtime.net import wire
-from runtime.world.lockstep import Phase as WorldPhase
+from runtime.world.episodes import Phase as WorldPhase
 
 SETTLE_S = 10.0
 """Seconds that agents have to receive the last version."""

@@ -41,17 +41,17 @@ from runtime.net.transport import (
     agent_of,
     agent_routing_id,
 )
-from runtime.world.lockstep import (
-    Command,
+from runtime.world.commands import (
     Kill,
-    Phase,
     Refused,
     ToAgent,
     ToLauncher,
     ToLearner,
-    World,
-    WorldRules,
+    WorldCommand,
 )
+from runtime.world.episodes import Phase
+from runtime.world.lockstep import World
+from runtime.world.rules import WorldRules
 
 logger = logging.getLogger(__name__)
 
@@ -282,11 +282,11 @@ class WorldHost:
                 case wire.Instruction(name="start"):
                     self._started = True
                 case wire.LearnerState():
-                    self._world.learner_progress(
+                    self._world.learner.progress(
                         updates_owed=packet.updates_owed, episodes_taken=packet.episodes_taken
                     )
                 case wire.Instruction(name="learner_gone"):
-                    self._world.learner_gone()
+                    self._world.learner.gone()
                 case wire.Instruction(name="evaluate"):
                     self._world.evaluate(packet.value)
                 case wire.Stop():
@@ -294,7 +294,7 @@ class WorldHost:
                 case _:
                     self._traffic.dropped("kind")
 
-    def _carry_out(self, commands: list[Command]) -> None:
+    def _carry_out(self, commands: list[WorldCommand]) -> None:
         for command in commands:
             match command:
                 case ToAgent():
@@ -314,19 +314,19 @@ class WorldHost:
         world, traffic = self._world, self._traffic
         classes = (TrafficClass.OBSERVATION, TrafficClass.TRAJECTORY)
         values = {
-            "env_steps": world.env_steps,
-            "steps_played": world.steps_played,
-            "episodes": world.num_episodes,
+            "env_steps": world.episodes.env_steps,
+            "steps_played": world.episodes.steps_played,
+            "episodes": world.episodes.num_begun,
             "tick": world.tick,
-            "evaluations_left": world.evaluations_left,
+            "evaluations_left": world.episodes.evaluations_left,
             "missed_deadlines": world.missed_deadlines,
             "policy_version_min": world.min_version,
             "missing_agents": world.num_missing,
             "dropped": traffic.dropped_total,
             **{f"dropped_{r}": n for r in REASONS if (n := traffic[f"dropped_{r}"])},
             "log_lines_lost": lines_lost(),
-            "killed": len(world.killed),
-            **world.aftermath.figures(),
+            "killed": len(world.kill.killed),
+            **world.kill.aftermath.figures(),
             "records_unacknowledged": len(self._delivery.outbox) if self._delivery else 0,
             "records_given_up": self._delivery.outbox.dropped if self._delivery else 0,
             **{

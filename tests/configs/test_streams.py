@@ -16,7 +16,8 @@ from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
 from envs.relay import Relay
 from runtime.host.setup import training_setup
-from runtime.world.lockstep import ToLauncher, World
+from runtime.world.commands import ToLauncher
+from runtime.world.lockstep import World
 from tests.process.runs import run_config, undecided_policy
 from tests.world_helpers import ScriptedEnv, make_rules
 

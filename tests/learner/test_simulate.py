@@ -80,7 +80,10 @@ def test_a_simulation_plays_the_episodes_that_a_world_plays() -> None:
     again = [ScriptedEnv(*lengths) for lengths in ((5, 1), (1, 2, 3), (2, 7))]
     results = simulate(config, policy, Copies(again, seed=0), 7, opponents=opponents)
     assert [(r.length, r.opponent) for r in results] == played
-    assert sum(r.agent_steps for r in results) == world.aftermath.figures()["evaluated_agent_steps"]
+    assert (
+        sum(r.agent_steps for r in results)
+        == world.kill.aftermath.figures()["evaluated_agent_steps"]
+    )
     assert [len(env.played) for env in again] == [len(env.played) for env in envs]
     shares = [sum(r.opponent == i for r in results) for i in range(3)]
     assert sorted(shares) == [2, 2, 3]

@@ -242,15 +242,15 @@ def test_no_packet_ends_the_world(timing: Any, rng: np.random.Generator) -> None
                 world.gates(1, draw(wire.Gates, rng, shapes, tick=tick))
                 world.action(1, draw(wire.Action, rng, shapes, tick=tick))
         state = draw(wire.LearnerState, rng)
-        world.learner_progress(updates_owed=state.updates_owed, episodes_taken=state.episodes_taken)
-        assert math.isfinite(world.backlog)
+        world.learner.progress(updates_owed=state.updates_owed, episodes_taken=state.episodes_taken)
+        assert math.isfinite(world.learner.backlog)
         answer(world, copies=copies)
         while world.waits_for_agents:
             world.deadline()
         assert 0 <= world.min_version < 2**32
-        wire.decode(wire.encode(wire.Status("world", world.aftermath.figures())))
-        world.learner_gone()
-    assert world.env_steps > ROUNDS
+        wire.decode(wire.encode(wire.Status("world", world.kill.aftermath.figures())))
+        world.learner.gone()
+    assert world.episodes.env_steps > ROUNDS
 
 
 # --- agents ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from runtime.run.conductor import (
     StartNode,
     Tell,
 )
-from runtime.world.lockstep import Phase
+from runtime.world.episodes import Phase
 
 DEADLINE_S = 120.0
 START = Tell("world", wire.Instruction("start"))

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from runtime.net import wire
-from runtime.world.lockstep import Refused
+from runtime.world.commands import Refused
 from tests.world_helpers import (
     NUM_AGENTS,
     ScriptedEnv,

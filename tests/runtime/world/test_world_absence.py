@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from runtime.net import wire
-from runtime.world.lockstep import Phase
-from runtime.world.patience import RELIABLE_AFTER, Patience
+from runtime.world.episodes import Phase
+from runtime.world.pacing import RELIABLE_AFTER, Patience
 from tests.world_helpers import (
     NOOP,
     NUM_AGENTS,

@@ -6,7 +6,9 @@ from numpy.testing import assert_array_equal
 
 from configs.schema import GateTiming
 from runtime.net import wire
-from runtime.world.lockstep import Command, Phase, Refused, World
+from runtime.world.commands import Refused, WorldCommand
+from runtime.world.episodes import Phase
+from runtime.world.lockstep import World
 from tests.world_helpers import (
     NUM_AGENTS,
     ScriptedEnv,
@@ -94,7 +96,7 @@ def test_records_and_results_go_by_the_number_that_agents_were_told() -> None:
     assert (record_of(commands).episode, result_of(commands).episode) == (11, 11)
     commands = play(world, copies=2)
     assert [record.episode for record in records_of(commands)] == [10, 12]
-    assert world.num_episodes == 15
+    assert world.episodes.num_begun == 15
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -103,7 +105,7 @@ def test_records_and_results_go_by_the_number_that_agents_were_told() -> None:
 def test_every_copy_that_trains_counts_its_steps() -> None:
     world = make_world(ScriptedEnv(9), ScriptedEnv(9), env_steps=100)
     play(world, 3, copies=2)
-    assert world.env_steps == 106
+    assert world.episodes.env_steps == 106
 
 
 def test_epsilon_follows_the_training_steps() -> None:
@@ -117,7 +119,7 @@ def test_epsilon_follows_the_training_steps() -> None:
 def test_training_ends_when_its_steps_are_done() -> None:
     world = make_world(ScriptedEnv(3), ScriptedEnv(3), rules=make_rules(train_steps=5))
     play_out(world, copies=2)
-    assert (world.phase, world.env_steps) == (Phase.TRAINED, 6)
+    assert (world.phase, world.episodes.env_steps) == (Phase.TRAINED, 6)
     assert not world.may_tick
 
 
@@ -144,94 +146,94 @@ def test_what_is_shipped_to_the_learner(ships: str, shipped: list[bool]) -> None
 
 def test_a_backlog_holds_the_world_until_it_is_worked_off() -> None:
     world = make_world(ScriptedEnv(9), rules=make_rules(max_backlog=2))
-    world.learner_progress(updates_owed=3.0, episodes_taken=0)
+    world.learner.progress(updates_owed=3.0, episodes_taken=0)
     assert not world.may_tick
-    world.learner_progress(updates_owed=2.0, episodes_taken=0)
+    world.learner.progress(updates_owed=2.0, episodes_taken=0)
     assert world.may_tick
 
 
 def test_episodes_under_way_to_the_learner_count_as_updates_owed() -> None:
     rules = make_rules(max_backlog=2, updates_per_episode=0.5)
     world = make_world(ScriptedEnv(1), rules=rules)
-    world.learner_progress(updates_owed=1.0, episodes_taken=0)
+    world.learner.progress(updates_owed=1.0, episodes_taken=0)
     play(world, 4)
-    assert world.backlog == 1.0 + 4 * 0.5
+    assert world.learner.backlog == 1.0 + 4 * 0.5
     assert not world.may_tick
-    world.learner_progress(updates_owed=1.0, episodes_taken=2)
-    assert world.backlog == 2.0
+    world.learner.progress(updates_owed=1.0, episodes_taken=2)
+    assert world.learner.backlog == 2.0
 
 
 def test_episodes_that_end_together_do_not_hold_up_the_tick_that_has_agents_ship_them() -> None:
     rules = make_rules(max_backlog=2)
     world = make_world(*(ScriptedEnv(2) for _ in range(5)), rules=rules)
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     play(world, 2, copies=5)
-    assert world.backlog == 5.0, "no agent knows yet that its episodes have ended"
+    assert world.learner.backlog == 5.0, "no agent knows yet that its episodes have ended"
     assert world.may_tick
     play(world, copies=5)
     assert not world.may_tick
-    world.learner_progress(updates_owed=0.0, episodes_taken=5)
+    world.learner.progress(updates_owed=0.0, episodes_taken=5)
     assert world.may_tick
 
 
 def test_evaluation_episodes_owe_nothing() -> None:
     rules = make_rules(ships="training", interval=1000, episodes=3)
     world = make_world(ScriptedEnv(1), rules=rules)
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     play(world, 3)
-    assert world.backlog == 0.0
+    assert world.learner.backlog == 0.0
     play(world)
-    assert world.backlog == 1.0
+    assert world.learner.backlog == 1.0
 
 
 def test_a_world_without_a_learner_waits_for_none() -> None:
     world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
     play(world, 9)
-    assert world.backlog == 0.0
-    world.learner_progress(updates_owed=99.0, episodes_taken=0)
-    world.learner_gone()
+    assert world.learner.backlog == 0.0
+    world.learner.progress(updates_owed=99.0, episodes_taken=0)
+    world.learner.gone()
     assert world.may_tick
 
 
 def test_a_learner_that_was_started_again_owes_only_what_came_after() -> None:
     world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     play(world, 2)
-    world.learner_gone()
+    world.learner.gone()
     play(world, 5)
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
-    assert world.backlog == 0.0
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
+    assert world.learner.backlog == 0.0
     play(world)
-    assert world.backlog == 1.0
+    assert world.learner.backlog == 1.0
 
 
 def test_a_dead_learners_last_word_does_not_make_the_world_wait_for_ever() -> None:
     world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
-    world.learner_progress(updates_owed=0.0, episodes_taken=500)
-    world.learner_gone()
-    world.learner_progress(updates_owed=1.0, episodes_taken=510)  # it was still on its way
-    world.learner_progress(updates_owed=0.0, episodes_taken=480)  # back to its checkpoint
-    assert world.backlog == 0.0
+    world.learner.progress(updates_owed=0.0, episodes_taken=500)
+    world.learner.gone()
+    world.learner.progress(updates_owed=1.0, episodes_taken=510)  # it was still on its way
+    world.learner.progress(updates_owed=0.0, episodes_taken=480)  # back to its checkpoint
+    assert world.learner.backlog == 0.0
     play(world, 2)
-    world.learner_progress(updates_owed=0.0, episodes_taken=482)
-    assert world.backlog == 0.0
+    world.learner.progress(updates_owed=0.0, episodes_taken=482)
+    assert world.learner.backlog == 0.0
 
 
 def test_episodes_that_a_new_learner_gets_again_do_not_let_the_world_run_away() -> None:
     world = make_world(ScriptedEnv(1), rules=make_rules(max_backlog=2))
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     play(world, 2)
-    world.learner_gone()
-    world.learner_progress(updates_owed=0.0, episodes_taken=0)
-    world.learner_progress(updates_owed=0.0, episodes_taken=2)  # those two, sent once more
+    world.learner.gone()
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
+    world.learner.progress(updates_owed=0.0, episodes_taken=2)  # those two, sent once more
     play(world, 4)
-    assert world.backlog == 4.0
+    assert world.learner.backlog == 4.0
     assert not world.may_tick
 
 
 def test_the_last_evaluation_waits_for_no_learner() -> None:
     world = make_world(rules=make_rules(train_steps=0))
-    world.learner_progress(updates_owed=99.0, episodes_taken=0)
+    world.learner.progress(updates_owed=99.0, episodes_taken=0)
     world.evaluate(1)
     assert world.may_tick
 
@@ -245,13 +247,13 @@ def test_training_begins_with_an_evaluation_and_repeats_it_after_the_interval() 
     kinds = [bool(result.evaluation) for result in results_of(play_out(world))]
     # The third training episode has begun with the very step that completed the interval.
     assert kinds == [True, False, False, False, True, False]
-    assert world.env_steps == 9
+    assert world.episodes.env_steps == 9
 
 
 def test_steps_of_evaluation_copies_are_not_counted_and_not_explored() -> None:
     world = make_world(ScriptedEnv(2), ScriptedEnv(2), rules=make_rules(interval=1000, episodes=1))
     assert [kinds_at(world) for _ in range(3)] == [[False, True]] * 2 + [[True, True]]
-    assert world.env_steps == 1 + 1 + 2
+    assert world.episodes.env_steps == 1 + 1 + 2
 
 
 def test_evaluation_episodes_are_counted_in_the_order_in_which_they_began() -> None:
@@ -261,7 +263,7 @@ def test_evaluation_episodes_are_counted_in_the_order_in_which_they_began() -> N
     results = results_of(play(world, 6, copies=2))
     assert [r.length for r in results if r.evaluation] == [1, 1, 5]
     assert [r.episode for r in results if r.evaluation] == [1, 2, 0]
-    assert world.evaluations_left == 0
+    assert world.episodes.evaluations_left == 0
 
 
 def test_without_an_interval_there_is_no_evaluation_until_it_is_asked_for() -> None:
@@ -276,7 +278,7 @@ def test_the_last_evaluation_plays_its_episodes_and_then_the_world_is_done() -> 
     assert world.phase is Phase.EVALUATING
     results = results_of(play_out(world, copies=2))
     assert [(r.evaluation, r.length) for r in results] == [(1, 2), (1, 3), (1, 2)]
-    assert (world.phase, world.env_steps) == (Phase.DONE, 4)
+    assert (world.phase, world.episodes.env_steps) == (Phase.DONE, 4)
     assert not world.may_tick
 
 
@@ -288,7 +290,7 @@ def test_copies_that_an_evaluation_does_not_need_rest(timing: GateTiming, relay:
     world = make_world(*envs, rules=rules)
     world.evaluate(2)
     told: list[list[list[bool]]] = []
-    commands: list[Command] = []
+    commands: list[WorldCommand] = []
     while world.may_tick:
         asked = world.begin_tick()
         if timing == "paper":
@@ -307,7 +309,7 @@ def test_copies_that_an_evaluation_does_not_need_rest(timing: GateTiming, relay:
     assert [result.length for result in results_of(commands)] == [1, 3]
     assert [record.episode for record in records_of(commands)] == [1, 0]
     assert [len(env.played) for env in envs] == [3, 1, 0]
-    figures = world.aftermath.figures()
+    figures = world.kill.aftermath.figures()
     assert figures["evaluated_agent_steps"] == (3 + 1) * NUM_AGENTS
 
 

@@ -9,7 +9,10 @@ from numpy.testing import assert_array_equal
 
 from configs.schema import GateTiming
 from envs.copies import Copies
-from runtime.world.lockstep import Command, Kill, Phase, World, WorldRules
+from runtime.world.commands import Kill, WorldCommand
+from runtime.world.episodes import Phase
+from runtime.world.lockstep import World
+from runtime.world.rules import WorldRules
 from tests import agents_helpers
 from tests.agents_helpers import OPEN_ALL, make_flat, make_spec
 from tests.serial import SerialRun
@@ -43,7 +46,7 @@ def evaluating(
     return world
 
 
-def tick(world: World, *, masks: int = 0) -> list[Command]:
+def tick(world: World, *, masks: int = 0) -> list[WorldCommand]:
     """A tick in which every agent plays 0 over these edges."""
     commands = world.begin_tick()
     copies = len(next(iter(observations_of(commands).values())).steps)
@@ -62,10 +65,10 @@ def test_the_world_stops_before_the_step_and_asks_for_the_kill_once(kill_at: int
     world = evaluating(env, kill_at=kill_at)
     for _ in range(kill_at):
         assert not any(isinstance(command, Kill) for command in tick(world))
-    assert world.killed == ()
+    assert world.kill.killed == ()
     before = world.tick
     assert world.begin_tick() == [Kill(1), Kill(4)]
-    assert world.killed == VICTIMS
+    assert world.kill.killed == VICTIMS
     assert world.tick == before, "no tick has begun"
     assert len(env.played) == kill_at, "and no step been played"
     assert not world.may_tick
@@ -150,7 +153,7 @@ def test_no_episode_that_lasts_so_long_no_kill() -> None:
     for _ in range(3):
         assert not any(isinstance(command, Kill) for command in tick(world))
     assert world.phase is Phase.DONE
-    assert world.killed == ()
+    assert world.kill.killed == ()
     assert not world.may_tick
 
 
@@ -170,7 +173,7 @@ def test_figures_speak_of_the_episodes_that_count_before_and_after() -> None:
     # The first copy's episode is over: from here on it only keeps the other one company.
     tick(world, masks=0b11)
     tick(world, masks=0b11)
-    figures = world.aftermath.figures()
+    figures = world.kill.aftermath.figures()
     assert figures["evaluated_agent_steps"] == 2 * 2 * NUM_AGENTS + 2 * len(SPARED)
     assert figures["agent_steps_after_kill"] == 2 * len(SPARED)
     assert figures["edges_open_after_kill"] == 2 * 2 * len(SPARED)
@@ -185,7 +188,7 @@ def test_the_spared_return_leaves_the_idle_bodies_out() -> None:
     bury(world)
     (result,) = results_of([*tick(world), *tick(world)])
     assert result.episode_return == pytest.approx(2 * 2 * NOOP / NUM_AGENTS)
-    assert world.aftermath.figures()["spared_return_sum"] == 0.0
+    assert world.kill.aftermath.figures()["spared_return_sum"] == 0.0
 
 
 @pytest.mark.parametrize("timing", ["causal", "paper"])
@@ -210,7 +213,7 @@ def test_agents_play_on_among_themselves_and_nothing_is_late(timing: GateTiming)
     for agent, core in enumerate(run.agents):
         assert core.tally.agent_steps == (lost_words.get(agent) or 6)
     # Every gate opens, so from the kill on exactly the edges between the living are used.
-    after = run.world.aftermath.figures()["edges_open_after_kill"]
+    after = run.world.kill.aftermath.figures()["edges_open_after_kill"]
     between = sum((agent + 2**k) % NUM_AGENTS in SPARED for agent in SPARED for k in range(3))
     assert after == between * 3
     assert np.array(env.played).shape == (6, NUM_AGENTS)

@@ -1,0 +1,43 @@
+"""What the world wants done: its shell carries these out in order."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.net import wire
+
+Refusal = Literal["shape", "range", "stale", "future"]
+"""Why a packet of an agent changes nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToAgent:
+    agent: int
+    packet: wire.Observation | wire.InMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToLearner:
+    packet: wire.EpisodeRecord
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToLauncher:
+    packet: wire.EpisodeResult
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Have the node end this agent's process for good; nothing moves until its death is known."""
+
+    agent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A packet of an agent has changed nothing."""
+
+    agent: int
+    reason: Refusal
+
+
+WorldCommand = ToAgent | ToLearner | ToLauncher | Kill | Refused

@@ -1,0 +1,95 @@
+"""Edges in use: which messages and beacons are under way, by the masks that agents report.
+
+    out-masks of senders -> turned along the backbone -> masks of what each agent may wait for
+
+Every action carries the mask of out-edges that its agent has just used. Turned round, the masks say
+to each agent which in-neighbours have sent something, which out-neighbours are there, and which of
+them have said something new about themselves.
+
+Dimension key: E = copies, N = agents, K = offsets.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.net import topology
+
+MaskArray = NDArray[np.uint16]
+BoolArray = NDArray[np.bool_]
+
+
+class EdgesInUse:
+    """Masks of edges, by copy and agent."""
+
+    def __init__(self, num_copies: int, num_agents: int) -> None:
+        self._offsets = topology.offsets(num_agents)
+        self._num_copies = num_copies
+        shape = (num_copies, num_agents)
+        self.out_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        """Out-edges that agents use in this tick, as far as they have said so."""
+        self.says_EN: BoolArray = np.zeros(shape, dtype=np.bool_)
+        """Agents whose beacon was news in this tick, and so is under way."""
+        self.in_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        """In-edges over which a message is under way."""
+        self.peers_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        """Out-neighbours that took part in the last step."""
+        self.beacons_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        """Out-neighbours of which a beacon is under way."""
+
+    def fits(self, out_masks: MaskArray) -> bool:
+        """Whether an agent's [E] out-masks have the right shape."""
+        return out_masks.shape == (self._num_copies,)
+
+    def exist(self, out_masks: MaskArray) -> bool:
+        """Whether out-masks name edges of the backbone alone."""
+        return not int(out_masks.max()) >> len(self._offsets)
+
+    def tick_begins(self) -> None:
+        """Nobody has said anything yet."""
+        self.out_EN[:] = 0
+        self.says_EN[:] = False
+
+    def messages_are_sent(self) -> None:
+        """The out-masks of this tick are known: its messages are under way."""
+        self.in_EN = self._turn_to_receivers(self.out_EN)
+
+    def step_ends(self, present_EN: BoolArray) -> None:
+        """What is under way to the next step, of the agents that took part in this one."""
+        self.messages_are_sent()
+        self.peers_EN = self.turn_to_senders(present_EN)
+        self.beacons_EN = self.turn_to_senders(present_EN & self.says_EN)
+
+    def forget(self, copy: int | slice = slice(None)) -> None:
+        """A new episode begins in this copy (or in all): nothing is under way."""
+        self.in_EN[copy] = 0
+        self.peers_EN[copy] = 0
+        self.beacons_EN[copy] = 0
+
+    def spare(self, victims: Sequence[int]) -> None:
+        """Expect nothing from agents that are about to be killed.
+
+        What they said last may die in their sockets: no agent is told to wait for it, so that the
+        kill is the same in every run.
+        """
+        spared_EN = np.ones(self.in_EN.shape, dtype=np.bool_)
+        spared_EN[:, list(victims)] = False
+        every_edge = np.uint16((1 << len(self._offsets)) - 1)
+        self.in_EN &= self._turn_to_receivers(np.where(spared_EN, every_edge, np.uint16(0)))
+        self.peers_EN &= self.turn_to_senders(spared_EN)
+        self.beacons_EN &= self.turn_to_senders(spared_EN)
+
+    def _turn_to_receivers(self, masks_EN: MaskArray) -> MaskArray:
+        """[E, N] out-masks of senders -> in-masks: bit k of agent i is bit k of i - 2^k."""
+        turned = np.zeros_like(masks_EN)
+        for k, offset in enumerate(self._offsets):
+            turned |= np.roll(masks_EN, offset, axis=1) & np.uint16(1 << k)
+        return turned
+
+    def turn_to_senders(self, present_EN: BoolArray) -> MaskArray:
+        """[E, N] bit k of agent i: its out-neighbour i + 2^k was there."""
+        masks = np.zeros(present_EN.shape, dtype=np.uint16)
+        for k, offset in enumerate(self._offsets):
+            masks |= np.roll(present_EN, -offset, axis=1).astype(np.uint16) << np.uint16(k)
+        return masks

@@ -1,0 +1,298 @@
+"""Episodes and copies: which episode each copy plays, for what, and what remains of it.
+
+    actions [E, N] -> Episodes.play -> EpisodeEnd(result, record), and the next episode of the copy
+
+Every copy is, for the length of an episode, either a training copy (agents explore, the episode
+goes to the learner) or an evaluation copy (agents act greedily); evaluation episodes are counted in
+the order in which they began, so that short ones are not preferred.
+
+Dimension key: E = copies, N = agents, T = steps.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs import streams
+from configs.streams import Role
+from envs.base import BoolArray, FloatArray, IntArray, Snapshot
+from envs.copies import CopyStep, EnvCopies
+from runtime.net import wire
+from runtime.world.rules import WorldRules
+
+
+class Phase(Enum):
+    """Values are those of wire.PHASES."""
+
+    TRAINING = "training"
+    TRAINED = "trained"
+    """All training steps are done; nothing moves until an evaluation is asked for."""
+    EVALUATING = "evaluating"
+    DONE = "done"
+
+
+class _Mode(Enum):
+    TRAIN = auto()
+    EVALUATE = auto()
+    REST = auto()
+    """The evaluation needs the copy no more: it is not played, and nobody takes part in it, so that
+    bytes and latency are of the episodes that count and no others."""
+
+
+@dataclass(slots=True)
+class _DueEvaluation:
+    """An evaluation of which episodes have yet to begin."""
+
+    env_steps: int
+    """Training steps when it fell due."""
+    episodes: int
+    begun: int = 0
+
+
+class _Episode:
+    """One copy's episode in progress, as the learner will want it."""
+
+    def __init__(self, number: int, mode: _Mode, first: Snapshot, evaluated_at: int) -> None:
+        self.number = number
+        self.mode = mode
+        self.evaluated_at = evaluated_at
+        self.states = [first.state_S]
+        self.alive = [first.alive_N]
+        self.rewards: list[FloatArray] = []
+        self.complete = True
+
+    @property
+    def step(self) -> int:
+        return len(self.rewards)
+
+    def record(self, env_steps: int, last: CopyStep) -> wire.EpisodeRecord:
+        observations = last.transition.after.observations_ND
+        return wire.EpisodeRecord(
+            episode=self.number,
+            env_steps=env_steps,
+            states=np.array(self.states, dtype=np.float32),
+            rewards=np.array(self.rewards, dtype=np.float32),
+            alive=np.array(self.alive, dtype=np.uint8),
+            terminated=int(last.transition.terminated),
+            complete=int(self.complete),
+            final_observations=observations.astype(np.float16),
+        )
+
+
+class EpisodeEnd(NamedTuple):
+    """What a copy's episode leaves when it ends."""
+
+    copy: int
+    result: wire.EpisodeResult
+    rewards_TN: FloatArray
+    record: wire.EpisodeRecord | None
+    """For the learner; None where the episode is not recorded."""
+
+
+class Episodes:
+    """E copies, each in an episode; how far training and evaluations have come."""
+
+    def __init__(
+        self,
+        copies: EnvCopies,
+        num_copies: int,
+        rules: WorldRules,
+        *,
+        env_steps: int,
+        episodes: int,
+    ) -> None:
+        """Begin the first episodes, if there is training to do.
+
+        Args:
+            env_steps: training steps of an earlier run that this one continues.
+            episodes: episodes of that earlier run.
+        """
+        self._copies = copies
+        self._rules = rules
+        self.env_steps = env_steps
+        """Training steps of all copies together, continued from an earlier run."""
+        self.steps_played = 0
+        """Steps of all copies together in this life, those of evaluations included."""
+        self.num_begun = episodes
+        """Episodes begun so far; also the next episode's number."""
+        self.evaluations_left = 0
+        """Evaluation episodes that have been begun or will be, and are not finished."""
+        self.now: tuple[Snapshot, ...] = ()
+        """[E] what is seen now; nothing before the first episode."""
+        self._evaluations_due: deque[_DueEvaluation] = deque()
+        self._opponents_E = np.zeros(num_copies, dtype=np.int64)
+        """Index of the opponent in each copy's episode."""
+        self._evaluate_at = env_steps if rules.evaluation_interval else 0
+        self._current: list[_Episode] = []
+        if rules.train_steps > env_steps:
+            self.phase = Phase.TRAINING
+            self._begin_all()
+        else:
+            self.phase = Phase.TRAINED
+
+    # --- what is played now -----------------------------------------------------------------------
+
+    @property
+    def numbers_E(self) -> NDArray[np.uint32]:
+        return np.array([episode.number for episode in self._current], dtype=np.uint32)
+
+    @property
+    def steps_E(self) -> NDArray[np.uint16]:
+        """[E] steps that each copy has played of its episode."""
+        return np.array([episode.step for episode in self._current], dtype=np.uint16)
+
+    @property
+    def explores_E(self) -> BoolArray:
+        """[E] copies in which agents explore."""
+        return np.array([episode.mode is _Mode.TRAIN for episode in self._current])
+
+    @property
+    def evaluates_E(self) -> BoolArray:
+        """[E] copies whose episode counts in an evaluation."""
+        return np.array([episode.mode is _Mode.EVALUATE for episode in self._current])
+
+    @property
+    def rests_E(self) -> BoolArray:
+        """[E] copies that are not played."""
+        return np.array([episode.mode is _Mode.REST for episode in self._current])
+
+    @property
+    def alive_EN(self) -> BoolArray:
+        """[E, N] agents that live in a copy that is played."""
+        alive_EN = np.array([snapshot.alive_N for snapshot in self.now])
+        alive_EN[self.rests_E] = False
+        return alive_EN
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def evaluate(self, episodes: int) -> None:
+        """Leave training behind and play this many evaluation episodes."""
+        self.phase = Phase.EVALUATING
+        # One that training has cut off is not continued: figures are of whole evaluations.
+        self._evaluations_due.clear()
+        self.evaluations_left = 0
+        self._evaluation_falls_due(episodes)
+        self._begin_all()
+
+    def spoil(self, agent: int) -> None:
+        """An agent is gone: the episodes in which it lives will not be whole."""
+        for copy, episode in enumerate(self._current):
+            if self.now[copy].alive_N[agent]:
+                episode.complete = False
+
+    def play(self, actions_EN: IntArray, acted_N: BoolArray) -> list[EpisodeEnd]:
+        """Move every copy by one step; episodes that end make way for the next at once.
+
+        Args:
+            acted_N: agents that chose their actions; an episode in which another one lives will
+                not be whole.
+        """
+        rests_E = self.rests_E
+        for episode, alive_N in zip(self._current, self.alive_EN, strict=True):
+            if (alive_N & ~acted_N).any():
+                episode.complete = False
+        steps = self._copies.step(actions_EN, self._opponents_E, rests_E)
+        self.now = tuple(step.now for step in steps)
+        self.steps_played += int(np.count_nonzero(~rests_E))
+        ends: list[EpisodeEnd] = []
+        for copy in np.flatnonzero(~rests_E).tolist():
+            episode, step = self._current[copy], steps[copy]
+            episode.rewards.append(step.transition.rewards_N)
+            episode.states.append(step.transition.after.state_S)
+            episode.alive.append(step.transition.after.alive_N)
+            if episode.mode is _Mode.TRAIN:
+                self.env_steps += 1
+            if step.transition.terminated or step.transition.truncated:
+                ends.append(self._finish(copy, step))
+        self._turn_phase()
+        return ends
+
+    # --- one after the other ----------------------------------------------------------------------
+
+    def _finish(self, copy: int, last: CopyStep) -> EpisodeEnd:
+        """Sum up a copy's episode and begin the next."""
+        episode = self._current[copy]
+        evaluation = episode.mode is _Mode.EVALUATE
+        self.evaluations_left -= int(evaluation)
+        rewards_TN = np.array(episode.rewards)
+        result = wire.EpisodeResult(
+            episode=episode.number,
+            evaluation=int(evaluation),
+            env_steps=self.env_steps,
+            length=episode.step,
+            # Undiscounted sum over steps of the mean over all N agents, the dead counting zero.
+            episode_return=float(rewards_TN.astype(np.float64).mean(axis=1).sum()),
+            won=int(last.transition.won),
+            opponent=int(self._opponents_E[copy]),
+            evaluated_at=episode.evaluated_at,
+        )
+        recorded = self._is_recorded(episode.mode)
+        record = episode.record(self.env_steps, last) if recorded else None
+        if self.phase is Phase.EVALUATING and not self._evaluations_due:
+            episode.mode = _Mode.REST
+        else:
+            self._current[copy] = self._new_episode(copy, last.now)
+        return EpisodeEnd(copy, result, rewards_TN, record)
+
+    def _is_recorded(self, mode: _Mode) -> bool:
+        match self._rules.ships:
+            case "none":
+                return False
+            case "training":
+                return mode is _Mode.TRAIN
+            case "all":
+                return True
+
+    def _turn_phase(self) -> None:
+        rules = self._rules
+        if self.phase is Phase.TRAINING:
+            if self.env_steps >= rules.train_steps:
+                self.phase = Phase.TRAINED
+            elif rules.evaluation_interval and self.env_steps >= self._evaluate_at:
+                self._evaluate_at += rules.evaluation_interval
+                self._evaluation_falls_due(rules.evaluation_episodes)
+        elif self.phase is Phase.EVALUATING and self.evaluations_left == 0:
+            self.phase = Phase.DONE
+
+    def _begin_all(self) -> None:
+        if self.phase is Phase.TRAINING and self._rules.evaluation_interval:
+            self._evaluate_at = self.env_steps + self._rules.evaluation_interval
+            self._evaluation_falls_due(self._rules.evaluation_episodes)
+        self.now = self._copies.reset()
+        self._current = [
+            self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self.now)
+        ]
+
+    def _evaluation_falls_due(self, episodes: int) -> None:
+        if episodes:
+            self._evaluations_due.append(_DueEvaluation(self.env_steps, episodes))
+            self.evaluations_left += episodes
+
+    def _new_episode(self, copy: int, first: Snapshot) -> _Episode:
+        number = self.num_begun
+        self.num_begun += 1
+        schedule = self._rules.opponents
+        if not self._evaluations_due:
+            mode = _Mode.TRAIN if self.phase is Phase.TRAINING else _Mode.REST
+            self._opponents_E[copy] = 0 if schedule is None else self._draw_opponent(number)
+            return _Episode(number, mode, first, 0)
+        # Every evaluation begins with the first opponent, so that each gets the same share of all.
+        due = self._evaluations_due[0]
+        self._opponents_E[copy] = 0 if schedule is None else schedule.in_turn(due.begun)
+        due.begun += 1
+        if due.begun == due.episodes:
+            self._evaluations_due.popleft()
+        return _Episode(number, _Mode.EVALUATE, first, due.env_steps)
+
+    def _draw_opponent(self, number: int) -> int:
+        """Index of the opponent of a training episode."""
+        rules = self._rules
+        assert rules.opponents is not None
+        chance = streams.generator(
+            rules.seed, Role.OPPONENT_CHOICE, life=rules.life, episode=number
+        ).random()
+        return rules.opponents.draw(self.env_steps, chance)

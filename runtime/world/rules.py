@@ -1,0 +1,38 @@
+"""How the world runs episodes: all of the configuration that it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from configs.schema import GateTiming
+from envs.opponent_schedule import OpponentSchedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldRules:
+    """How the world runs episodes."""
+
+    gate_timing: GateTiming
+    dead: Literal["silent", "relay"]
+    train_steps: int
+    """Environment steps of training copies until training ends; 0 only evaluates."""
+    evaluation_interval: int
+    """Training steps between evaluations; 0 evaluates only when told to."""
+    evaluation_episodes: int
+    epsilon: Callable[[int], float]
+    """Exploration rate by training steps."""
+    ships: Literal["training", "all", "none"]
+    """Episodes that go to the learner (or recorder)."""
+    updates_per_episode: float
+    max_backlog: int
+    """Updates the learner may owe before the world waits for it."""
+    opponents: OpponentSchedule | None = None
+    """Which opponent plays the other team when; None where there is no other team."""
+    seed: int = 0
+    """Root of the draws of opponents."""
+    life: int = 0
+    """How often the run has been resumed."""
+    victims: tuple[int, ...] = ()
+    """Agents to be killed for good in an evaluation."""
+    kill_at: int = 0
+    """Steps that all copies of that evaluation have played when the kill comes."""
