@@ -10,8 +10,7 @@ deployed never depends on it.
 
 import numpy as np
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray
+from configs.arrays import BoolArray, FloatArray
 from envs.battle.mirror import MirroredOpponent
 from envs.battle.opponents import Opponent, make_opponent
 

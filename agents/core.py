@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from agents.advice import Advice
 from agents.comm.freshest import Freshest
-from agents.comm.gate import BoolArray, edge_features, logistic_noise, within_budget
+from agents.comm.gate import edge_features, logistic_noise, within_budget
 from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
 from agents.comm.peer_beacons import PeerBeacons
@@ -48,9 +48,10 @@ from agents.events import (
 )
 from agents.network import Network
 from agents.parameters import Outcome, ParameterStore
-from agents.policy import FloatArray, PolicySpec
+from agents.policy import PolicySpec
 from agents.recorder import EpisodeRecorder
 from agents.rounding import is_plausible, message_from_wire, message_to_wire
+from configs.arrays import BoolArray, FloatArray
 from configs.schema import Comm, GateMode, GateTiming
 from runtime.net import ticks, topology, wire
 

@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray
+from configs.arrays import BoolArray, FloatArray
 
-BoolArray = NDArray[np.bool_]
 Tensors = Mapping[str, FloatArray]
 
 _GATES = 3

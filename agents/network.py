@@ -15,9 +15,10 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from agents.comm.gate import BoolArray, Scorer
+from agents.comm.gate import Scorer
 from agents.dead_units import without_dead_units
-from agents.policy import FloatArray, PolicySpec, views
+from agents.policy import PolicySpec, views
+from configs.arrays import BoolArray, FloatArray
 
 HALF, ZERO = np.float32(0.5), np.float32(0.0)
 

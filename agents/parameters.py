@@ -10,10 +10,10 @@ from enum import Enum, auto
 import numpy as np
 
 from agents import sparse_parameters
-from agents.policy import FloatArray, checksum
+from agents.policy import checksum
 from agents.sparse_parameters import Masked, narrowest
+from configs.arrays import BoolArray, FloatArray
 from runtime.net import wire
-from runtime.net.masks import BoolArray
 
 
 class Outcome(Enum):

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as _save
 
+from configs.arrays import FloatArray
 from configs.bounded import brief, parse_json, require_regular, shorten
 from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
-
-FloatArray = NDArray[np.float32]
 
 EDGE_FEATURES = 4
 """Numbers that describe an offset before they are embedded (`agents.comm.gate.edge_features`)."""

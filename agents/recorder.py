@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray
+from configs.arrays import FloatArray
 from runtime.net import wire
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray
+from configs.arrays import FloatArray
 from configs.schema import BeaconDtype, MessageDtype
 
 BEACON_STEPS = np.float32(127.0)

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray, checksum
+from agents.policy import checksum
+from configs.arrays import BoolArray, FloatArray
 from runtime.net import wire
-from runtime.net.masks import BoolArray, Octets, pack_mask, unpack_mask
+from runtime.net.masks import Octets, pack_mask, unpack_mask
 
 _BITS: dict[int, type[np.unsignedinteger[Any]]] = {2: np.uint16, 4: np.uint32}
 """Integers as wide as the floats, by octets."""

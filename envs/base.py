@@ -7,16 +7,22 @@ actions. Every environment states up front which population it supports, so that
 before it starts.
 """
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-HalfArray = NDArray[np.float16]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
+from configs.arrays import BoolArray, FloatArray
+from envs.spaces import ActionSpace, Box
+
+ObservationArray = NDArray[Any]
+"""Of the dtype that the environment's specification names."""
+ActionArray = NDArray[Any]
+"""[N] int64 numbers of actions, or [N, n] float32 of a box."""
+
+
+ObservationDtype = Literal["float16", "float32", "uint8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,28 +32,54 @@ class EnvSpec:
     name: str
     num_agents: int
     """N, agents of the learning team."""
-    observation_dim: int
-    """D"""
-    num_actions: int
-    """A"""
+    observation_shape: tuple[int, ...]
+    """Of one agent's observation; it travels and is stored flat."""
+    observation_dtype: ObservationDtype = "float16"
+    """As it travels and is stored. Environments round, so that agent and learner see the same."""
+    actions: ActionSpace
     state_dim: int
     """S"""
     episode_limit: int
     """Steps after which an episode ends at the latest."""
-    noop_action: int
-    """Action played for an agent whose process is gone."""
+    noop_action: int = 0
+    """Action played for an agent whose process is gone; in a box of real numbers the one nearest to
+    zero is."""
+    has_action_masks: bool = False
+    """Whether a snapshot says which actions are allowed."""
+    kinds_N: tuple[int, ...] = ()
+    """[N] number of each agent's kind, from 0; empty: all are alike."""
+    comes_back: bool = False
+    """Whether an agent may live again within an episode in which it died."""
+    shared_reward: bool = False
+    """Whether all agents are always given the same reward."""
+
+    @property
+    def observation_dim(self) -> int:
+        """D"""
+        return math.prod(self.observation_shape)
+
+    @property
+    def num_actions(self) -> int:
+        """A: combinations of a multi-discrete space, numbers of a box."""
+        return self.actions.size if isinstance(self.actions, Box) else self.actions.n
+
+    @property
+    def is_continuous(self) -> bool:
+        return isinstance(self.actions, Box)
 
 
 class Snapshot(NamedTuple):
     """What can be seen at one moment."""
 
-    observations_ND: HalfArray
-    """[N, D] zeros for the dead. Observations travel and are stored as float16: environments round
-    them, so that agent and learner see the same."""
+    observations_ND: ObservationArray
+    """[N, D] zeros for the dead; of the dtype that the specification names."""
     state_S: FloatArray
     """[S] global state, for the learner only."""
     alive_N: BoolArray
     """[N]"""
+    action_masks_NA: BoolArray | None = None
+    """[N, A] actions that are allowed, where the specification has masks; a living agent has at
+    least one."""
 
 
 class Transition(NamedTuple):
@@ -74,7 +106,7 @@ class Env(Protocol):
         """Begin an episode; equal seeds give equal episodes."""
         ...
 
-    def step(self, actions_N: IntArray) -> Transition:
+    def step(self, actions_N: ActionArray) -> Transition:
         """Play one action per agent; actions of dead agents are ignored."""
         ...
 

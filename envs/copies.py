@@ -17,8 +17,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from configs import streams
+from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.streams import Role
-from envs.base import BoolArray, Env, EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from envs.base import Env, EnvSpec, Snapshot, Transition
 from envs.battle.opponents import Opponent
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import streams
+from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.streams import Role
-from envs.base import BoolArray, FloatArray, IntArray
 
 WALL, OWN_HP, OTHER_HP = 0, 2, 4
 """Channels of a view with two teams; of one team, the first two."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from configs import streams
+from configs.arrays import FloatArray
 from configs.streams import Role
-from envs.base import Env, FloatArray, Snapshot
+from envs.base import Env, Snapshot
 from envs.battle.opponents import Opponent
 from envs.copies import ContestedEnv
 

@@ -11,9 +11,11 @@ Dimension key: N = agents, D = observation features, S = state.
 import numpy as np
 
 from configs import streams
+from configs.arrays import FloatArray, IntArray
 from configs.schema import MAX_AGENTS
 from configs.streams import Role
-from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from envs.base import EnvSpec, Snapshot, Transition
+from envs.spaces import Discrete
 from runtime.net.topology import diameter
 
 MIN_AGENTS = 2
@@ -36,8 +38,8 @@ def relay_spec(num_agents: int) -> EnvSpec:
     return EnvSpec(
         name="relay",
         num_agents=num_agents,
-        observation_dim=1 + NUM_COLOURS + 1,
-        num_actions=NUM_COLOURS,
+        observation_shape=(1 + NUM_COLOURS + 1,),
+        actions=Discrete(NUM_COLOURS),
         state_dim=NUM_COLOURS + 1,
         episode_limit=diameter(num_agents) + _SLACK,
         noop_action=0,

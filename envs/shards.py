@@ -30,18 +30,11 @@ import numpy as np
 import setproctitle
 from numpy.typing import NDArray
 
+from configs.arrays import BoolArray, FloatArray, HalfArray, IntArray
 from configs.cpus import usable_cpus
 from configs.schema import EnvConfig
 from envs import registry
-from envs.base import (
-    BoolArray,
-    EnvSpec,
-    FloatArray,
-    HalfArray,
-    IntArray,
-    Snapshot,
-    Transition,
-)
+from envs.base import EnvSpec, Snapshot, Transition
 from envs.copies import Copies, CopyStep, EnvCopies
 
 _RESET, _STEP = b"r", b"s"

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from agents.policy import FloatArray, PolicySpec
+from agents.policy import PolicySpec
 from configs import streams
+from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from configs.streams import Role
 from learner import noise

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from agents.policy import FloatArray, PolicySpec
+from agents.policy import PolicySpec
+from configs.arrays import FloatArray
 from configs.schema import LearnerConfig, RunConfig
 from configs.streams import Role
 from learner import noise

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.comm.gate import edge_features
-from agents.policy import EDGE_FEATURES, FloatArray, PolicySpec, views
+from agents.policy import EDGE_FEATURES, PolicySpec, views
+from configs.arrays import FloatArray
 from learner.comm.pair_scores import pair_scores
 from learner.kernels.gru import run_gru
 from learner.kernels.projections import Layer, projections

@@ -14,11 +14,11 @@ Dimension key: P = parameters.
 import numpy as np
 
 from agents import sparse_parameters
-from agents.policy import FloatArray, checksum
+from agents.policy import checksum
 from agents.sparse_parameters import Masked, narrowest
+from configs.arrays import BoolArray, FloatArray
 from configs.schema import PublishDtype, PublishMode
 from runtime.net import wire
-from runtime.net.masks import BoolArray
 
 _LARGEST_HALF = np.float32(np.finfo(np.float16).max)
 

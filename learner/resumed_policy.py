@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.policy import FloatArray, PolicyFileError, PolicySpec, load_policy
+from agents.policy import PolicyFileError, PolicySpec, load_policy
+from configs.arrays import FloatArray
 from configs.run_files import POLICY
 from learner.checkpoint_file import CheckpointContent, CheckpointError
 

@@ -7,7 +7,7 @@ The launcher must not import torch: it knows this file, and the new process impo
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.policy import FloatArray
+from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from learner.experience.episode import Dimensions
 from runtime.net.limits import begin_process

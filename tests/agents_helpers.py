@@ -11,8 +11,9 @@ from agents.core import AgentCore, AgentRules
 from agents.events import Command, Dropped, SendBeacon, SendMessage, ToLearner, ToWorld
 from agents.network import Network
 from agents.parameters import ParameterStore
-from agents.policy import FloatArray, PolicySpec, checksum, initialise, views
+from agents.policy import PolicySpec, checksum, initialise, views
 from agents.rounding import beacon_to_wire, message_to_wire
+from configs.arrays import FloatArray
 from configs.schema import BeaconDtype, Comm, GateMode, GateTiming, MessageDtype
 from runtime.net import topology, wire
 

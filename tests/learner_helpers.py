@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray, PolicySpec, initialise
+from agents.policy import PolicySpec, initialise
+from configs.arrays import FloatArray
 from configs.schema import (
     AgentsConfig,
     BeaconDtype,

@@ -22,8 +22,8 @@ from agents.events import (
     ToWorld,
 )
 from agents.parameters import ParameterStore
-from agents.policy import FloatArray
 from configs import streams
+from configs.arrays import FloatArray
 from configs.streams import Role
 from envs.copies import Copies
 from runtime.net import topology, wire

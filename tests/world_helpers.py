@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from configs.arrays import BoolArray, IntArray
 from configs.schema import GateTiming
-from envs.base import BoolArray, EnvSpec, IntArray, Snapshot, Transition
+from envs.base import EnvSpec, Snapshot, Transition
 from envs.copies import Copies
+from envs.spaces import Discrete
 from runtime.net import wire
 from runtime.world.commands import ToAgent, ToLauncher, ToLearner, WorldCommand
 from runtime.world.lockstep import World
@@ -52,8 +54,8 @@ class ScriptedEnv:
         return EnvSpec(
             name="scripted",
             num_agents=self._num_agents,
-            observation_dim=3,
-            num_actions=4,
+            observation_shape=(3,),
+            actions=Discrete(4),
             state_dim=1,
             episode_limit=1000,
             noop_action=NOOP,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray
+from configs.arrays import BoolArray, FloatArray
 from runtime.net import ticks
 
 _NEVER = -1

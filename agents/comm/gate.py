@@ -9,12 +9,9 @@ Dimension key: E = copies, K = offsets, Z = beacon, S = scorer units, F = edge f
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.policy import FloatArray
+from configs.arrays import BoolArray, FloatArray
 from runtime.net import topology
-
-BoolArray = NDArray[np.bool_]
 
 _ZERO = np.float32(0.0)
 

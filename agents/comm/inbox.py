@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray
+from configs.arrays import BoolArray, FloatArray
 
 _NEVER = -1
 

@@ -11,7 +11,7 @@ Dimension key: E = copies, K = offsets.
 
 import numpy as np
 
-from agents.comm.gate import BoolArray
+from configs.arrays import BoolArray
 
 
 class LinkLoss:

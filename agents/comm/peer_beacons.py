@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray
 from agents.rounding import beacon_from_wire
+from configs.arrays import BoolArray, FloatArray
 from runtime.net import ticks
 
 _NEVER = -1

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray, PolicySpec
+from agents.policy import PolicySpec
 from agents.rounding import beacon_from_wire, beacon_to_wire
+from configs.arrays import BoolArray, FloatArray
 from configs.schema import BeaconDtype
 from runtime.net import ticks
 

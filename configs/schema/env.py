@@ -14,6 +14,9 @@ class EnvConfig:
     name: Annotated[EnvName, short("env")] = "battle"
     """Environment: battle (MAgent2) or relay (diagnostic, communication is everything)."""
 
+    options: str = ""
+    """What the environment itself takes: name=value,name=value."""
+
     copies: Annotated[int, short("env-copies"), between(1, MAX_COPIES)] = 1
     """Environment copies E that every agent plays at once; 1 is what deployment looks like."""
 

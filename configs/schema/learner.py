@@ -17,6 +17,9 @@ class LearnerConfig:
     res: QMIX with a softmax over joint actions in its targets and a pull towards returns;
     facmac: policies that climb a critic whose agents' values are mixed as in QMIX."""
 
+    options: Annotated[str, short("algorithm.options")] = ""
+    """What the algorithm itself takes: name=value,name=value."""
+
     device: Annotated[Literal["auto", "cpu", "cuda"], short("device")] = "auto"
     """Where the learner trains; auto takes CUDA if there is one."""
 

@@ -32,6 +32,9 @@ class RunConfig:
     comm: Comm = "sops"
     """sops: gated messages over the exponential graph; none: agents that never speak."""
 
+    comm_options: Annotated[str, tyro.conf.arg(name="comm.options")] = ""
+    """What the communication scheme itself takes: name=value,name=value."""
+
     policy: str = ""
     """Policy file to begin with, or the word shipped for the one that comes with the environment;
     empty begins untrained. With a policy exploration, gate temperature and opponents begin where

@@ -16,9 +16,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.base import EnvSpec, FloatArray, HalfArray, IntArray, Snapshot, Transition
+from configs.arrays import FloatArray, HalfArray, IntArray
+from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
+from envs.spaces import Discrete
 
 _Real = TypeVar("_Real", np.float16, np.float32)
 
@@ -60,8 +62,8 @@ def battle_spec(num_agents: int, max_cycles: int) -> EnvSpec:
     return EnvSpec(
         name="battle",
         num_agents=num_agents,
-        observation_dim=OBSERVATION_DIM,
-        num_actions=NUM_ACTIONS,
+        observation_shape=(OBSERVATION_DIM,),
+        actions=Discrete(NUM_ACTIONS),
         state_dim=2 * _MINIMAP * _MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,

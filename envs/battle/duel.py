@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.base import BoolArray, FloatArray, IntArray
+from configs.arrays import BoolArray, FloatArray, IntArray
 from envs.battle.battle import HITS_PAY, OBSERVATION_DIM, SOLDIER
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.base import IntArray
+from configs.arrays import IntArray
 
 MIN_AGENTS = 4
 MAX_AGENTS = 1024

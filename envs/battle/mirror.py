@@ -11,7 +11,7 @@ Dimension key: B = agents, D = observation features, V = cells along the view, A
 
 import numpy as np
 
-from envs.base import FloatArray, IntArray
+from configs.arrays import FloatArray, IntArray
 from envs.battle.battle import NUM_ACTIONS, VIEW
 from envs.battle.opponents import HITS, MOVES, Opponent, UniformArray
 

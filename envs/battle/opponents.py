@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.bounded import read_bytes
 from configs.shipped import idqn_path
-from envs.base import BoolArray, FloatArray, IntArray
 from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM, VIEW
 
 # Both tables were measured on the engine, and a test measures them again.

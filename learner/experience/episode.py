@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray
 from agents.rounding import is_plausible
+from configs.arrays import FloatArray
 from runtime.net import wire
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import FloatArray
+from configs.arrays import FloatArray
 from learner.experience.episode import Episode
 
 

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from configs import streams
+from configs.arrays import FloatArray, IntArray
 from configs.schedule import linear
 from configs.streams import Role
-from envs.base import FloatArray, IntArray
 from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle.duel import BLUE, RED, TEAMS, Duel
 from envs.battle.map import deploy

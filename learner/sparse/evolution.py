@@ -18,7 +18,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.sparse.masks import BoolArray, largest
+from configs.arrays import BoolArray
+from learner.sparse.masks import largest
 
 
 def cosine_share(first: float, done: float) -> float:

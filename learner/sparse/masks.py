@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.arrays import BoolArray
 from learner.sparse.allocation import Shape
 
 Pattern = Literal["unstructured", "block", "n:m"]
-BoolArray = NDArray[np.bool_]
 
 
 def cut(shape: Shape, pattern: Pattern, group: int) -> tuple[int, int, int]:

@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from configs import streams
+from configs.arrays import BoolArray
 from configs.schema import SparseConfig
 from configs.streams import Role
 from learner.sparse.allocation import Shape, numbers_of_links
 from learner.sparse.evolution import cosine_share, evolve
 from learner.sparse.layers import masked_layers, pools
-from learner.sparse.masks import BoolArray, cut, draw
+from learner.sparse.masks import cut, draw
 
 logger = logging.getLogger(__name__)
 

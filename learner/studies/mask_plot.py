@@ -18,14 +18,13 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from configs.arrays import BoolArray
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from configs.run_files import MASKS
 from learner.sparse.snapshots import Snapshot, read_snapshots
 from learner.studies.figure_style import canvas, colour
 from runtime.terminal.places import require_picture
-
-BoolArray = NDArray[np.bool_]
 
 _MAIN = ("policy.encoder.weight", "policy.gru.weight_hh_l0", "mixer.hyper_w_1.0.weight")
 """Input layer, hidden layer of the GRU, hypernetwork: those of figures 20 to 22."""

@@ -17,8 +17,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import BoolArray
 from configs import streams
+from configs.arrays import BoolArray
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_CYCLES
 from configs.streams import Role

@@ -13,7 +13,8 @@ Dimension key: P = entries of the vector, C = octets, W = entries that exist, G 
 import numpy as np
 from numpy.typing import NDArray
 
-BoolArray = NDArray[np.bool_]
+from configs.arrays import BoolArray
+
 Octets = NDArray[np.uint8]
 
 BITMAP, GAPS = 0, 1

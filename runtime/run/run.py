@@ -22,8 +22,9 @@ import numpy as np
 import zmq
 
 from agents.parameters import ParameterStore
-from agents.policy import FloatArray, PolicySpec
+from agents.policy import PolicySpec
 from agents.process.shell import LEAVE_S, leave_s
+from configs.arrays import FloatArray
 from configs.load import dump_run_config
 from configs.schema import RunConfig
 from envs.base import EnvSpec

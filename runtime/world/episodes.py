@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import streams
+from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.streams import Role
-from envs.base import BoolArray, FloatArray, IntArray, Snapshot
+from envs.base import Snapshot
 from envs.copies import CopyStep, EnvCopies
 from runtime.net import wire
 from runtime.world.rules import WorldRules

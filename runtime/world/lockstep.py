@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.base import BoolArray
+from configs.arrays import BoolArray
 from envs.copies import EnvCopies
 from runtime.net import ticks, wire
 from runtime.world.commands import Refused, ToAgent, ToLauncher, ToLearner, WorldCommand

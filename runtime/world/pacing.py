@@ -11,7 +11,7 @@ Dimension key: N = agents.
 
 import numpy as np
 
-from envs.base import BoolArray
+from configs.arrays import BoolArray
 
 RELIABLE_AFTER = 100
 """Answers in time that take back one missed deadline."""

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.core import AgentCore, AgentRules
 from agents.events import Command
-from agents.policy import FloatArray
 from agents.rounding import message_from_wire, message_to_wire
+from configs.arrays import FloatArray
 from runtime.net import wire
 from tests.agents_helpers import (
     EVERYONE,

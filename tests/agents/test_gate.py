@@ -5,7 +5,8 @@ import pytest
 
 from agents.core import AgentCore, AgentRules
 from agents.events import Command
-from agents.policy import FloatArray, views
+from agents.policy import views
+from configs.arrays import FloatArray
 from tests.agents_helpers import (
     EVERYONE,
     OPEN_ALL,

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.policy import FloatArray
 from agents.rounding import beacon_from_wire, beacon_to_wire, message_from_wire, message_to_wire
+from configs.arrays import FloatArray
 
 vectors = st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=8).map(
     lambda numbers: np.array([numbers], dtype=np.float32)

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from agents import network as networks
 from agents.dead_units import LivingUnits, without_dead_units
 from agents.network import Network
-from agents.policy import FloatArray, views
+from agents.policy import views
+from configs.arrays import FloatArray
 from tests.agents_helpers import (
     OFFSETS,
     SPEC,

@@ -29,7 +29,8 @@ from agents import network as networks
 from agents.comm.gate import edge_features
 from agents.dead_units import LivingUnits, Tensors
 from agents.network import Network
-from agents.policy import FloatArray, PolicySpec, initialise, load_policy, views
+from agents.policy import PolicySpec, initialise, load_policy, views
+from configs.arrays import FloatArray
 from configs.load import preset_for
 from configs.schema import NetworkConfig
 from envs.registry import spec_of

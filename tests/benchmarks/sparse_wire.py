@@ -18,10 +18,11 @@ from rich.table import Table
 from agents.parameters import Outcome, ParameterStore
 from agents.policy import PolicySpec
 from agents.sparse_parameters import Masked
+from configs.arrays import BoolArray
 from configs.schema import PublishDtype, PublishMode
 from learner.publish import Publisher
 from runtime.net import wire
-from runtime.net.masks import BoolArray, pack_mask
+from runtime.net.masks import pack_mask
 from tests.benchmarks.sparse_training import battle_config, battle_policy, versions
 
 SPARSITIES = (0.0, 0.8, 0.9, 0.95, 0.99)

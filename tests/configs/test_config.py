@@ -116,11 +116,11 @@ def test_help_explains_every_option_and_leaves_with_zero(
         load_run_config(["--env", "relay", "--help-all"])
     assert left.value.code == 0
     text = capsys.readouterr().out
-    for flag in ("--config FILE", "--agents INT", "--agents.dead", "--env-copies INT", "--resume"):
+    for flag in ("--config FILE", "--agents INT", "--comm.options", "--env-copies INT", "--resume"):
         assert flag in text
     assert "; default: 32)" in text  # relay's copies: the preset's value, not the schema's
     for group in fields(RunConfig):
-        assert group.name in ("num_agents",) or group.name in text
+        assert group.name in ("num_agents", "comm_options") or group.name in text
 
 
 # --- the resolved configuration -------------------------------------------------------------------

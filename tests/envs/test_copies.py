@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from envs.base import EnvSpec, FloatArray, IntArray, Snapshot, Transition
+from configs.arrays import FloatArray, IntArray
+from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.battle import NUM_ACTIONS, Battle
 from envs.battle.map import deploy
 from envs.battle.opponents import Opponent, RandomOpponent, ScriptedOpponent, UniformArray
 from envs.copies import Copies, CopyStep
 from envs.relay import Relay
+from envs.spaces import Discrete
 
 
 class Countdown:
@@ -26,8 +28,8 @@ class Countdown:
         return EnvSpec(
             name="countdown",
             num_agents=1,
-            observation_dim=1,
-            num_actions=2,
+            observation_shape=(1,),
+            actions=Discrete(2),
             state_dim=2,
             episode_limit=10,
             noop_action=0,

@@ -10,8 +10,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from configs import streams
+from configs.arrays import IntArray
 from configs.streams import Role
-from envs.base import Env, IntArray, Transition
+from envs.base import Env, Transition
 from envs.battle.battle import Battle
 from envs.battle.map import deploy
 from envs.battle.opponents import Opponent, make_opponent

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.arrays import IntArray
 from configs.schema import EnvConfig, EnvName
-from envs.base import IntArray, Snapshot, Transition
+from envs.base import Snapshot, Transition
 from envs.copies import Copies, CopyStep, EnvCopies
 from envs.registry import make_copies, spec_of
 from envs.shards import ShardError, Shards, num_shards, share_out
@@ -65,6 +66,9 @@ def is_there(pid: int) -> bool:
 
 def assert_same_snapshot(found: Snapshot, wanted: Snapshot) -> None:
     for a, b in zip(found, wanted, strict=True):
+        if a is None or b is None:
+            assert a is b
+            continue
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
 

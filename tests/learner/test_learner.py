@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.policy import FloatArray, views, write_atomically
+from agents.policy import views, write_atomically
+from configs.arrays import FloatArray
 from configs.schema import AgentsConfig, Algorithm, GateConfig, LearnerConfig, RunConfig
 from learner import checkpoint_file
 from learner import learner as learner_module

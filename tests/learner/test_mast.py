@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from agents.policy import FloatArray
+from configs.arrays import FloatArray
 from configs.schema import Algorithm, GateConfig, LearnerConfig, SparseConfig
 from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint

@@ -6,7 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.network import Network
-from agents.policy import FloatArray, views
+from agents.policy import views
+from configs.arrays import FloatArray
 from tests.agents_helpers import SPEC, make_flat, make_network
 
 COPIES = 4

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.policy import FloatArray, initialise
+from agents.policy import initialise
+from configs.arrays import FloatArray
 from configs.schema import GateConfig, GateMode
 from learner.learner import Learner
 from learner.price import EdgePrice, open_edges

@@ -3,7 +3,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.parameters import Outcome, ParameterStore
-from agents.policy import FloatArray, checksum
+from agents.policy import checksum
+from configs.arrays import FloatArray
 from learner.publish import Publisher
 from runtime.net import wire
 

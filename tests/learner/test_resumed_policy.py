@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents.policy import FloatArray, PolicyFile, PolicySpec, load_policy, save_policy
+from agents.policy import PolicyFile, PolicySpec, load_policy, save_policy
+from configs.arrays import FloatArray
 from configs.load import ConfigError, dump_run_config, load_run_config, parse_run_config
 from configs.run_files import JOURNAL, POLICY, RESOLVED
 from configs.schema import EnvName, LearnerConfig, RunConfig

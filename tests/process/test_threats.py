@@ -23,6 +23,7 @@ import zmq
 from agents.process.edges import Edges
 from configs.schema import LearnerConfig
 from envs.base import EnvSpec
+from envs.spaces import Discrete
 from learner.setup import LearnerSetup, main
 from runtime.deployment.hosts import Host, Hosts
 from runtime.net import wire
@@ -599,8 +600,8 @@ def test_a_recorder_takes_from_each_what_is_theirs_to_say(context: Context) -> N
     spec = EnvSpec(
         name="test",
         num_agents=DIMENSIONS.num_agents,
-        observation_dim=DIMENSIONS.observation_dim,
-        num_actions=DIMENSIONS.num_actions,
+        observation_shape=(DIMENSIONS.observation_dim,),
+        actions=Discrete(DIMENSIONS.num_actions),
         state_dim=DIMENSIONS.state_dim,
         episode_limit=10,
         noop_action=0,

@@ -9,7 +9,8 @@ from numpy.testing import assert_array_equal
 
 from agents.core import AgentCore, AgentRules
 from agents.events import Greeted, PeersLate, SendBeacon
-from agents.policy import FloatArray, views
+from agents.policy import views
+from configs.arrays import FloatArray
 from runtime.net import wire
 from tests.agents_helpers import (
     EVERYONE,

@@ -11,7 +11,8 @@ from agents.comm.said_beacon import REPEAT_TICKS
 from agents.core import AgentCore, AgentRules
 from agents.events import Command, Greeted, Renumbered, SendBeacon, SendMessage, ToLearner
 from agents.parameters import ParameterStore
-from agents.policy import FloatArray, views
+from agents.policy import views
+from configs.arrays import FloatArray
 from configs.schema import GateMode
 from envs.base import Env
 from envs.copies import Copies

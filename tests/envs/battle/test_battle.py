@@ -7,7 +7,8 @@ exactly who stands where.
 import numpy as np
 import pytest
 
-from envs.base import IntArray, Snapshot, Transition
+from configs.arrays import IntArray
+from envs.base import Snapshot, Transition
 from envs.battle.battle import NOOP, OBSERVATION_DIM, Battle
 from envs.battle.map import Deployment, deploy
 

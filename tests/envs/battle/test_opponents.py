@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from envs.base import FloatArray, IntArray
+from configs.arrays import FloatArray, IntArray
 from envs.battle.battle import HITS_PAY, NOOP, NUM_ACTIONS, OBSERVATION_DIM, SOLDIER, Battle
 from envs.battle.map import Deployment, deploy
 from envs.battle.opponents import (

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from agents.comm.gate import edge_features
 from agents.network import Network
-from agents.policy import FloatArray, PolicySpec, views
+from agents.policy import PolicySpec, views
 from agents.rounding import beacon_from_wire, beacon_to_wire, message_from_wire, message_to_wire
+from configs.arrays import FloatArray
 from configs.schema import BeaconDtype, GateMode, GateTiming, MessageDtype
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, unroll

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from configs.arrays import BoolArray
 from learner.sparse.evolution import cosine_share, evolve
-from learner.sparse.masks import BoolArray
 
 FloatArray = NDArray[np.floating]
 

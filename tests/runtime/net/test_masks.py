@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from runtime.net.masks import BITMAP, GAPS, BoolArray, Octets, pack_mask, unpack_mask
+from configs.arrays import BoolArray
+from runtime.net.masks import BITMAP, GAPS, Octets, pack_mask, unpack_mask
 
 
 def mask_at(size: int, *exist: int) -> BoolArray:

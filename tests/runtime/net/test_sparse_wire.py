@@ -11,11 +11,12 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from agents.parameters import Outcome, ParameterStore
-from agents.policy import FloatArray, PolicySpec, checksum
+from agents.policy import PolicySpec, checksum
+from configs.arrays import BoolArray, FloatArray
 from configs.schema import NetworkConfig, PublishDtype
 from learner.publish import Publisher
 from runtime.net import wire
-from runtime.net.masks import BoolArray, pack_mask
+from runtime.net.masks import pack_mask
 
 SIZE = 500
 
