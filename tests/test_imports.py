@@ -58,8 +58,8 @@ BREACHES = frozenset(
 )
 """Imports that should not be there, and are."""
 
-EVERYWHERE = "runtime.own_packages"
-"""Imported by `runtime` itself, whatever is imported from it."""
+EVERYWHERE = frozenset({"runtime", "runtime.own_packages"})
+"""What looks for foreign packages of our names, before anything else is imported."""
 
 
 @cache
@@ -93,7 +93,7 @@ def graph() -> dict[str, frozenset[str]]:
     for module, path in known.items():
         names = imports(ast.parse(path.read_text(encoding="utf-8")))
         ours = (name if name in known else name.rpartition(".")[0] for name in names)
-        found[module] = frozenset(name for name in ours if name in known) - {module, EVERYWHERE}
+        found[module] = frozenset(name for name in ours if name in known) - EVERYWHERE - {module}
     return found
 
 
@@ -141,7 +141,7 @@ def circles() -> frozenset[str]:
         rest = {module: names for module, names in rest.items() if module not in leaves}
     # What is left imports a circle or is part of one: take away what none of the others imports.
     while True:
-        imported = set().union(*rest.values()) if rest else set[str]()
+        imported = {name for names in rest.values() for name in names}
         tops = rest.keys() - imported
         if not tops:
             return frozenset(rest)
