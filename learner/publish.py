@@ -6,7 +6,7 @@
              snapshot -> DenseParameters | SparseParameters
 
 Versions only grow. Each carries the CRC-32 of the whole vector, so that a receiver who applied a
-delta to anything but its base notices. No socket here; `learner.process` sends what this makes.
+delta to anything but its base notices. No socket here; learner/subscribers.py sends this.
 
 Dimension key: P = parameters.
 """

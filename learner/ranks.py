@@ -9,7 +9,7 @@ Rank 0 has the sockets, the replay and the files; the others know parameters and
 handed. Rows are cut so that nobody is left without one, and noise is drawn for whole parts
 (learner/comm/gates.py): two ranks take the step that one process would take with the whole batch.
 
-torchrun's agent starts the ranks, watches them and stops them (learner/setup.py).
+torchrun's agent starts the ranks, watches them and stops them (learner/entry.py).
 """
 
 import os

@@ -1,8 +1,4 @@
-"""What the learner's process is told, and the door to it.
-
-The launcher must not import torch: it knows this file, and the new process imports
-`learner.process` itself.
-"""
+"""What the learner's process is told. The launcher imports this file, which does without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +6,6 @@ from pathlib import Path
 from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from learner.experience.episode import Dimensions
-from runtime.net.limits import begin_process
 from runtime.net.security import Keyring
 
 
@@ -36,16 +31,3 @@ class LearnerSetup:
     """Continue from `checkpoint`."""
     run_dir: Path
     logs: Path
-
-
-def main(setup: LearnerSetup) -> None:
-    """Run the learner until it is told to stop. Entry point of the process."""
-    begin_process(keyed=setup.keyring is not None)
-    if setup.config.learner.ranks > 1:
-        from learner import torchrun
-
-        torchrun.main(setup)
-    else:
-        from learner import process
-
-        process.main(setup)

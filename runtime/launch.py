@@ -45,7 +45,7 @@ from configs.shipped import policy_path
 from configs.streams import Role
 from envs import registry
 from envs.base import EnvSpec
-from learner import setup as learner_setup
+from learner import entry as learner_entry
 from learner.checkpoint_file import (
     CheckpointContent,
     CheckpointError,
@@ -55,6 +55,7 @@ from learner.checkpoint_file import (
 from learner.experience.episode import Dimensions
 from learner.experience.journal import newest_number, steps_played
 from learner.resumed_policy import resumed_policy
+from learner.setup import LearnerSetup
 from runtime.host import preflight
 from runtime.net.errors import SetupError
 from runtime.net.logs import setup_logging
@@ -164,7 +165,7 @@ def make_plan(config: RunConfig) -> Plan:
     _keep_configuration(config, directory)
 
     def start_learner(place: LearnerPlace) -> BaseProcess:
-        setup = learner_setup.LearnerSetup(
+        setup = LearnerSetup(
             config=config,
             dimensions=_dimensions(env),
             initial=parameters,
@@ -178,7 +179,7 @@ def make_plan(config: RunConfig) -> Plan:
             run_dir=directory,
             logs=directory / "logs",
         )
-        return spawn(learner_setup.main, setup, "murmuration learner")
+        return spawn(learner_entry.main, setup, "murmuration learner")
 
     return Plan(
         config=config,

@@ -38,7 +38,7 @@ from envs.battle.mirror import LEFT_RIGHT_A, UP_DOWN_A, MirroredOpponent, reflec
 from envs.battle.opponents import Opponent, ScriptedOpponent, UniformArray, make_opponent
 from learner import noise
 from learner.modules import initialise_linear_layers
-from learner.opponent import OpponentOptions
+from learner.opponents.options import OpponentOptions
 
 
 class Layers(nn.Module):

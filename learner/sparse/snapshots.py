@@ -64,7 +64,7 @@ class MaskSnapshots:
         return True
 
 
-class Snapshot(NamedTuple):
+class MaskSnapshot(NamedTuple):
     """The content of one file."""
 
     env_steps: int
@@ -72,19 +72,19 @@ class Snapshot(NamedTuple):
     """[out, in] of each masked matrix, by the name of its parameter."""
 
 
-def read_snapshots(run: Path) -> list[Snapshot]:
+def read_snapshots(run: Path) -> list[MaskSnapshot]:
     """All files of a run in the order of its steps.
 
     Raises:
         ValueError: a file is damaged; the message names it.
     """
-    found: list[Snapshot] = []
+    found: list[MaskSnapshot] = []
     for path in (run / MASKS).glob("*.npz"):
         try:
             # Its archive has a checksum for each array.
             with np.load(io.BytesIO(path.read_bytes())) as file:
                 masks = {name: cast("NDArray[np.bool_]", file[name]) for name in file.files}
-            found.append(Snapshot(int(masks.pop("env_steps")), masks))
+            found.append(MaskSnapshot(int(masks.pop("env_steps")), masks))
         except (
             OSError,
             EOFError,

@@ -22,7 +22,7 @@ from configs.arrays import BoolArray
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from configs.run_files import MASKS
-from learner.sparse.snapshots import Snapshot, read_snapshots
+from learner.sparse.snapshots import MaskSnapshot, read_snapshots
 from learner.studies.figure_style import canvas, colour
 from runtime.terminal.places import require_picture
 
@@ -50,7 +50,7 @@ class MaskOptions:
         check_ranges(self)
 
 
-def choose(snapshots: Sequence[Snapshot], points: int) -> list[Snapshot]:
+def choose(snapshots: Sequence[MaskSnapshot], points: int) -> list[MaskSnapshot]:
     """So many of them at even distances, with the first and the last; all if there are fewer."""
     number = min(points, len(snapshots))
     places = np.linspace(0, len(snapshots) - 1, number).round().astype(int)
@@ -62,7 +62,7 @@ def links_per_unit(mask: BoolArray, axis: int) -> NDArray[np.int64]:
     return np.sort(mask.sum(axis=axis))[::-1]
 
 
-def table(snapshots: Sequence[Snapshot]) -> str:
+def table(snapshots: Sequence[MaskSnapshot]) -> str:
     """The first and the last masks as Markdown, layer by layer."""
     first, last = snapshots[0], snapshots[-1]
     lines = [
@@ -81,7 +81,7 @@ def table(snapshots: Sequence[Snapshot]) -> str:
     return "\n".join(lines)
 
 
-def draw(snapshots: Sequence[Snapshot], layers: Sequence[str], points: int, out: Path) -> None:
+def draw(snapshots: Sequence[MaskSnapshot], layers: Sequence[str], points: int, out: Path) -> None:
     """Write the picture."""
     chosen = choose(snapshots, points)
     columns = len(chosen) + 2

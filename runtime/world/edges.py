@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.base import BoolArray
 from runtime.net import topology
 
 MaskArray = NDArray[np.uint16]
-BoolArray = NDArray[np.bool_]
 
 
 class EdgesInUse:

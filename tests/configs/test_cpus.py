@@ -11,7 +11,7 @@ from configs import cpus
 from configs.cpus import cpu_quota, usable_cpus
 from configs.schema import EnvConfig, LearnerConfig
 from envs.shards import num_shards
-from learner.process import num_threads
+from learner.hardware import num_threads
 
 
 class Tree:

@@ -20,7 +20,8 @@ from agents.parameters import Outcome, ParameterStore
 from agents.policy import checksum, load_policy
 from configs.schema import LearnerConfig
 from learner.checkpoint_file import read_progress
-from learner.setup import LearnerSetup, main
+from learner.entry import main
+from learner.setup import LearnerSetup
 from runtime.net import wire
 from runtime.net.traffic import Traffic
 from runtime.net.transport import CONTROL, TRAJECTORIES, Channel, Hub, agent_routing_id

@@ -24,7 +24,8 @@ from agents.process.edges import Edges
 from configs.schema import LearnerConfig
 from envs.base import EnvSpec
 from envs.spaces import Discrete
-from learner.setup import LearnerSetup, main
+from learner.entry import main
+from learner.setup import LearnerSetup
 from runtime.deployment.hosts import Host, Hosts
 from runtime.net import wire
 from runtime.net.errors import SetupError

@@ -1,0 +1,71 @@
+"""What the learner reports about itself: the figures of its last update, and of all it holds."""
+
+import logging
+from collections import deque
+
+import numpy as np
+
+from configs.schema import RunConfig
+from learner.gate_watch import GateWatch
+from learner.learner import Learner
+from learner.sparse.accounting import account
+
+logger = logging.getLogger(__name__)
+
+_LAGS_REMEMBERED = 256
+"""Trajectories over which the mean policy lag is taken."""
+
+
+class Status:
+    """The learner's figures, by name as in metrics.jsonl."""
+
+    def __init__(self, learner: Learner, config: RunConfig) -> None:
+        self._learner = learner
+        self._account = account(learner, config)
+        self._metrics: dict[str, float] = {}
+        self._updates, self._updating_s = 0, 0.0
+        """Of this life, and the seconds that they took."""
+        self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
+        learns_gates = config.comm == "sops" and config.gate.mode == "learned"
+        self._gate_watch = GateWatch(config.gate, config.steps) if learns_gates else None
+
+    def updated(self, metrics: dict[str, float], seconds: float) -> None:
+        """An update is done: its metrics, and how long it took."""
+        self._updates += 1
+        self._updating_s += seconds
+        mean_s = self._updating_s / self._updates
+        self._metrics = {**metrics, "update_s": seconds, "update_s_mean": mean_s}
+        if self._gate_watch is not None:
+            env_steps = self._learner.progress.env_steps
+            line = self._gate_watch.look(metrics["open_share"], env_steps)
+            if line is not None:
+                logger.warning("%s", line)
+
+    def lagged(self, versions: int) -> None:
+        """A trajectory has come of a policy so many versions old."""
+        self._lags.append(versions)
+
+    def figures(self) -> dict[str, float]:
+        learner, progress = self._learner, self._learner.progress
+        figures: dict[str, float] = {
+            "is_cuda": learner.device.type == "cuda",
+            "updates": progress.gradient_steps,
+            "updates_skipped": progress.skipped_steps,
+            "backlog": learner.updates_owed,
+            "env_steps": progress.env_steps,
+            "episodes": progress.episodes,
+            "temperature": learner.schedules.temperature,
+            "replay_episodes": len(learner.replay),
+            "replay_bytes": learner.replay.size_bytes,
+            **self._metrics,
+            **self._account,
+            **({} if learner.topology is None else learner.topology.figures()),
+        }
+        if self._lags:
+            figures["policy_lag_mean"] = sum(self._lags) / len(self._lags)
+        return figures
+
+
+def reportable(figures: dict[str, float]) -> dict[str, float]:
+    """Not a number has no place on the wire; a gap in the record says as much."""
+    return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
