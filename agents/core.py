@@ -26,13 +26,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.acting import Actor
 from agents.advice import Advice
+from agents.comm import sending
 from agents.comm.freshest import Freshest
 from agents.comm.gate import edge_features, logistic_noise, within_budget
 from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
 from agents.comm.peer_beacons import PeerBeacons
 from agents.comm.said_beacon import REPEAT_TICKS, SaidBeacon
+from agents.edge_masks import CopyBitmaps, EdgeMasks, MaskArray, with_own_token
 from agents.events import (
     Command,
     Dropped,
@@ -41,21 +44,18 @@ from agents.events import (
     PeersLate,
     Renumbered,
     SendBeacon,
-    SendMessage,
-    ToLearner,
     ToNode,
     ToWorld,
 )
 from agents.network import Network
 from agents.parameters import Outcome, ParameterStore
+from agents.participation import Participants, Participation
 from agents.policy import PolicySpec
-from agents.recorder import EpisodeRecorder
+from agents.recorder import Recorders, Ships
 from agents.rounding import is_plausible, message_from_wire, message_to_wire
 from configs.arrays import BoolArray, FloatArray
 from configs.schema import Comm, GateMode, GateTiming
 from runtime.net import ticks, topology, wire
-
-MaskArray = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +69,7 @@ class AgentRules:
     gate_timing: GateTiming
     gate_mode: GateMode
     dead: Literal["silent", "relay"]
-    ships: Literal["training", "all", "none"]
+    ships: Ships
     """Episodes whose trajectories leave the agent."""
     record_q: bool
     gate_budget: int = 0
@@ -95,32 +95,6 @@ class AgentRules:
             raise ValueError(
                 f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
             )
-
-
-_MOST_SEEN = 256
-"""Bit masks of which an agent remembers what they stand for."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Roll:
-    """Who takes part, by the flags of an observation."""
-
-    alive_E: BoolArray
-    num_alive: int
-    active_E: BoolArray
-    """Takes part: is alive, or relays after its death."""
-    all_active: bool
-    explores_E: BoolArray
-    any_explores: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _InEdges:
-    """In-edges that carry a message, by the world's in-masks."""
-
-    open_EK: BoolArray
-    present_ET: BoolArray | None
-    """The same with the own token in front; None if all are present."""
 
 
 class _Phase(Enum):
@@ -198,19 +172,15 @@ class AgentCore:
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
         self._message_form = spec.message, np.dtype(spec.message_dtype)
         self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
-        self._bitmaps: dict[bytes, tuple[BoolArray, int]] = {}
-        """Bitmaps of copies seen before: with few copies, or all of them alive, they recur."""
-        self._rolls: dict[bytes, _Roll] = {}
-        self._in_edges: dict[bytes, _InEdges] = {}
-        self._bits_K = (1 << np.arange(offsets)).astype(np.uint16)
+        self._bitmaps = CopyBitmaps(copies)
+        self._masks = EdgeMasks(offsets)
+        self._participants = Participants(copies, relays=rules.dead == "relay")
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
         self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
-        self._recorders = [
-            EpisodeRecorder(identity, record_q=rules.record_q) for _ in range(copies)
-        ]
-
-        self._advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
+        self._recorders = Recorders(identity, copies, rules.ships, record_q=rules.record_q)
+        advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
+        self._actor = Actor(spec.observation_dim, advice, rng)
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
@@ -218,10 +188,10 @@ class AgentCore:
         self._phase = _Phase.IDLE
         self._tick: int | None = None
         self._now: wire.Observation
-        self._roll: _Roll
+        self._takes_part: Participation
         self._first_E: BoolArray | None = None
         """[E] copies whose episode begins with this step; None: no copy's does."""
-        self._in_masks: MaskArray = np.zeros(copies, dtype=np.uint16)
+        self._in_masks = self._masks.none(copies)
         self._open_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._messages_under_way = 0
         """In-edges that carry a message in some copy, as bits."""
@@ -252,7 +222,7 @@ class AgentCore:
         """Whether packets may have come that no step will ever wait for: in a copy whose episode
         has just begun, or in which this agent does not take part.
         """
-        return self._first_E is not None or not self._roll.all_active
+        return self._first_E is not None or not self._takes_part.all_active
 
     @property
     def tick(self) -> int:
@@ -292,8 +262,8 @@ class AgentCore:
     def _observe(self, now: wire.Observation) -> list[Command]:
         if self._tick is not None and ticks.ahead(now.tick, self._tick) <= 0:
             return [Dropped("stale")]
-        roll = self._roll_of(now.flags)
-        if roll is None or not self._fits(now, roll):
+        takes_part = self._participants.of(now.flags)
+        if takes_part is None or not self._fits(now, takes_part):
             return [Dropped("shape")]
         if not is_plausible(now.observations, "observation"):
             return [Dropped("range")]
@@ -305,7 +275,7 @@ class AgentCore:
             self._hidden_EH = self._network.adopt(self._hidden_EH, previous)
             self._network_version = self._parameters.version
 
-        self._tick, self._now, self._roll = now.tick, now, roll
+        self._tick, self._now, self._takes_part = now.tick, now, takes_part
         self._peers_late = False
         if self._loss is not None:
             self._lost_messages_EK, self._lost_beacons_EK = self._loss.draw()
@@ -318,14 +288,14 @@ class AgentCore:
         if isinstance(self._messages, Freshest):
             first_E = self._nowhere_E if self._first_E is None else self._first_E
             self._messages.advance(now.tick, first_E)
-        commands = self._turn_recorders(now)
+        commands = self._recorders.turn(now, takes_part)
 
-        if roll.num_alive == self._rules.copies:
+        if takes_part.num_alive == self._rules.copies:
             observation_ED = now.observations.astype(np.float32)
         else:
             shape = (self._rules.copies, self._rules.spec.observation_dim)
             observation_ED = np.zeros(shape, dtype=np.float32)
-            observation_ED[roll.alive_E] = now.observations
+            observation_ED[takes_part.alive_E] = now.observations
         self._hidden_EH = self._network.recur(observation_ED, self._hidden_EH, self._parts_EP)
         self._parts_EP = self._network.parts(self._hidden_EH)
         if self._beacons:
@@ -357,7 +327,7 @@ class AgentCore:
         peer = (self._offset_of_in if is_message else self._offset_of_out).get(packet.sender)
         if peer is None:
             return [Dropped("unknown_sender")]
-        listed = self._copies_of(packet.copies)
+        listed = self._bitmaps.read(packet.copies)
         if listed is None:
             return [Dropped("shape")]
         present_E, count = listed
@@ -381,21 +351,6 @@ class AgentCore:
         if not inbox.put(peer, packet.tick, present_E, packet.rows):
             return [Dropped("stale")]
         return self._proceed()
-
-    def _copies_of(self, bitmap: NDArray[np.uint8]) -> tuple[BoolArray, int] | None:
-        """[E] the copies that a bitmap lists, and how many; None if it has another length."""
-        key = bitmap.tobytes()
-        known = self._bitmaps.get(key)
-        if known is None:
-            copies = self._rules.copies
-            if len(bitmap) != (copies + 7) // 8:
-                return None
-            listed_E = np.unpackbits(bitmap, count=copies, bitorder="little").astype(np.bool_)
-            known = (listed_E, int(listed_E.sum()))
-            if len(self._bitmaps) >= _MOST_SEEN:
-                self._bitmaps.clear()
-            self._bitmaps[key] = known
-        return known
 
     def _learn_in_mask(self, packet: wire.InMask) -> list[Command]:
         if self._phase is not _Phase.IN_MASK or packet.tick != self._tick:
@@ -441,7 +396,7 @@ class AgentCore:
         if self._phase is _Phase.BEACONS and not self._missing_beacons():
             commands = self._gate(self._tick or 0)
             self._phase = _Phase.IN_MASK
-            return [*commands, ToWorld(wire.Gates(self._now.tick, self._out_masks()))]
+            return [*commands, ToWorld(wire.Gates(self._now.tick, self._masks.pack(self._open_EK)))]
         if (
             self._phase is _Phase.MESSAGES
             and not self._missing_messages()
@@ -473,14 +428,14 @@ class AgentCore:
             if self._beacons:
                 beacons, said = self._send_beacon()
                 commands += beacons
-        out_masks = self._out_masks()
-        actions = self._choose(q_EA)
-        self._record(actions, out_masks, q_EA)
-        roll, tally, open_EK = self._roll, self.tally, self._open_EK
-        if roll.num_alive < self._rules.copies:
-            open_EK = open_EK & roll.alive_E[:, None]
-        tally.agent_steps += roll.num_alive
-        tally.edge_slots += roll.num_alive * len(self._out)
+        out_masks = self._masks.pack(self._open_EK)
+        takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
+        actions = self._actor.choose(q_EA, now, takes_part)
+        self._recorders.record(now, takes_part, actions, out_masks, q_EA, self._network_version)
+        if takes_part.num_alive < self._rules.copies:
+            open_EK = open_EK & takes_part.alive_E[:, None]
+        tally.agent_steps += takes_part.num_alive
+        tally.edge_slots += takes_part.num_alive * len(self._out)
         tally.edges_open += int(np.count_nonzero(open_EK))
         action = wire.Action(now.tick, self._network_version, actions, out_masks, said)
         commands.append(ToWorld(action))
@@ -492,7 +447,7 @@ class AgentCore:
         if isinstance(messages, Freshest):
             arrived_EK = messages.present(heard).T
         else:
-            edges = self._in_edges_of(self._in_masks)
+            edges = self._masks.in_edges(self._in_masks)
             is_whole = not self._messages_under_way & ~messages.arrived_whole(heard)
             if is_whole and self._loss is None:
                 return edges.present_ET
@@ -500,31 +455,14 @@ class AgentCore:
         if self._loss is not None:
             self.tally.lost_messages += int((arrived_EK & self._lost_messages_EK).sum())
             arrived_EK = arrived_EK & ~self._lost_messages_EK
-        return _with_own_token(arrived_EK)
+        return with_own_token(arrived_EK)
 
     def _gate(self, beacon_tick: int) -> list[Command]:
         """Choose edges by what is known since `beacon_tick` and send the current message over
         them.
         """
         self._open_EK = self._open_edges(beacon_tick)
-        if self._rules.copies == 1:
-            edges = np.flatnonzero(self._open_EK[0]).tolist()
-            if not edges:
-                return []
-            return [SendMessage(tuple(edges), self._now.tick, self._all_copies, self._sent_rows)]
-        # [ceil(E / 8), K] -> [K, ceil(E / 8)]
-        columns = np.packbits(self._open_EK, axis=0, bitorder="little").T
-        edges_by_copies: dict[bytes, list[int]] = {}
-        for k, column in enumerate(columns):
-            edges_by_copies.setdefault(column.tobytes(), []).append(k)
-        edges_by_copies.pop(bytes(columns.shape[1]), None)
-        commands: list[Command] = []
-        for edges in edges_by_copies.values():
-            copies_E = self._open_EK[:, edges[0]]
-            copies = np.ascontiguousarray(columns[edges[0]])
-            rows = self._sent_rows[copies_E]
-            commands.append(SendMessage(tuple(edges), self._now.tick, copies, rows))
-        return commands
+        return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
 
     def _open_edges(self, beacon_tick: int) -> BoolArray:
         """[E, K] score > 0, in copies that explore with the noise of equations 3 and 4; of these
@@ -540,9 +478,9 @@ class AgentCore:
         if not self._beacons:
             return within_budget(np.zeros(allowed_EK.shape, np.float32), allowed_EK, budget)
         scores_EK = self._network.scorer(self._beacon.values, self._peer_beacons.values)
-        if self._roll.any_explores:
+        if self._takes_part.any_explores:
             noise_EK = logistic_noise(self._rng, scores_EK.shape)
-            scores_EK += np.where(self._roll.explores_E[:, None], noise_EK, np.float32(0.0))
+            scores_EK += np.where(self._takes_part.explores_E[:, None], noise_EK, np.float32(0.0))
         open_EK = scores_EK > 0.0
         open_EK &= allowed_EK
         return within_budget(scores_EK, open_EK, budget)
@@ -554,14 +492,16 @@ class AgentCore:
         not come is closed. In real time it is closed when two of those said again have not come.
         """
         realtime, first_E = self._rules.realtime, self._first_E
-        allowed_EK = np.ones_like(self._open_EK) if realtime else self._unpack(self._now.peer_masks)
+        allowed_EK = (
+            np.ones_like(self._open_EK) if realtime else self._masks.unpack(self._now.peer_masks)
+        )
         if self._beacons:
             if realtime:
                 since = (beacon_tick - self._oldest_beacon + 1) % ticks.MODULUS
                 allowed_EK &= self._peer_beacons.heard_since(since)
             else:
                 if self._peers_late or self._says_every_step:
-                    allowed_EK &= self._peer_beacons.heard_since(beacon_tick) | ~self._unpack(
+                    allowed_EK &= self._peer_beacons.heard_since(beacon_tick) | ~self._masks.unpack(
                         self._now.beacon_masks
                     )
                 if not self._peer_beacons.all_known:
@@ -570,127 +510,31 @@ class AgentCore:
             # With the paper's timing the message of the step before goes out, and at step 0 there
             # is none. Else nobody has been heard: every peer counts as there.
             allowed_EK[first_E] = self._rules.gate_timing == "causal"
-        if not self._roll.all_active:
-            allowed_EK &= self._roll.active_E[:, None]
+        if not self._takes_part.all_active:
+            allowed_EK &= self._takes_part.active_E[:, None]
         return allowed_EK
-
-    def _choose(self, q_EA: FloatArray) -> NDArray[np.uint8]:
-        """[E] epsilon-greedy in copies that explore, greedy elsewhere."""
-        actions_E = q_EA.argmax(axis=1).astype(np.uint8)
-        alive_E, explores_E = self._roll.alive_E, self._roll.explores_E
-        if self._now.epsilon > 0.0 and self._roll.any_explores:
-            random_E = self._rng.integers(0, q_EA.shape[1], size=len(actions_E), dtype=np.uint8)
-            dice_E = self._rng.random(len(actions_E)) < self._now.epsilon
-            explores_E = dice_E & explores_E
-            actions_E = np.where(explores_E, random_E, actions_E)
-            if self._advice is not None:
-                seen_ED = np.zeros((len(actions_E), self._rules.spec.observation_dim), np.float32)
-                seen_ED[alive_E] = self._now.observations
-                self._advice.apply(actions_E, explores_E & alive_E, seen_ED, self._rng)
-        if self._roll.num_alive < len(actions_E):
-            actions_E[~alive_E] = 0
-        return actions_E
-
-    # --- trajectories -----------------------------------------------------------------------------
-
-    def _turn_recorders(self, now: wire.Observation) -> list[Command]:
-        """Ship what has ended with the last step, begin what starts with this one."""
-        commands: list[Command] = []
-        if self._rules.ships == "none":
-            return commands
-        for copy, recorder in enumerate(self._recorders):
-            episode = int(now.episodes[copy])
-            if not recorder.is_recording(episode) or not self._roll.alive_E[copy]:
-                trajectory = recorder.finish()
-                if trajectory is not None:
-                    commands.append(ToLearner(trajectory))
-            explores = bool(now.flags[copy] & wire.EXPLORE)
-            if now.steps[copy] == 0 and (explores or self._rules.ships == "all"):
-                recorder.begin(episode)
-        return commands
-
-    def _record(self, actions_E: NDArray[np.uint8], out_masks: MaskArray, q_EA: FloatArray) -> None:
-        if self._rules.ships == "none":
-            return
-        for row, copy in enumerate(np.flatnonzero(self._roll.alive_E).tolist()):
-            recorder = self._recorders[copy]
-            if recorder.is_recording(int(self._now.episodes[copy])):
-                recorder.record(
-                    self._now.observations[row],
-                    int(actions_E[copy]),
-                    int(out_masks[copy]),
-                    q_EA[copy],
-                    self._network_version,
-                )
 
     # --- small things -----------------------------------------------------------------------------
 
-    def _roll_of(self, flags: NDArray[np.uint8]) -> _Roll | None:
-        """Who takes part by these flags; None if there are not as many as copies."""
-        key = flags.tobytes()
-        roll = self._rolls.get(key)
-        if roll is None:
-            if len(flags) != self._rules.copies:
-                return None
-            alive_E = (flags & wire.ALIVE) != 0
-            explores_E = (flags & wire.EXPLORE) != 0
-            relays = self._rules.dead == "relay"
-            active_E = (flags & wire.REST) == 0 if relays else alive_E
-            roll = _Roll(
-                alive_E=alive_E,
-                num_alive=int(alive_E.sum()),
-                active_E=active_E,
-                all_active=bool(active_E.all()),
-                explores_E=explores_E,
-                any_explores=bool(explores_E.any()),
-            )
-            if len(self._rolls) >= _MOST_SEEN:
-                self._rolls.clear()
-            self._rolls[key] = roll
-        return roll
-
-    def _fits(self, now: wire.Observation, roll: _Roll) -> bool:
+    def _fits(self, now: wire.Observation, takes_part: Participation) -> bool:
         copies = (self._rules.copies,)
         columns = (now.episodes, now.steps, now.in_masks, now.peer_masks, now.beacon_masks)
         return all(column.shape == copies for column in columns) and now.observations.shape == (
-            roll.num_alive,
+            takes_part.num_alive,
             self._rules.spec.observation_dim,
         )
 
     def _any_copy(self, masks: MaskArray) -> int:
         """Bit k is set if edge k exists and has it set in a copy in which this agent is active."""
-        if not self._roll.all_active:
-            masks = masks[self._roll.active_E]
-        any_copy = 0
-        for mask in masks.tolist():
-            any_copy |= mask
-        return any_copy & ((1 << len(self._out)) - 1)
-
-    def _unpack(self, masks: MaskArray) -> BoolArray:
-        """[E] bit masks -> [E, K]"""
-        return (masks[:, None] & self._bits_K) != 0
-
-    def _in_edges_of(self, masks: MaskArray) -> _InEdges:
-        key = masks.tobytes()
-        edges = self._in_edges.get(key)
-        if edges is None:
-            open_EK = self._unpack(masks)
-            present_ET = _with_own_token(open_EK)
-            edges = _InEdges(open_EK, None if present_ET.all() else present_ET)
-            if len(self._in_edges) >= _MOST_SEEN:
-                self._in_edges.clear()
-            self._in_edges[key] = edges
-        return edges
+        if not self._takes_part.all_active:
+            masks = masks[self._takes_part.active_E]
+        return self._masks.any_copy(masks)
 
     def _new_inbox(self, vector: int) -> Inbox | Freshest:
         rules, peers = self._rules, len(self._out)
         if rules.realtime:
             return Freshest(peers, rules.copies, vector, rules.max_message_age_steps)
         return Inbox(peers, rules.copies, vector)
-
-    def _out_masks(self) -> MaskArray:
-        """[E, K] -> [E] bit masks"""
-        return np.dot(self._open_EK, self._bits_K)
 
     def _missing_messages(self) -> int:
         paper = self._rules.gate_timing == "paper"
@@ -704,15 +548,9 @@ class AgentCore:
 
     def _send_beacon(self) -> tuple[list[Command], NDArray[np.uint8]]:
         """Say the beacon where it is due; and the bitmap of these copies."""
-        due = self._beacon.due(self._now.tick, self._roll.active_E)
+        due = self._beacon.due(self._now.tick, self._takes_part.active_E)
         if due is None:
             return [], self._no_copy
         said_E, rows = due
         copies = np.packbits(said_E, bitorder="little")
         return [SendBeacon(self._now.tick, copies, rows)], copies
-
-
-def _with_own_token(arrived_EK: BoolArray) -> BoolArray:
-    """[E, K] -> [E, T]"""
-    own_E1 = np.ones((len(arrived_EK), 1), dtype=np.bool_)
-    return np.concatenate((own_E1, arrived_EK), axis=1)

@@ -3,13 +3,19 @@
 observation, action, gates, q of each step -> EpisodeRecorder -> Trajectory at the end
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.edge_masks import MaskArray
+from agents.events import Command, ToLearner
+from agents.participation import Participation
 from configs.arrays import FloatArray
 from runtime.net import wire
+
+Ships = Literal["training", "all", "none"]
+"""Episodes whose trajectories leave the agent."""
 
 
 class EpisodeRecorder:
@@ -78,3 +84,54 @@ class EpisodeRecorder:
         ):
             column.clear()
         return trajectory
+
+
+class Recorders:
+    """The episodes in progress of one agent, one for each copy."""
+
+    def __init__(self, agent: int, copies: int, ships: Ships, *, record_q: bool) -> None:
+        """
+        Args:
+            ships: which episodes are recorded: those of training, all, or none.
+        """
+        self._ships = ships
+        self._recorders = [EpisodeRecorder(agent, record_q=record_q) for _ in range(copies)]
+
+    def turn(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
+        """Ship what has ended with the last step, begin what starts with this one."""
+        commands: list[Command] = []
+        if self._ships == "none":
+            return commands
+        for copy, recorder in enumerate(self._recorders):
+            episode = int(now.episodes[copy])
+            if not recorder.is_recording(episode) or not takes_part.alive_E[copy]:
+                trajectory = recorder.finish()
+                if trajectory is not None:
+                    commands.append(ToLearner(trajectory))
+            explores = bool(now.flags[copy] & wire.EXPLORE)
+            if now.steps[copy] == 0 and (explores or self._ships == "all"):
+                recorder.begin(episode)
+        return commands
+
+    def record(
+        self,
+        now: wire.Observation,
+        takes_part: Participation,
+        actions_E: NDArray[np.uint8],
+        out_masks: MaskArray,
+        q_EA: FloatArray,
+        policy_version: int,
+    ) -> None:
+        """Note a step in the copies in which the agent is alive."""
+        if self._ships == "none":
+            return
+        for row, copy in enumerate(np.flatnonzero(takes_part.alive_E).tolist()):
+            recorder = self._recorders[copy]
+            if recorder.is_recording(int(now.episodes[copy])):
+                recorder.record(
+                    now.observations[row],
+                    int(actions_E[copy]),
+                    int(out_masks[copy]),
+                    q_EA[copy],
+                    policy_version,
+                )
