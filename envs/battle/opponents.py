@@ -129,11 +129,17 @@ class PolicyFileOpponent:
     """Three linear layers with ReLU between them, greedy, as ExpoComm's released opponents.
 
     The file holds `layer1`, `layer2` and `layer3`, each with `weight` [out, in] and `bias` [out]:
-    98 observation features in, 21 action values out.
+    observation features in, action values out.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, num_features: int = OBSERVATION_DIM, num_actions: int = NUM_ACTIONS
+    ) -> None:
         """Load the layers.
+
+        Args:
+            num_features: D of the environment it plays in; Battle's unless said.
+            num_actions: A, likewise.
 
         Raises:
             ValueError: unreadable, a tensor is missing, has another shape or is not finite.
@@ -156,16 +162,16 @@ class PolicyFileOpponent:
         weights = [weight for weight, _ in self._layers]
         fits = (
             all(weight.ndim == 2 for weight in weights)
-            and weights[0].shape[1] == OBSERVATION_DIM
-            and weights[-1].shape[0] == NUM_ACTIONS
+            and weights[0].shape[1] == num_features
+            and weights[-1].shape[0] == num_actions
             and all(below.shape[0] == above.shape[1] for below, above in pairwise(weights))
             and all(bias.shape == weight.shape[:1] for weight, bias in self._layers)
         )
         if not fits:
             shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in wanted)
             raise ValueError(
-                f"opponent file {path} does not fit: it must lead from {OBSERVATION_DIM} features "
-                f"to {NUM_ACTIONS} actions in three layers, has {shapes}"
+                f"opponent file {path} does not fit: it must lead from {num_features} features "
+                f"to {num_actions} actions in three layers, has {shapes}"
             )
         if not all(np.isfinite(tensor).all() for layer in self._layers for tensor in layer):
             raise ValueError(f"opponent file {path} holds values that are not finite")
