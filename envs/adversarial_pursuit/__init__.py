@@ -1,0 +1,1 @@
+"""AdversarialPursuit: predators tag prey on a grid, on MAgent2."""
