@@ -13,7 +13,7 @@ S = state.
 import numpy as np
 
 from configs.arrays import FloatArray, IntArray
-from envs.adversarial_pursuit.habitat import Habitat, settle
+from envs.adversarial_pursuit.habitat import Habitat
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
@@ -49,12 +49,7 @@ MINIMAP = 8
 
 
 def pursuit_spec(num_agents: int, max_cycles: int) -> EnvSpec:
-    """Spaces of an AdversarialPursuit; needs no engine.
-
-    Raises:
-        ValueError: the map does not come in this size.
-    """
-    settle(num_agents)
+    """Spaces of an AdversarialPursuit; needs no engine."""
     return EnvSpec(
         name="adversarial-pursuit",
         num_agents=num_agents,

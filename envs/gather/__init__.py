@@ -1,0 +1,1 @@
+"""Gather: agents around a field of food, on MAgent2."""
