@@ -17,6 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.policy import PolicySpec
+from configs.schema import LearnerConfig
+from learner.experience.episode import Dimensions
+from runtime.net.topology import diameter
+
 _HIDDEN = 64
 """Units of the predictor's hidden layer, as in the reference code."""
 
@@ -131,3 +136,21 @@ class MessageContrast(nn.Module):
         rows_TBC = torch.arange(far_TB.shape[1], device=device)[None, :, None]
         rank_TBC = rank_TBC.clamp(max=time - 1)
         return by_rank_TB[rank_TBC, rows_TBC.expand_as(rank_TBC)], far_TB > 0
+
+
+def make_auxiliary(
+    config: LearnerConfig, spec: PolicySpec, dimensions: Dimensions
+) -> StatePredictor | MessageContrast | None:
+    """The network that `learner.aux` asks for."""
+    match config.aux:
+        case "none":
+            return None
+        case "predict":
+            return StatePredictor(spec.message, dimensions.state_dim)
+        case "contrast":
+            return MessageContrast(
+                spec.message,
+                negatives=config.aux_negatives,
+                temperature=config.aux_temperature,
+                diameter=diameter(dimensions.num_agents),
+            )

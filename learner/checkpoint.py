@@ -122,7 +122,7 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
         for moment, tensor in learner.optimiser.state.get(parameter, {}).items():
             if moment in _MOMENTS:
                 tensors[f"adam.{moment}.{name}"] = tensor
-    for part, module in learner.target.by_name().items():
+    for part, module in learner.target.items():
         for name, parameter in module.named_parameters():
             tensors[f"target.{part}.{name}"] = parameter
     if learner.topology is not None:

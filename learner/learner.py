@@ -1,7 +1,7 @@
 """The learner without its process: episodes in, gradient steps, parameters out.
 
-    Episode -> replay -> windows -> loss (learner/loss.py) -> Adam -> policy
-                                             masks, topology (learner/sparse/) ─┘
+    Episode -> replay -> windows -> loss (learner/algorithms/) -> Adam -> policy
+                                                 masks, topology (learner/sparse/) ─┘
 
 No socket, clock or process; `learner.process` is the shell. A batch is worked off in parts of
 bounded size whose gradients add up to that of the whole, so that memory does not grow with it.
@@ -31,15 +31,14 @@ from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from configs.streams import Role
 from learner import noise
-from learner.comm.unroll import UnrollInput, unroll
+from learner.algorithms import make_algorithm
+from learner.algorithms.base import ParameterGroup, Setup, SharedLoss
 from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
 from learner.experience.episode import Dimensions, Episode
-from learner.experience.part import Part, load
-from learner.experience.replay import Discounting, Rows, WindowBatch
-from learner.loss import TrainingLoss
-from learner.modules import make_modules
-from learner.opponents.teacher import Teacher
+from learner.experience.part import Divisors, Part, load
+from learner.experience.replay import Rows, WindowBatch
+from learner.network import PolicyNetwork
 from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.schedules import Schedules
@@ -87,10 +86,6 @@ class Learner:
         self.owed = 0.0
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
-        self._discounting: Discounting | None = None
-        if config.learner.algorithm == "res":
-            clip = config.learner.reward_clip or np.inf
-            self._discounting = Discounting(config.learner.gamma, clip)
         self._ranks: Ranks | None = None
         self._ahead: Future[WindowBatch] | None = None
         """The next update's batch, on its way."""
@@ -110,39 +105,40 @@ class Learner:
         self.rng = streams.generator(config.seed, Role.REPLAY)
         self.generator = self._begin_noise()
 
-        self.modules = make_modules(config, spec, dimensions, flat)
-        self.online = nn.ModuleDict(self.modules.by_name()).to(self.device)
+        self.network = PolicyNetwork(spec, dimensions.num_agents)
+        self.network.load_flat(flat)
+        self.algorithm = make_algorithm(
+            Setup(run=config, spec=spec, dimensions=dimensions),
+            self.network,
+            self.schedules,
+            noise.generator(config.seed, Role.NETWORKS),
+            self.device,
+        )
+        self.online = self.algorithm.online
         """Everything that is trained, by part: policy, mixer, auxiliary, critics."""
-        self.network = self.modules.policy
         self.topology: Topology | None = None
         if config.sparse.method != "none":
             layers = self.online.named_parameters()
             trained = ("policy",) if config.policy else ()  # a policy file has nothing else
             self.topology = Topology(config.sparse, layers, config.seed, trained=trained)
-        self.target = self.modules.targets()
-        self.teacher: Teacher | None = None
-        if self.config.teacher:
-            self.teacher = Teacher(self.config.teacher, self.config.teacher_margin, self.device)
-        self.loss = TrainingLoss(config, self.modules, self.target, self.schedules, self.teacher)
-        self._shared_loss: nn.Module = self.loss
+        self.algorithm.begin(self.topology)
+        self.target = self.algorithm.target
+        """What targets are computed with, by part."""
+        self._loss = SharedLoss(self.algorithm)
+        self._shared_loss: nn.Module = self._loss
+        self._groups = self.algorithm.parameter_groups()
         self.optimiser = torch.optim.Adam(
-            self._parameter_groups(),
+            [{"params": self._parameters(group), "share": group.share} for group in self._groups],
             lr=self.config.learning_rate,
             # One call for all parameters; elsewhere torch's own choice is such a one.
             fused=True if self.device.type == "cpu" else None,
         )
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """What Adam is given: parameters, and which share of the step size is theirs."""
-        critics = () if self.modules.critic is None else ("mixer", "critic")
-        groups = [
-            {
-                "params": list(part.parameters()),
-                "share": self.config.critic_rate if name in critics else 1.0,
-            }
-            for name, part in self.online.items()
-        ]
-        return [group for group in groups if group["params"]]
+    def _parameters(self, *groups: ParameterGroup) -> list[nn.Parameter]:
+        """All that are in these groups, in the order of the parts: sums of norms depend on it."""
+        names = {name for group in groups for name in group.parts}
+        parts = [part for name, part in self.online.items() if name in names]
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def join(self, ranks: Ranks) -> None:
         """Share updates with other processes from now on.
@@ -151,12 +147,12 @@ class Learner:
         """
         self._ranks = ranks
         self._shared_loss = DistributedDataParallel(
-            self.loss,
+            self._loss,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             process_group=ranks.group,
             forward_sync_buffers=False,
             # Without messages, or without a gate to learn, some layers have no part in the loss.
-            find_unused_parameters=self.loss.rule().mode != "learned",
+            find_unused_parameters=self.algorithm.rule().mode != "learned",
         )
 
     def reseed(self) -> None:
@@ -256,17 +252,17 @@ class Learner:
         ]
         # Divisors of the whole batch, known beforehand, so that the parts' losses add up to its
         # loss.
-        divisors = torch.stack(
+        counts = torch.stack(
             [
-                torch.stack([self._count(part) for part in parts]).sum(),
+                torch.stack([part.learns_TB.sum() for part in parts]).sum(),
                 torch.stack([part.agent_mask_TBN.sum() for part in parts]).sum(),
             ]
         )
         if self._ranks is not None:
-            self._ranks.add_up(divisors)
-        count, living = divisors.clamp(min=1)
+            self._ranks.add_up(counts)
+        divisors = Divisors(*counts.clamp(min=1))
         totals: dict[str, Tensor] = {}
-        for sums in self._work_off(parts, count, living, between_parts):
+        for sums in self._work_off(parts, divisors, between_parts):
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + value
         names, sums = list(totals), torch.stack([x.double() for x in totals.values()])
@@ -278,8 +274,7 @@ class Learner:
     def _work_off(
         self,
         parts: list[Part],
-        count: Tensor,
-        living: Tensor,
+        divisors: Divisors,
         between_parts: Callable[[], None] | None,
     ) -> Iterator[dict[str, Tensor]]:
         """Add all parts' gradients to the parameters'; yields the numbers of each, in order."""
@@ -287,9 +282,9 @@ class Learner:
         if self._crew is None or self._ranks is not None or len(parts) == 1:
             for part in parts:
                 tell()
-                yield self._accumulate(part, count, living, last=part is parts[-1])
+                yield self._accumulate(part, divisors, last=part is parts[-1])
             return
-        futures = [self._crew.submit(self._differentiate, part, count, living) for part in parts]
+        futures = [self._crew.submit(self._differentiate, part, divisors) for part in parts]
         for future in futures:
             while not wait((future,), timeout=_BETWEEN_LOOKS_S).done:
                 tell()
@@ -310,8 +305,7 @@ class Learner:
         batch = self.replay.oldest(WITNESSES).gather()
         whole = Share(batch, Rows(0, batch.size, batch.size))
         part = load(whole, self.generator, self._run, self.device)
-        window = UnrollInput(part.observations, part.alive)
-        q_TBNA = unroll(self.network, window, self.loss.rule()).q_TBNA[:-1]
+        q_TBNA = self.algorithm.unroll_deployed(self.network, part).q_TBNA[:-1]
         if policy_distance(q_TBNA, part.actions, part.agent_mask_TBN) > bound:
             forget(self.replay, least=self.config.learning_starts)
 
@@ -323,7 +317,7 @@ class Learner:
         def choose() -> Callable[[], WindowBatch]:
             size, window = self.config.batch_size, self.config.window
             windows = self.replay.choose(self.rng, size, window)
-            return partial(windows.gather, self._discounting)
+            return partial(windows.gather, self.algorithm.discounting)
 
         ahead, self._ahead = self._ahead, None
         batch = choose()() if ahead is None else ahead.result()
@@ -343,10 +337,7 @@ class Learner:
         """
         self.owed = max(self.owed - 1.0, 0.0)
         dense = {} if self.topology is None else self.topology.mask_gradients()
-        norm = nn.utils.clip_grad_norm_(
-            self.online.parameters(), self.config.grad_clip or math.inf, foreach=True
-        )
-        metrics["grad_norm"] = float(norm)
+        metrics["grad_norm"] = self._clip()
         metrics["temperature"] = self.schedules.temperature
         metrics["learning_rate"] = self.schedules.learning_rate
         for group in self.optimiser.param_groups:
@@ -363,8 +354,20 @@ class Learner:
         self.progress.gradient_steps += 1
         if finite and self.topology is not None:
             self._evolve(self.topology, dense)
-        if self.progress.gradient_steps % self.config.target_update_period == 0:
-            self.copy_target()
+        self.algorithm.after_step(self.progress)
+
+    def _clip(self) -> float:
+        """Bound the norms of the gradients; returns that of all of them as it was."""
+        together: dict[str, list[ParameterGroup]] = {}
+        for group in self._groups:
+            together.setdefault(group.clipped_with, []).append(group)
+        norms = [
+            nn.utils.clip_grad_norm_(
+                self._parameters(*groups), self.config.grad_clip or math.inf, foreach=True
+            )
+            for groups in together.values()
+        ]
+        return math.hypot(*map(float, norms))
 
     def _evolve(self, topology: Topology, dense: dict[str, Tensor]) -> None:
         """Move links if it is time to."""
@@ -373,37 +376,22 @@ class Learner:
         if share > 0.0:
             topology.evolve(dense, self.optimiser.state, share, steps)
 
-    @torch.no_grad()
-    def copy_target(self) -> None:
-        """Move the targets to the online networks, or towards it."""
-        for name, target in self.target.by_name().items():
-            online = self.online[name]
-            for kept, fresh in zip(target.parameters(), online.parameters(), strict=True):
-                kept.lerp_(fresh, self.config.target_rate)
-                if self.topology is not None:
-                    self.topology.cut(kept, fresh)
-
-    def _count(self, part: Part) -> Tensor:
-        return (part.agent_mask_TBN if self.modules.mixer is None else part.learns_TB).sum()
-
-    def _accumulate(
-        self, part: Part, count: Tensor, living: Tensor, *, last: bool
-    ) -> dict[str, Tensor]:
+    def _accumulate(self, part: Part, divisors: Divisors, *, last: bool) -> dict[str, Tensor]:
         """Add one part's gradient to the parameters'; returns its numbers."""
         exchange = nullcontext()
         if isinstance(self._shared_loss, DistributedDataParallel) and not last:
             exchange = self._shared_loss.no_sync()  # one for all parts
         with exchange:
-            total_loss, sums = self._shared_loss(part, count, living)
+            total_loss, sums = self._shared_loss(part, divisors)
             # The ranks' gradients are averaged, and their losses are shares of one sum.
             torch.autograd.backward(total_loss * (1 if self._ranks is None else self._ranks.size))
         return {name: value.detach() for name, value in sums.items()}
 
     def _differentiate(
-        self, part: Part, count: Tensor, living: Tensor
+        self, part: Part, divisors: Divisors
     ) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
         """One part's gradient of each parameter, None where it has none, and its numbers."""
-        total_loss, sums = self._shared_loss(part, count, living)
+        total_loss, sums = self._shared_loss(part, divisors)
         parameters = list(self.online.parameters())
         return torch.autograd.grad(total_loss, parameters, allow_unused=True), sums
 

@@ -16,7 +16,17 @@ from torch import Tensor
 from configs.schema import RunConfig
 from learner.experience.replay import Rows
 from learner.ranks import Share
-from learner.targets import Outcome, returns_to_go
+from learner.targets import Outcome
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Divisors:
+    """What the sums of a whole batch are divided by; at least 1."""
+
+    steps: Tensor
+    """[] steps that count."""
+    agent_steps: Tensor
+    """[] steps of living agents that count."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +46,19 @@ class Part:
     """bool: steps that count in the loss: played, and past the burn-in."""
     agent_mask_TBN: Tensor
     """bool: the same for each agent while it lives."""
-    returns_TB: Tensor | None
-    """The team's recorded return; None where no loss asks for it."""
+    returns_after_B: Tensor
+    """The team's recorded return behind the window, clipped and not scaled; zeros where no loss
+    asks for it."""
+
+    @property
+    def lives_TBN(self) -> Tensor:
+        """[T, B, N] bool: has a part in the team's value."""
+        return self.outcome.alive_TBN[:-1]
+
+    @property
+    def lives_on_TBN(self) -> Tensor:
+        """[T, B, N] bool: the same in each next step."""
+        return self.outcome.alive_TBN[1:]
 
     def noisy_episodes(self, share: float) -> Tensor | None:
         """[B] bool: episodes whose gates get noise, `share` of all; None: each of them."""
@@ -69,10 +90,6 @@ def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch
     warming = np.arange(len(batch.actions))[:, None] < config.burn_in
     learns_TB = outcome.filled_TB & ~tensor(warming & (batch.starts > 0))
     alive = tensor(batch.alive)
-    returns_TB: Tensor | None = None
-    if config.algorithm == "res":
-        after_B = tensor(batch.returns_after) * config.reward_scale
-        returns_TB = returns_to_go(outcome, config.gamma, after_B)
     return Part(
         observations=tensor(batch.observations).float(),
         actions=tensor(batch.actions),
@@ -83,5 +100,5 @@ def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch
         generator=generator,
         learns_TB=learns_TB,
         agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
-        returns_TB=returns_TB,
+        returns_after_B=tensor(batch.returns_after),
     )

@@ -7,9 +7,14 @@ As in PyMARL (notes/algorithms.md, 1.1): two-layer hypernetworks for the weights
 Dimension key: N = agents, S = state, E = mixing units.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from configs.schema import LearnerConfig
+from learner.experience.episode import Dimensions
 
 
 class QMixer(nn.Module):
@@ -35,6 +40,23 @@ class QMixer(nn.Module):
         self.v = nn.Sequential(
             nn.Linear(state_dim, mixing_embed), nn.ReLU(), nn.Linear(mixing_embed, 1)
         )
+
+    @classmethod
+    def of(cls, config: LearnerConfig, sizes: Dimensions) -> Self:
+        """The mixer that a run asks for."""
+        return cls(
+            sizes.num_agents,
+            sizes.state_dim,
+            mixing_embed=config.mixing_embed,
+            hypernet_embed=config.hypernet_embed,
+        )
+
+    @staticmethod
+    def flops(num_agents: int, mixing_embed: int) -> int:
+        """Of the mixing itself, whose weights are the hypernetworks' output: n inputs, E units and
+        one output.
+        """
+        return (2 * num_agents - 1) * mixing_embed + 2 * mixing_embed - 1
 
     def forward(self, q_N: Tensor, state_S: Tensor) -> Tensor:
         """[…, N], […, S] -> […]"""

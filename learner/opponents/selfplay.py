@@ -37,7 +37,7 @@ from envs.battle.map import deploy
 from envs.battle.mirror import LEFT_RIGHT_A, UP_DOWN_A, MirroredOpponent, reflect
 from envs.battle.opponents import Opponent, ScriptedOpponent, UniformArray, make_opponent
 from learner import noise
-from learner.modules import initialise_linear_layers
+from learner.initialisation import initialise_linear_layers
 from learner.opponents.options import OpponentOptions
 
 

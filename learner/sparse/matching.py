@@ -11,18 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from agents.policy import PolicySpec, initialise
 from configs import streams
 from configs.schema import RunConfig, SparseConfig
 from configs.streams import Role
-from learner.central import make_central
+from learner.algorithms.base import count_parameters
 from learner.experience.episode import Dimensions
-from learner.facmac import Critic
 from learner.learner import Learner
-from learner.mixers import make_mixer
-from learner.sparse.accounting import Layers, networks_of
+from learner.sparse.accounting import networks_of
+from learner.sparse.layer_costs import parameters
 
 _AROUND = (0, -1, 1, -2, 2, -3, 3)
 """Units by which the second size may leave its proportion."""
@@ -74,51 +72,32 @@ def matches(config: RunConfig, dimensions: Dimensions) -> dict[str, Match]:
     if config.sparse.method == "none":
         raise ValueError("sparse.method is none: there is nothing to match")
     network, learner = config.network, config.learner
-    agents, state = dimensions.num_agents, dimensions.state_dim
     spec = PolicySpec.of(network, dimensions.observation_dim, dimensions.num_actions)
     sparse = replace(config, policy="", learner=replace(learner, teacher="", device="cpu"))
-    links = networks_of(
-        Learner(
-            sparse, spec, dimensions, initialise(spec, streams.generator(config.seed, Role.POLICY))
-        ),
-        sparse,
-    )
+    flat = initialise(spec, streams.generator(config.seed, Role.POLICY))
+    full = Learner(sparse, spec, dimensions, flat)
+    links = networks_of(full, sparse)
+    algorithm = full.algorithm
     policy: Sizes = {
         name: getattr(network, name)
         for name in ("hidden", "message", "attention", "beacon", "edge_embedding", "scorer")
     }
-    mixer = {"mixing_embed": learner.mixing_embed, "hypernet_embed": learner.hypernet_embed}
 
-    def of_critic(sizes: Sizes) -> int:
-        with torch.device("meta"):
-            return _count(Critic(spec.observation_dim, spec.num_actions, sizes["critic_hidden"]))
-
-    # On the device without memory: parameters are counted and never used.
-    def of_mixer(sizes: Sizes) -> int:
-        with torch.device("meta"):
-            return _count(make_mixer(replace(learner, **sizes), agents, state))
-
-    def of_central(part: str) -> Callable[[Sizes], int]:
+    def of_part(part: str) -> Callable[[Sizes], int]:
         def count(sizes: Sizes) -> int:
+            run = replace(sparse, learner=replace(learner, **sizes))
+            # On the device without memory: parameters are counted and never used.
             with torch.device("meta"):
-                central = make_central(replace(learner, **sizes), spec, agents, state)
-            return _count(getattr(central, part))
+                return count_parameters([algorithm.parts(replace(algorithm.setup, run=run))[part]])
 
         return count
 
     found = {
-        "policy": match(policy, lambda sizes: replace(spec, **sizes).size, _parameters(links.agent))
+        "policy": match(policy, lambda sizes: replace(spec, **sizes).size, parameters(links.agent))
     }
-    if links.mixer:
-        found["mixer"] = match(mixer, of_mixer, _parameters(links.mixer))
-    if links.central_agent:
-        hidden, embed = {"central_hidden": learner.central_hidden}, learner.central_embed
-        wanted = _parameters(links.central_agent), _parameters(links.central_mixer)
-        found["central_agent"] = match(hidden, of_central("agent"), wanted[0])
-        found["central_mixer"] = match({"central_embed": embed}, of_central("mixer"), wanted[1])
-    if links.critic:
-        full = {"critic_hidden": learner.critic_hidden}
-        found["critic"] = match(full, of_critic, _parameters(links.critic))
+    for part, names in algorithm.traits.sizes.items():
+        sizes = {name: getattr(learner, name) for name in names}
+        found[part] = match(sizes, of_part(part), parameters(links.parts[part]))
     return found
 
 
@@ -136,11 +115,3 @@ def tiny(config: RunConfig, found: dict[str, Match]) -> RunConfig:
         network=replace(config.network, **found["policy"].sizes),
         learner=replace(config.learner, **of_learner),
     )
-
-
-def _parameters(layers: Layers) -> int:
-    return sum(layer.links + layer.biases for layer in layers)
-
-
-def _count(module: nn.Module | None) -> int:
-    return sum(p.numel() for p in module.parameters()) if module is not None else 0

@@ -169,17 +169,14 @@ def test_the_dead_relay_only_if_told_to() -> None:
 def test_the_target_is_copied_every_period() -> None:
     learner = make_learner(replace(settings(algorithm="qmix"), target_update_period=3))
     fill(learner)
-    before = learner.target.policy.to_flat()
+    before = learner.algorithm.target_policy.to_flat()
     for _ in range(2):
         learner.update()
-    assert_array_equal(learner.target.policy.to_flat(), before)
+    assert_array_equal(learner.algorithm.target_policy.to_flat(), before)
     learner.update()
-    assert_array_equal(learner.target.policy.to_flat(), learner.parameters_flat())
-    assert learner.modules.mixer is not None
-    assert learner.target.mixer is not None
-    for ours, theirs in zip(
-        learner.modules.mixer.parameters(), learner.target.mixer.parameters(), strict=True
-    ):
+    assert_array_equal(learner.algorithm.target_policy.to_flat(), learner.parameters_flat())
+    mixer, target = learner.online["mixer"], learner.target["mixer"]
+    for ours, theirs in zip(mixer.parameters(), target.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -235,7 +232,9 @@ def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
         expected, found = old.update(), fresh.update()
         assert found == expected
     assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
-    assert_array_equal(fresh.target.policy.to_flat(), old.target.policy.to_flat())
+    assert_array_equal(
+        fresh.algorithm.target_policy.to_flat(), old.algorithm.target_policy.to_flat()
+    )
 
 
 def test_a_batch_that_was_drawn_ahead_is_drawn_again_after_a_restart(tmp_path: Path) -> None:

@@ -101,20 +101,16 @@ def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
 def test_the_central_target_follows_the_central_critic() -> None:
     learner = make_learner(replace(MAST, algorithm="wqmix", target_update_period=2))
     fill(learner)
-    online, target = learner.modules.central, learner.target.central
-    assert online is not None
-    assert target is not None
+    central = ("central_agent", "central_mixer")
 
     def same(ours: nn.Module, theirs: nn.Module) -> bool:
         pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
         return all(torch.equal(one, other) for one, other in pairs)
 
     learner.update()
-    assert not same(online.agent, target.agent)
-    assert not same(online.mixer, target.mixer)
+    assert not any(same(learner.online[name], learner.target[name]) for name in central)
     learner.update()
-    assert same(online.agent, target.agent)
-    assert same(online.mixer, target.mixer)
+    assert all(same(learner.online[name], learner.target[name]) for name in central)
 
 
 @pytest.mark.parametrize("algorithm", ["iql", "qmix", "wqmix", "res"])
@@ -145,19 +141,13 @@ def test_critics_and_their_targets_are_as_sparse_as_the_policy(algorithm: Algori
     run = replace(make_config(learner=config), sparse=sparse)
     learner = Learner(run, spec, DIMENSIONS, make_flat(spec, gain=1.0))
     fill(learner)
-    critics: list[tuple[nn.Module | None, nn.Module | None]]
-    if learner.modules.central is not None and learner.target.central is not None:
-        online, target = learner.modules.central, learner.target.central
-        critics = [(online.agent, target.agent), (online.mixer, target.mixer)]
-    else:
-        critics = [(learner.modules.critic, learner.target.critic)]
+    names = ("critic",) if algorithm == "facmac" else ("central_agent", "central_mixer")
     assert learner.topology is not None
     absent = 0
     for _ in range(4):
         learner.update()
-        for online, target in critics:
-            assert online is not None
-            assert target is not None
+        for name in names:
+            online, target = learner.online[name], learner.target[name]
             for ours, theirs in zip(online.parameters(), target.parameters(), strict=True):
                 mask = learner.topology.mask_of(ours)
                 assert (mask is None) is (ours.ndim == 1), "all but biases"

@@ -73,7 +73,9 @@ def test_what_the_policy_would_still_do_is_kept(own: bool) -> None:
         for episode in learner.replay.oldest(20).episodes:
             seen = tensor(episode.observations[:, None], np.float32)
             window = UnrollInput(seen, tensor(episode.alive[:, None], np.bool_))
-            played = unroll(learner.network, window, learner.loss.rule()).q_TBNA[:-1, 0].argmax(-1)
+            played = (
+                unroll(learner.network, window, learner.algorithm.rule()).q_TBNA[:-1, 0].argmax(-1)
+            )
             episode.actions[:] = played.numpy()
     held: list[int] = []
     for _ in range(6):

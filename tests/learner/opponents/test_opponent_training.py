@@ -12,7 +12,7 @@ from safetensors.numpy import load
 from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle.mirror import LEFT_RIGHT_A, UP_DOWN_A, reflect
 from envs.battle.opponents import PolicyFileOpponent, RandomOpponent
-from learner.modules import initialise_linear_layers
+from learner.initialisation import initialise_linear_layers
 from learner.opponent import main
 from learner.opponents.selfplay import (
     GreedyLayers,

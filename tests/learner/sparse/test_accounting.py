@@ -5,18 +5,10 @@ from dataclasses import replace
 import pytest
 
 from configs.schema import Algorithm, LearnerConfig, RunConfig, SparseConfig
+from learner.algorithms import find_algorithm
 from learner.learner import Learner
-from learner.sparse.accounting import (
-    Layer,
-    Layers,
-    Networks,
-    account,
-    inference_flops,
-    model_size,
-    model_weights,
-    networks_of,
-    training_flops,
-)
+from learner.sparse.accounting import account, in_training, networks_of
+from learner.sparse.layer_costs import Layer, Layers, Networks, flops, parameters, weights
 from runtime.net.topology import offsets
 from tests.learner_helpers import DIMENSIONS, make_config, make_flat, make_spec
 
@@ -46,13 +38,15 @@ def pymarl(name: str, sparsity: float) -> Networks:
         num_agents=agents,
         num_actions=actions,
         agent=(linear(observation, 64, p), gru, linear(64, actions, p)),
-        mixer=(
-            *two_layers[0],
-            *two_layers[1],
-            linear(state, 32, p),
-            linear(state, 32, p),
-            linear(32, 1, p),
-        ),
+        parts={
+            "mixer": (
+                *two_layers[0],
+                *two_layers[1],
+                linear(state, 32, p),
+                linear(state, 32, p),
+                linear(32, 1, p),
+            )
+        },
         mixing_flops=(2 * agents - 1) * 32 + 63,
     )
 
@@ -73,11 +67,11 @@ def test_table_1_of_the_paper_comes_out(
 ) -> None:
     sparse = pymarl(name, sparsity)
     dense = sparse.dense()
-    sizes = model_size(algorithm, sparse), model_size(algorithm, dense)
+    sizes = model_size(sparse), model_size(dense)
     assert sizes[0] / sizes[1] == pytest.approx(size, abs=5.1e-4)
     trains = training_flops(algorithm, sparse), training_flops(algorithm, dense)
     assert trains[0] / trains[1] == pytest.approx(train, abs=5.1e-4)
-    tests = inference_flops(sparse), inference_flops(dense)
+    tests = flops(sparse.agent), flops(dense.agent)
     assert tests[0] / tests[1] == pytest.approx(1.0 - sparsity, abs=1e-4)
 
 
@@ -91,7 +85,15 @@ def test_layers_cost_what_equations_8_to_11_say() -> None:
     assert gru.flops == 3 * 3 * (2 * (3 + 2) - 1)
 
 
-def small(links: int, critic: Layers = ()) -> Networks:
+def training_flops(algorithm: Algorithm, networks: Networks) -> float:
+    return find_algorithm(algorithm).flops(networks)
+
+
+def model_size(networks: Networks) -> int:
+    return in_training(networks, {"policy", "mixer"}, parameters)
+
+
+def small(links: int, **others: int) -> Networks:
     """One layer each, told apart by its size."""
 
     def layers(outputs: int) -> Layers:
@@ -101,35 +103,34 @@ def small(links: int, critic: Layers = ()) -> Networks:
         num_agents=3,
         num_actions=5,
         agent=layers(1),
-        mixer=layers(10),
+        parts={name: layers(outputs) for name, outputs in others.items()},
         mixing_flops=1000,
-        central_agent=layers(100),
-        central_mixer=layers(10_000),
-        critic=critic,
     )
 
 
 def test_algorithms_cost_what_equations_12_to_24_say() -> None:
     # 2 inputs: three FLOPs a unit. Agents are three.
     agent, mix, central = 3 * 3, 30 + 1000, 3 * 300 + 30_000
-    networks = small(links=1).dense()
-    assert training_flops("iql", networks) == 4 * (agent + mix)
+    networks = small(links=1, mixer=10).dense()
+    assert training_flops("iql", small(links=1).dense()) == 4 * (agent + 1000)
     assert training_flops("qmix", networks) == 4 * (agent + mix)
-    assert training_flops("wqmix", networks) == 3 * (agent + mix) + 4 * central
+    with_central = small(links=1, mixer=10, central_agent=100, central_mixer=10_000).dense()
+    assert training_flops("wqmix", with_central) == 3 * (agent + mix) + 4 * central
     assert training_flops("res", networks) == 4 * agent + (3 + 2 * 3 * 5) * mix
-    assert inference_flops(networks) == 3
-    with_critic = small(1, critic=(Layer(outputs=7, inputs=2, links=1, biases=1),)).dense()
+    assert flops(networks.agent) == 3
+    with_critic = small(links=1, mixer=10, critic=7).dense()
     assert training_flops("facmac", with_critic) == 4 * agent + 6 * (3 * 3 * 7 + mix)
-    assert model_weights("facmac", with_critic) == 2 * (2 + 20 + 14)
 
 
 def test_targets_count_in_the_models_size_as_in_table_4() -> None:
-    networks = small(links=2).dense()
+    networks = small(links=2, mixer=10).dense()
     ours, central = 2 + 20, 200 + 20_000
-    assert model_weights("qmix", networks) == 2 * ours
-    assert model_weights("wqmix", networks) == ours + 2 * central
-    assert model_size("res", networks) == 2 * (ours + 2)
-    assert model_size("wqmix", networks) == ours + 2 + 2 * (central + 2)
+    assert in_training(networks, {"policy", "mixer"}, weights) == 2 * ours
+    assert model_size(networks) == 2 * (ours + 2)
+    networks = small(links=2, mixer=10, central_agent=100, central_mixer=10_000).dense()
+    targets = {"central_agent", "central_mixer"}
+    assert in_training(networks, targets, weights) == ours + 2 * central
+    assert in_training(networks, targets, parameters) == ours + 2 + 2 * (central + 2)
 
 
 def make_learner(run: RunConfig) -> Learner:
@@ -161,13 +162,13 @@ def test_every_parameter_of_a_learner_is_counted_once(algorithm: Algorithm) -> N
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "flops"), [("iql", 0), ("vdn", 6 - 1), ("qmix", (2 * 6 - 1) * 32 + 2 * 32 - 1)]
+    ("algorithm", "expected"), [("iql", 0), ("vdn", 6 - 1), ("qmix", (2 * 6 - 1) * 32 + 2 * 32 - 1)]
 )
 def test_mixing_costs_a_product_with_what_the_hypernetworks_say(
-    algorithm: Algorithm, flops: int
+    algorithm: Algorithm, expected: int
 ) -> None:
     run = run_with(algorithm)
-    assert networks_of(make_learner(run), run).mixing_flops == flops
+    assert networks_of(make_learner(run), run).mixing_flops == expected
 
 
 def test_masks_count() -> None:

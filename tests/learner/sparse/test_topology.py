@@ -166,7 +166,7 @@ def test_rigl_grows_where_the_dense_gradient_is_largest() -> None:
     learner = make_learner(make_run(replace(RIGL, period=1)))
     before = masks(learner)
     learner.compute_gradient()
-    layer = learner.modules.mixer.hyper_w_1[2].weight  # type: ignore[union-attr]
+    layer = learner.online["mixer"].hyper_w_1[2].weight  # type: ignore[union-attr]
     assert isinstance(layer, torch.nn.Parameter)
     assert layer.grad is not None
     gradient = np.abs(array(layer.grad))
@@ -208,12 +208,11 @@ def test_a_grown_link_is_trained_from_then_on() -> None:
 def test_targets_lie_within_the_masks_of_their_last_copy() -> None:
     # A target that follows would keep what is left of links that were dropped.
     learner = make_learner(make_run(algorithm="wqmix", target_update_period=1, target_rate=0.3))
-    assert learner.target.central is not None
     targets = (
-        ("policy", learner.target.policy),
-        ("mixer", learner.target.mixer),
-        ("central_agent", learner.target.central.agent),
-        ("central_mixer", learner.target.central.mixer),
+        ("policy", learner.target["policy"]),
+        ("mixer", learner.target["mixer"]),
+        ("central_agent", learner.target["central_agent"]),
+        ("central_mixer", learner.target["central_mixer"]),
     )
 
     def assert_masked() -> None:
@@ -302,7 +301,7 @@ def test_scaled_initial_weights_make_up_for_the_inputs_that_a_unit_has_lost() ->
         assert_allclose(weights, plain * np.array(gains)[:, None], rtol=1e-6)
         assert_array_equal(plain[~mask], 0.0)
     # Targets begin where the networks do, and nothing else is touched.
-    assert_array_equal(scaled.target.policy.to_flat(), scaled.parameters_flat())
+    assert_array_equal(scaled.algorithm.target_policy.to_flat(), scaled.parameters_flat())
     for name, bias in before.items():
         if name not in masks(scaled):
             assert_array_equal(array(dict(scaled.online.named_parameters())[name]), array(bias))
@@ -389,7 +388,9 @@ def test_a_resumed_learner_goes_on_bit_for_bit(method: Method, tmp_path: Path) -
     for name, mask in masks(old).items():
         assert_array_equal(masks(fresh)[name], mask, err_msg=name)
     assert_array_equal(fresh.parameters_flat(), old.parameters_flat())
-    assert_array_equal(fresh.target.policy.to_flat(), old.target.policy.to_flat())
+    assert_array_equal(
+        fresh.algorithm.target_policy.to_flat(), old.algorithm.target_policy.to_flat()
+    )
     assert topology(fresh).figures() == topology(old).figures()
 
 

@@ -10,12 +10,13 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from configs.schema import GateConfig, LearnerConfig
+from learner.algorithms import res
+from learner.algorithms.res import Values, softmax_values
 from learner.comm.unroll import UnrollInput, unroll
 from learner.experience.replay import Discounting, Replay
+from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
-from learner.mixers import QMixer, res
-from learner.mixers.res import Values, softmax_values
-from learner.modules import initialise_linear_layers
+from learner.mixers.qmix import QMixer
 from learner.targets import next_values
 from tests.learner_helpers import (
     DIMENSIONS,
@@ -173,7 +174,7 @@ def test_both_losses_of_a_window_equal_a_calculation_step_by_step() -> None:
     learner = make_learner(SETTINGS)
     episode = make_episode(1, length=9, lifetimes=(10, 4, 0, 10, 7, 1))
     learner.add(episode)
-    mixer, target_mixer = learner.modules.mixer, learner.target.mixer
+    mixer, target_mixer = learner.online["mixer"], learner.target["mixer"]
     assert isinstance(mixer, QMixer)
     assert isinstance(target_mixer, QMixer)
     for parameter in target_mixer.parameters():
@@ -187,7 +188,7 @@ def test_both_losses_of_a_window_equal_a_calculation_step_by_step() -> None:
     learner.rng.bit_generator.state = state  # the learner is to draw the same window
     alive = tensor(batch.alive, np.bool_)
     window = UnrollInput(tensor(batch.observations, np.float32), alive)
-    q_TNA = unroll(learner.network, window, learner.loss.rule()).q_TBNA[:, 0]
+    q_TNA = unroll(learner.network, window, learner.algorithm.rule()).q_TBNA[:, 0]
     states_TS, alive_TN = tensor(batch.states, np.float32)[:, 0], alive[:, 0]
     rewards = 2.0 * episode.rewards.clip(max=0.5).mean(axis=1)
 

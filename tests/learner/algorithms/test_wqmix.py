@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from agents.policy import PolicySpec, initialise
 from configs.schema import Algorithm, GateConfig, LearnerConfig, NetworkConfig, RunConfig
-from learner.central import CentralAgent
+from learner.algorithms.wqmix import CentralAgent, CentralMixer, optimistic_weights
 from learner.comm.unroll import UnrollInput, unroll
 from learner.experience.episode import Dimensions, Episode
+from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
 from learner.mellowmax import soft_mellowmax
-from learner.mixers.wqmix import CentralMixer, optimistic_weights
-from learner.modules import initialise_linear_layers
 from tests.learner_helpers import (
     DIMENSIONS,
     array,
@@ -120,15 +119,13 @@ def mixed(mixer: nn.Module, values: list[float], state_S: Tensor) -> float:
 
 def losses_step_by_step(learner: Learner) -> tuple[float, float]:
     """Both losses of a batch of one episode, from the definition: one mixer call per number."""
-    config, critic, target = learner.config, learner.modules.central, learner.target.central
-    assert critic is not None
-    assert target is not None
-    assert learner.modules.mixer is not None
+    config, online, target = learner.config, learner.online, learner.target
     batch = learner.replay.sample(np.random.default_rng(0), 1)
     observations = tensor(batch.observations, np.float32)
     window = UnrollInput(observations, tensor(batch.alive, np.bool_))
-    online_TNA = unroll(learner.network, window, learner.loss.rule()).q_TBNA[:, 0]
-    central_TNA, target_TNA = critic.agent(observations)[:, 0], target.agent(observations)[:, 0]
+    online_TNA = unroll(learner.network, window, learner.algorithm.rule()).q_TBNA[:, 0]
+    central_TNA = online["central_agent"](observations)[:, 0]
+    target_TNA = target["central_agent"](observations)[:, 0]
     states_TS = tensor(batch.states, np.float32)[:, 0]
     weighted, central = 0.0, 0.0
     steps = len(batch.actions)
@@ -144,10 +141,10 @@ def losses_step_by_step(learner: Learner) -> tuple[float, float]:
             beyond.append(value if then else 0.0)
         y = float(batch.rewards[t, 0].mean())
         if not batch.terminated[t, 0]:
-            y += config.gamma * mixed(target.mixer, beyond, states_TS[t + 1])
-        error = mixed(learner.modules.mixer, acted, states_TS[t]) - y
+            y += config.gamma * mixed(target["central_mixer"], beyond, states_TS[t + 1])
+        error = mixed(online["mixer"], acted, states_TS[t]) - y
         weighted += (1.0 if error < 0.0 else config.wqmix_alpha) * error**2
-        central += (mixed(critic.mixer, acted_central, states_TS[t]) - y) ** 2
+        central += (mixed(online["central_mixer"], acted_central, states_TS[t]) - y) ** 2
     return weighted / steps, central / steps
 
 
@@ -160,9 +157,8 @@ def test_both_losses_have_the_central_target_of_the_agents_choice(
     config = replace(SETTINGS, operator=operator, batch_size=1)  # type: ignore[arg-type]
     learner = make_learner(config)
     learner.add(make_episode(3, length=9, lifetimes=(10, 4, 0, 10, 7, 1), terminated=terminated))
-    assert learner.target.central is not None
     # A target that says something else than the online critic, or a mix-up would not show.
-    for part in (learner.target.central.agent, learner.target.central.mixer):
+    for part in (learner.target["central_agent"], learner.target["central_mixer"]):
         for parameter in part.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape))
     weighted, central = losses_step_by_step(learner)
@@ -247,7 +243,7 @@ def test_only_the_weighted_one_finds_the_best_joint_action_of_a_game_that_is_not
     for _ in range(120):
         learner.update()
     window = UnrollInput(torch.ones(1, 1, 2, 1), torch.ones(1, 1, 2, dtype=torch.bool))
-    q_NA = unroll(learner.network, window, learner.loss.rule()).q_TBNA[0, 0]
+    q_NA = unroll(learner.network, window, learner.algorithm.rule()).q_TBNA[0, 0]
     assert (q_NA.argmax(-1) == 0).all() == finds_it
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from configs.schema import GateConfig, LearnerConfig
+from learner import learner as learner_module
+from learner.algorithms.facmac import Critic, gumbel_one_hot, policy_value
 from learner.comm.unroll import UnrollInput, unroll
 from learner.experience.replay import Rows
-from learner.facmac import Critic, gumbel_one_hot, policy_value
+from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
-from learner.mixers import QMixer
-from learner.modules import initialise_linear_layers
+from learner.mixers.qmix import QMixer
 from tests.learner_helpers import (
     DIMENSIONS,
     array,
@@ -106,6 +107,20 @@ def test_the_policys_value_teaches_the_policy_and_not_the_critic() -> None:
     assert not one_hot.grad[:, :, 1].any(), "the dead do nothing"
 
 
+def test_threads_that_share_a_batch_take_the_step_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner_module, "AGENT_STEPS_FOR_A_THREAD", 1)
+    monkeypatch.setitem(learner_module.AGENT_STEPS_PER_PART, "cpu", 40)  # one row a part
+    found: list[dict[str, float]] = []
+    for workers in (1, 3):
+        spec = make_spec()
+        run = make_config(gate=GateConfig(mode="open"), learner=SETTINGS)
+        learner = Learner(run, spec, DIMENSIONS, make_flat(spec, gain=1.0), workers=workers)
+        for number in range(8):
+            learner.add(make_episode(number))
+        found.append([learner.update() for _ in range(20)][-1])
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
 # --- in the learner -------------------------------------------------------------------------------
 
 
@@ -115,24 +130,22 @@ def test_the_critics_target_is_what_the_target_policy_would_do(terminated: bool)
     learner = make_learner(replace(SETTINGS, batch_size=1))
     episode = make_episode(3, length=9, lifetimes=(10, 4, 0, 10, 7, 1), terminated=terminated)
     learner.add(episode)
-    critic, target_critic = learner.modules.critic, learner.target.critic
-    mixer, target_mixer = learner.modules.mixer, learner.target.mixer
-    assert critic is not None
-    assert target_critic is not None
-    assert mixer is not None
-    assert target_mixer is not None
+    critic, target_critic = learner.online["critic"], learner.target["critic"]
+    mixer, target_mixer = learner.online["mixer"], learner.target["mixer"]
     noise = torch.Generator().manual_seed(3)
-    for module in (target_critic, target_mixer, learner.target.policy):
+    for module in (target_critic, target_mixer, learner.target["policy"]):
         for parameter in module.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=noise))
     batch = learner.replay.sample(np.random.default_rng(0), 1)
     seen = tensor(batch.observations, np.float32)
     alive = tensor(batch.alive, np.bool_)[:, 0]
     states = tensor(batch.states, np.float32)[:, 0]
-    rule = learner.loss.rule()
-    logits = unroll(learner.target.policy, UnrollInput(seen, alive[:, None]), rule).q_TBNA[:, 0]
+    rule = learner.algorithm.rule()
+    logits = unroll(
+        learner.algorithm.target_policy, UnrollInput(seen, alive[:, None]), rule
+    ).q_TBNA[:, 0]
 
-    def q_tot(critic: Critic, mixer: torch.nn.Module, t: int, actions: Tensor) -> float:
+    def q_tot(critic: torch.nn.Module, mixer: torch.nn.Module, t: int, actions: Tensor) -> float:
         one_hot = torch.eye(DIMENSIONS.num_actions)[actions]
         return float(mixer(critic(seen[t, 0], one_hot) * alive[t], states[t]))
 
@@ -166,12 +179,12 @@ def value_of_what_the_policy_does(learner: Learner) -> float:
     """Mean q_tot, by the critic, of the largest logits in four episodes of five steps."""
     batch = learner.replay.sample(np.random.default_rng(0), 4)
     seen, alive = tensor(batch.observations, np.float32), tensor(batch.alive, np.bool_)
-    rule = learner.loss.rule()
+    rule = learner.algorithm.rule()
     logits = unroll(learner.network, UnrollInput(seen, alive), rule).q_TBNA
-    assert learner.modules.critic is not None
-    assert learner.modules.mixer is not None
-    q_TBN = learner.modules.critic.of_actions(seen, logits.argmax(-1)) * alive
-    return float(learner.modules.mixer(q_TBN, tensor(batch.states, np.float32)).mean())
+    critic = learner.online["critic"]
+    assert isinstance(critic, Critic)
+    q_TBN = critic.of_actions(seen, logits.argmax(-1)) * alive
+    return float(learner.online["mixer"](q_TBN, tensor(batch.states, np.float32)).mean())
 
 
 def test_the_policy_comes_to_do_what_the_critic_values() -> None:

@@ -1,0 +1,61 @@
+"""What launcher, agents and world have to know of an algorithm before anybody imports torch.
+
+    configs/algorithms/NAME.py: TRAITS (and OPTIONS)  <->  learner/algorithms/NAME.py: ALGORITHM
+
+An algorithm from outside has no file here: its class says the same in `traits` and `Options`, and a
+short child process is asked (learner/describe.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Acting = Literal["epsilon-greedy", "sample", "guided", "random"]
+"""How agents choose in training: the best action but for a random one now and then; one drawn from
+what the policy's head says (logits); what a guide in the learner says; or uniformly."""
+
+ActionSpace = Literal["discrete", "box"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Batches are drawn from the newest `learner.replay_episodes` episodes, whoever played them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnPolicy:
+    """A rollout of whole episodes of the newest policy is worked off and forgotten.
+
+    The worlds wait while the learner works; a policy never changes within an episode.
+    """
+
+    episodes: int
+    """Episodes of a rollout."""
+    epochs: int = 1
+    """How often each of them is used."""
+    minibatches: int = 1
+    """Gradient steps of an epoch, each with its share of the episodes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traits:
+    """One algorithm's."""
+
+    columns: frozenset[str] = frozenset()
+    """What agents record beside observations and actions: names in configs/columns.py."""
+    experience: Replayed | OnPolicy = Replayed()
+    acting: Acting = "epsilon-greedy"
+    actions: frozenset[ActionSpace] = frozenset({"discrete"})
+    """Spaces of actions that it can take."""
+    fixes_agents: bool = True
+    """Something in it has a weight for each agent: a run that goes on keeps their number."""
+    reads: tuple[str, ...] = ()
+    """Options of `learner` that only some algorithms read, and this one does."""
+    sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Options, of `learner` or its own, that make up the size of a part such as "mixer". A run that
+    goes on keeps them."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """All options that the shapes of its networks follow from."""
+        return tuple(dict.fromkeys(name for names in self.sizes.values() for name in names))

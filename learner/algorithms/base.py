@@ -1,0 +1,240 @@
+"""What an algorithm is. Each has a file here that reads from top to bottom as that algorithm.
+
+    traits             configs/algorithms/NAME.py: what agents record, how they act, where batches
+                       come from; all that is known without torch
+    parts              its networks beside the policy
+    loss               of a part of a batch
+    followed           which networks have a target, and `after_step`, which moves these
+    parameter_groups   step sizes, and what is clipped together
+    flops              on paper, for MAST's tables (learner/sparse/accounting.py)
+
+A file says ALGORITHM = TheClass; nothing else has to be edited, also not for one from outside:
+--algorithm package.module:TheClass. Its own options are a frozen dataclass, `Options`.
+
+Dimension key: T = time, B = batch, N = agents, K = offsets, A = actions.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.policy import PolicySpec
+from configs.algorithms.base import Traits
+from configs.schema import LearnerConfig, RunConfig
+from learner.algorithms.policy_terms import Loss, PolicyTerms
+from learner.auxiliary import make_auxiliary
+from learner.comm.gates import GateRule
+from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.experience.episode import Dimensions
+from learner.experience.part import Divisors, Part
+from learner.experience.replay import Discounting
+from learner.initialisation import initialise_linear_layers
+from learner.network import PolicyNetwork
+from learner.progress import Progress
+from learner.schedules import Schedules
+from learner.sparse.layer_costs import Networks
+from learner.sparse.topology import Topology
+
+__all__ = ["Algorithm", "Loss", "ParameterGroup", "Setup", "Unrolled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What the sizes of an algorithm's networks follow from."""
+
+    run: RunConfig
+    spec: PolicySpec
+    dimensions: Dimensions
+    options: Any = None
+    """An instance of the algorithm's `Options`; None: it has none."""
+
+    @property
+    def config(self) -> LearnerConfig:
+        return self.run.learner
+
+    def auxiliary(self) -> dict[str, nn.Module]:
+        """The network of `learner.aux` as a part of this name; empty without."""
+        found = make_auxiliary(self.config, self.spec, self.dimensions)
+        return {} if found is None else {"auxiliary": found}
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parts that have a step size together."""
+
+    parts: tuple[str, ...]
+    share: float = 1.0
+    """Of `learner.learning_rate`."""
+    clipped_with: str = "all"
+    """Groups that say the same have one norm together, bounded by `learner.grad_clip`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unrolled:
+    """What the policy in training does in the steps of a part."""
+
+    output: UnrollOutput
+    noisy_B: Tensor | None
+    """bool: episodes whose gates got noise; None: all of them."""
+
+    @property
+    def q_TBNA(self) -> Tensor:
+        """[T + 1, B, N, A] of the policy's head: values, or logits."""
+        return self.output.q_TBNA
+
+
+class Algorithm(ABC):
+    """One algorithm with its networks.
+
+    Args:
+        setup: sizes and options.
+        policy: all agents' network with the parameters to begin with.
+        schedules: what changes over the run.
+        initial: source of all other parameters.
+        device: where to train.
+    """
+
+    traits: ClassVar[Traits] = Traits()
+    Options: ClassVar[type | None] = None
+    """A frozen dataclass of options that it alone has; each has a default."""
+    idle_targets: ClassVar[frozenset[str]] = frozenset()
+    """Parts whose target takes no part in training: it does not count in the model's size."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        policy: PolicyNetwork,
+        schedules: Schedules,
+        initial: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self.setup = setup
+        self.config = setup.config
+        self.options = setup.options
+        self.schedules = schedules
+        self.policy = self.target_policy = policy
+        parts = self.parts(setup)
+        for part in parts.values():
+            initialise_linear_layers(part, initial)
+        self.online = nn.ModuleDict({"policy": policy, **parts}).to(device)
+        """Everything that is trained, by part; checkpoints and masks rely on names and order."""
+        self.target = nn.ModuleDict()
+        """Slow copies, by part; see `begin`."""
+        self.discounting: Discounting | None = None
+        """How recorded returns behind a window are made up; None: no loss asks for them."""
+        self._terms = PolicyTerms(setup.run, schedules, parts.get("auxiliary"), device)
+        self._topology: Topology | None = None
+
+    # --- what an algorithm says -------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def parts(cls, setup: Setup) -> dict[str, nn.Module]:
+        """Its networks beside the policy, in an order that never changes: checkpoints and draws
+        rely on it. Linear layers and GRUs are initialised afterwards, from the run's seed.
+        """
+
+    @abstractmethod
+    def loss(self, part: Part, divisors: Divisors) -> Loss:
+        """What a part adds to the loss of the batch.
+
+        Args:
+            part: rows of a batch.
+            divisors: of the whole batch, so that the parts' losses add up to its loss.
+        """
+
+    @classmethod
+    def flops(cls, networks: Networks) -> float:
+        """One step of all agents in a batch (MAST, equation 16): forward passes online and target,
+        and a backward pass that costs two of them.
+        """
+        return 4 * networks.total
+
+    @classmethod
+    def mixing_flops(cls, setup: Setup) -> int:
+        """Of one step, of what no layer stands for: products with generated weights."""
+        return 0
+
+    def followed(self) -> Iterable[str]:
+        """Parts that have a target."""
+        return [name for name in self.online if name != "auxiliary"]
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All parts, each in one group."""
+        return [ParameterGroup((name,)) for name in self.online]
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after each gradient step. The targets follow every `target_update_period`."""
+        if progress.gradient_steps % self.config.target_update_period == 0:
+            self.follow(self.config.target_rate)
+
+    # --- what it can use --------------------------------------------------------------------------
+
+    def begin(self, topology: Topology | None) -> None:
+        """Make the targets: parameters are now where they will stay, and masked if they are."""
+        self._topology = topology
+        for name in self.followed():
+            self.target[name] = copy.deepcopy(self.online[name])
+        self.target.requires_grad_(False)
+        if "policy" in self.target:
+            target: Any = self.target["policy"]
+            self.target_policy = target
+
+    @torch.no_grad()
+    def follow(self, rate: float) -> None:
+        """Move the targets to the online networks (rate 1), or towards them."""
+        for name, target in self.target.items():
+            online = self.online[name]
+            for kept, fresh in zip(target.parameters(), online.parameters(), strict=True):
+                kept.lerp_(fresh, rate)
+                if self._topology is not None:
+                    self._topology.cut(kept, fresh)
+
+    def rule(self, noise: torch.Generator | None = None) -> GateRule:
+        """How gates are decided at this point of the training."""
+        run = self.setup.run
+        return GateRule.of(run.comm, run.gate, self.schedules.temperature, noise)
+
+    def unroll(self, part: Part) -> Unrolled:
+        """The policy in training over T + 1 steps, its gates with noise."""
+        noisy_B = part.noisy_episodes(self.setup.run.gate.noise_share)
+        rule = replace(self.rule(part.generator), noisy_B=noisy_B, rows=part.rows)
+        output = unroll(self.policy, UnrollInput(part.observations, part.alive), rule)
+        return Unrolled(output, noisy_B)
+
+    @torch.no_grad()
+    def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
+        """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
+        return unroll(policy, UnrollInput(part.observations, part.alive), self.rule())
+
+    def policy_terms(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
+        """Auxiliary loss, price of edges and teacher, which go with any algorithm; and how many
+        edges are open. A loss that leaves them out leaves those options without effect.
+        """
+        return self._terms(unrolled.output, part, divisors, self.rule())
+
+
+class SharedLoss(nn.Module):
+    """An algorithm's loss as a module that holds what is trained: DistributedDataParallel wraps no
+    less.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        super().__init__()
+        self.online = algorithm.online
+        self._loss = algorithm.loss
+
+    def forward(self, part: Part, divisors: Divisors) -> tuple[Tensor, dict[str, Tensor]]:
+        """[] the part's share of the loss; and its sums for the metrics, without a gradient."""
+        loss = self._loss(part, divisors)
+        return loss.total, {name: value.detach() for name, value in loss.sums.items()}
+
+
+def count_parameters(parts: Sequence[nn.Module]) -> int:
+    """Of all of them."""
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
