@@ -58,7 +58,7 @@ def read(options: type[_OptionsT], text: str, flag: str) -> _OptionsT:
             there = f"known: {', '.join(known)}" if known else "it takes none"
             raise OptionsError(f"{flag} has no {name} ({there})")
     try:
-        return dacite.from_dict(options, _floats(options, given), dacite.Config(strict=True))
+        return dacite.from_dict(options, _fitting(options, given), dacite.Config(strict=True))
     except dacite.WrongTypeError as error:
         wanted = getattr(cast("Any", error).field_type, "__name__", cast("Any", error).field_type)
         raise OptionsError(
@@ -68,13 +68,16 @@ def read(options: type[_OptionsT], text: str, flag: str) -> _OptionsT:
         raise OptionsError(f"{flag}: {error}") from error
 
 
-def _floats(options: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole numbers stand for real ones where these are asked for."""
-    real = {field.name for field in fields(options) if field.type in (float, "float")}
-    return {
-        name: float(value) if name in real and type(value) is int else value
-        for name, value in given.items()
-    }
+def _fitting(options: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Whole numbers stand for real ones where these are asked for, and lists for tuples."""
+    wanted = {field.name: str(field.type) for field in fields(options)}
+    fitting = dict(given)
+    for name, value in given.items():
+        if wanted[name] in (str(float), "float") and type(value) is int:
+            fitting[name] = float(value)
+        elif wanted[name].startswith("tuple[") and type(value) is list:
+            fitting[name] = tuple(cast("list[Any]", value))
+    return fitting
 
 
 def _split(text: str, flag: str) -> list[str]:

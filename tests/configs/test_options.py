@@ -13,6 +13,7 @@ class Heads:
     share: float = 0.5
     name: str = "plain"
     wide: bool = False
+    sizes: tuple[int, ...] = (8, 8)
 
 
 def test_values_are_what_yaml_makes_of_them() -> None:
@@ -45,14 +46,16 @@ def test_what_cannot_be_read_is_one_line(text: str, says: str) -> None:
 def test_an_extension_gets_its_own_dataclass() -> None:
     assert read(Heads, "heads=2,share=1", "--comm.options") == Heads(heads=2, share=1.0)
     assert read(Heads, "", "--comm.options") == Heads()
+    assert read(Heads, "sizes=[4, 2]", "--comm.options") == Heads(sizes=(4, 2))
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("head=2", "has no head .known: heads, share, name, wide"),
+        ("head=2", "has no head .known: heads, share, name, wide, sizes"),
         ("heads=two", "heads must be int, got 'two'"),
         ("wide=3", "wide must be bool"),
+        ("sizes=[a]", "sizes must be tuple"),
     ],
 )
 def test_unknown_names_and_wrong_types_are_refused(text: str, says: str) -> None:
