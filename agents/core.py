@@ -31,6 +31,7 @@ from agents.advice import Advice
 from agents.comm import sending
 from agents.comm.freshest import Freshest
 from agents.comm.gate import edge_features, logistic_noise, within_budget
+from agents.comm.graphs import graph_of
 from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
 from agents.comm.peer_beacons import PeerBeacons
@@ -55,7 +56,8 @@ from agents.recorder import Recorders, Ships
 from agents.rounding import is_plausible, message_from_wire, message_to_wire
 from configs.arrays import BoolArray, FloatArray
 from configs.schema import Comm, GateMode, GateTiming
-from runtime.net import ticks, topology, wire
+from runtime.net import ticks, wire
+from runtime.net.topology import Graph
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,8 @@ class AgentRules:
     copies: int
     spec: PolicySpec
     comm: Comm
+    comm_options: str = ""
+    """Of the scheme itself, as text."""
     gate_timing: GateTiming
     gate_mode: GateMode
     dead: Literal["silent", "relay"]
@@ -84,6 +88,11 @@ class AgentRules:
     """Never wait for neighbours (deployment)."""
     max_message_age_steps: int = 1
     """In real time, how many steps old a message may be that a step still uses."""
+
+    @property
+    def graph(self) -> Graph:
+        """Edges that exist."""
+        return graph_of(self.comm, self.comm_options, self.num_agents)
 
     def __post_init__(self) -> None:
         if self.realtime and self.gate_timing == "paper":
@@ -141,11 +150,10 @@ class AgentCore:
         self._rules = rules
         self._parameters = parameters
         self._rng = rng
-        self._out = topology.out_neighbours(identity, rules.num_agents)
+        graph = rules.graph
+        self._out = graph.out_neighbours(identity)
         self._offset_of_out = {peer: k for k, peer in enumerate(self._out)}
-        self._offset_of_in = {
-            peer: k for k, peer in enumerate(topology.in_neighbours(identity, rules.num_agents))
-        }
+        self._offset_of_in = {peer: k for k, peer in enumerate(graph.in_neighbours(identity))}
         self._features_KF = edge_features(rules.num_agents)
         self._oldest = rules.max_message_age_steps if rules.realtime else 1
         """Ticks that a packet may be behind ours when it arrives."""
@@ -178,7 +186,13 @@ class AgentCore:
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
         self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
-        self._recorders = Recorders(identity, copies, rules.ships, record_q=rules.record_q)
+        self._recorders = Recorders(
+            identity,
+            copies,
+            rules.ships,
+            record_q=rules.record_q,
+            mask_dtype=graph.mask_dtype,
+        )
         advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
         self._actor = Actor(spec.observation_dim, advice, rng)
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from agents.participation import MOST_REMEMBERED
 from configs.arrays import BoolArray
+from runtime.net.topology import mask_dtype
 
 MaskArray = NDArray[np.unsignedinteger[Any]]
 
@@ -52,7 +53,7 @@ class EdgeMasks:
     """Masks of K edges in E copies."""
 
     def __init__(self, edges: int) -> None:
-        self._bits_K = (1 << np.arange(edges)).astype(np.uint16)
+        self._bits_K = np.array([1 << k for k in range(edges)], dtype=mask_dtype(edges))
         self._every_edge = (1 << edges) - 1
         self._in_edges: dict[bytes, InEdges] = {}
 

@@ -24,8 +24,15 @@ class EpisodeRecorder:
     Only an agent that was there from step 0 records: half an episode cannot be unrolled.
     """
 
-    def __init__(self, agent: int, *, record_q: bool) -> None:
+    def __init__(
+        self,
+        agent: int,
+        *,
+        record_q: bool,
+        mask_dtype: type[np.unsignedinteger[Any]] = np.uint16,
+    ) -> None:
         self._agent = agent
+        self._mask_dtype = mask_dtype
         self._record_q = record_q
         self._episode: int | None = None
         self._observations: list[NDArray[Any]] = []
@@ -72,7 +79,7 @@ class EpisodeRecorder:
                 last_version=self._versions[-1],
                 observations=np.array(self._observations),
                 actions=np.array(self._actions, dtype=np.uint8),
-                gates=np.array(self._gates, dtype=np.uint16),
+                gates=np.array(self._gates, dtype=self._mask_dtype),
                 q_values=q_LA,
             )
         for column in (
@@ -89,13 +96,24 @@ class EpisodeRecorder:
 class Recorders:
     """The episodes in progress of one agent, one for each copy."""
 
-    def __init__(self, agent: int, copies: int, ships: Ships, *, record_q: bool) -> None:
+    def __init__(
+        self,
+        agent: int,
+        copies: int,
+        ships: Ships,
+        *,
+        record_q: bool,
+        mask_dtype: type[np.unsignedinteger[Any]] = np.uint16,
+    ) -> None:
         """
         Args:
             ships: which episodes are recorded: those of training, all, or none.
+            mask_dtype: of the masks of open edges.
         """
         self._ships = ships
-        self._recorders = [EpisodeRecorder(agent, record_q=record_q) for _ in range(copies)]
+        self._recorders = [
+            EpisodeRecorder(agent, record_q=record_q, mask_dtype=mask_dtype) for _ in range(copies)
+        ]
 
     def turn(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
         """Ship what has ended with the last step, begin what starts with this one."""

@@ -30,6 +30,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from agents.comm.graphs import graph_of
 from agents.policy import (
     PolicyFile,
     PolicyFileError,
@@ -62,7 +63,6 @@ from envs import registry
 from runtime.deployment.bundle import Bundle
 from runtime.host import preflight
 from runtime.host.exporter import require_free_port
-from runtime.net import topology
 from runtime.net.errors import SetupError
 from runtime.net.failures import NO_FAILURES, Failures, standard_error
 from runtime.net.logs import setup_logging
@@ -295,7 +295,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             "or say --gate.budget 0"
         )
     if not options.simulate:
-        preflight.require_open_files(config.num_agents)
+        preflight.require_open_files(graph_of(config.comm, config.comm_options, config.num_agents))
         preflight.require_tasks(config.num_agents)
         require_temporary_folder()
         if config.runtime.metrics_port:
@@ -456,8 +456,8 @@ def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
 def _figures_of_gate(config: RunConfig, edges_open: float, agent_steps: float) -> dict[str, Any]:
     """Edges that a living agent used in a step, and what share of its out-edges that is."""
     degree = edges_open / agent_steps if agent_steps else None
-    offsets = len(topology.offsets(config.num_agents))
-    share = None if degree is None else degree / offsets
+    graph = graph_of(config.comm, config.comm_options, config.num_agents)
+    share = None if degree is None else degree / graph.num_edges
     return {"out_degree_mean": degree, "open_share": share}
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from agents.events import SendBeacon, SendMessage
 from agents.process.setup import ShellSetup
-from runtime.net import latency, topology, wire
+from runtime.net import latency, wire
 from runtime.net.security import Gatekeeper
 from runtime.net.tcp_info import TcpConnection, connections
 from runtime.net.traffic import Traffic, TrafficClass
@@ -54,12 +54,13 @@ class Edges:
         Raises:
             SetupError: the inbox cannot be bound, or others could reach it and there are no keys.
         """
-        identity, num_agents = setup.identity, setup.rules.num_agents
+        identity = setup.identity
         self._context = context
         self._setup = setup
         self._traffic = traffic
-        self._out_peers = topology.out_neighbours(identity, num_agents)
-        in_peers = topology.in_neighbours(identity, num_agents)
+        graph = setup.rules.graph
+        self._out_peers = graph.out_neighbours(identity)
+        in_peers = graph.in_neighbours(identity)
         self._in_names = [agent_routing_id(peer) for peer in in_peers]
         self._in_edges = {
             name: (peer, k, setup.host(peer))

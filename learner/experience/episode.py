@@ -54,7 +54,7 @@ class Episode:
     """[N] moments of 0..T at which the agent was alive: T + 1 means it saw the end."""
     terminated: bool
     """The task itself ended; otherwise time ran out."""
-    gates: NDArray[np.uint16]
+    gates: NDArray[np.unsignedinteger[Any]]
     """[T, N] bit k: the edge to out-neighbour k was used."""
     q_values: FloatArray | None
     """[T, N, A] as the agents computed them, zeros after death; None if they were not recorded."""
@@ -326,7 +326,8 @@ def _join(
     dtype = np.result_type(record.final_observations.dtype, *given)
     observations = np.zeros((time + 1, agents, known.observation_dim), dtype=dtype)
     actions = np.zeros((time, agents), dtype=np.uint8)
-    gates = np.zeros((time, agents), dtype=np.uint16)
+    widths = [t.gates.dtype for t in trajectories.values()]
+    gates = np.zeros((time, agents), dtype=np.result_type(np.uint16, *widths))
     with_q = any(len(t.q_values) > 0 for t in trajectories.values())
     q_values = np.zeros((time, agents, known.num_actions), dtype=np.float32) if with_q else None
     for agent, trajectory in trajectories.items():

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.net import latency, topology
+from runtime.net import latency
 from runtime.net.report_period import SHORTEST_S, report_period_s
+from runtime.net.topology import Graph, exponential
 from runtime.net.traffic import COUNTERS
 from runtime.net.wire import AgentReport
 
@@ -124,6 +125,8 @@ class HostTable:
         hosts: tuple[str, ...] = ("local",),
         host: int = 0,
         host_of: Sequence[int] | None = None,
+        *,
+        graph: Graph | None = None,
     ) -> None:
         """Nobody has reported yet.
 
@@ -132,6 +135,7 @@ class HostTable:
             hosts: names of all hosts, in the order of a report's latency.
             host: index of this one.
             host_of: [N] index of every agent's host; None if they are all here.
+            graph: edges that exist; None: the exponential graph.
 
         Raises:
             ValueError: a host that does not exist, or not one host for each agent.
@@ -145,11 +149,11 @@ class HostTable:
         self.host = host
         self.agents = tuple(agent for agent, home in enumerate(self._host_of) if home == host)
         """This host's share."""
-        self._num_agents = num_agents
-        self._num_edges = len(topology.offsets(num_agents))
+        self._graph = exponential(num_agents) if graph is None else graph
+        self._num_edges = self._graph.num_edges
         homes = np.array(self._host_of)
         self._in_hosts = {
-            agent: homes[list(topology.in_neighbours(agent, num_agents))] for agent in self.agents
+            agent: homes[list(self._graph.in_neighbours(agent))] for agent in self.agents
         }
         # Agents count what they like: however they lie, sums over all of them fit 64 bits.
         self._most = np.uint64((1 << 63) // num_agents)
@@ -222,8 +226,8 @@ class HostTable:
         return True
 
     def _require_fit(self, report: AgentReport) -> None:
-        if report.agent >= self._num_agents:
-            raise ValueError(f"report of agent {report.agent}, there are {self._num_agents}")
+        if report.agent >= self._graph.num_agents:
+            raise ValueError(f"report of agent {report.agent}, there are {self._graph.num_agents}")
         if self._host_of[report.agent] != self.host:
             raise ValueError(f"report of agent {report.agent}, which is not of this host")
         found = (
@@ -305,7 +309,7 @@ class HostTable:
 
     def out_edges(self) -> Iterator[OutEdge]:
         for record in self.records():
-            targets = topology.out_neighbours(record.agent, self._num_agents)
+            targets = self._graph.out_neighbours(record.agent)
             for target, (messages, size_bytes) in zip(
                 targets, record.edges[:, :2].tolist(), strict=True
             ):
@@ -313,7 +317,7 @@ class HostTable:
 
     def in_edges(self) -> Iterator[InEdge]:
         for record in self.records():
-            sources = topology.in_neighbours(record.agent, self._num_agents)
+            sources = self._graph.in_neighbours(record.agent)
             for source, (messages, latency_ns), heard_s in zip(
                 sources, record.edges[:, 2:].tolist(), record.heard_s.tolist(), strict=True
             ):

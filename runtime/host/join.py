@@ -43,6 +43,7 @@ from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.logs import setup_logging
+from runtime.net.topology import exponential
 from runtime.net.traffic import Traffic
 from runtime.net.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, node_routing_id
 from runtime.terminal.scratch import Scratch, require_temporary_folder
@@ -134,7 +135,7 @@ def _check(command: NodeCommand, bundle: Bundle) -> None:
     if not command.join and not bundle.is_deployment:
         raise SetupError(f"{bundle.folder} has no policy: give --join with the head's address")
     require_local_address(bundle.host.address, f"{bundle.folder} is for host {bundle.host.name}")
-    require_open_files(bundle.book.hosts.num_agents)
+    require_open_files(exponential(bundle.book.hosts.num_agents))
     require_temporary_folder()
     if bundle.options is not None:
         require_bodies(bundle.options.body, bundle.host.agents, bundle.folder)

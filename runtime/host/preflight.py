@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from agents.comm.graphs import graph_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
 from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
@@ -19,8 +20,8 @@ from envs import registry
 from envs.base import EnvSpec
 from envs.battle.opponents import PolicyFileOpponent, make_opponent, opponent_file
 from runtime.host.exporter import require_free_port
-from runtime.net import topology
 from runtime.net.errors import SetupError
+from runtime.net.topology import Graph
 from runtime.terminal.places import probe
 from runtime.terminal.scratch import require_temporary_folder
 
@@ -38,7 +39,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     Raises:
         SetupError: names the obstacle, the value, and what to do about it.
     """
-    require_open_files(config.num_agents)
+    require_open_files(graph_of(config.comm, config.comm_options, config.num_agents))
     require_tasks(config.num_agents, config.learner.threads)
     require_temporary_folder()
     require_free_port(config.runtime.metrics_port, config.runtime.metrics_address)
@@ -47,31 +48,31 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
         require_policy(policy_path(config.policy, config.env.name), spec)
 
 
-def open_files_needed(num_agents: int) -> int:
+def open_files_needed(graph: Graph) -> int:
     """Descriptors that the hungriest process of a run opens.
 
     The node has three for every agent (connection, exit pipe, life line), world and learner one; an
-    agent has up to four for each offset (two connections, and two sockets' own). N = 100 needs 400.
+    agent has up to four for each edge (two connections, and two sockets' own). N = 100 needs 400.
     """
-    node = 3 * num_agents + 100
-    agent = 4 * len(topology.offsets(num_agents)) + 40
+    node = 3 * graph.num_agents + 100
+    agent = 4 * graph.num_edges + 40
     return max(node, agent)
 
 
-def require_open_files(num_agents: int) -> None:
+def require_open_files(graph: Graph) -> None:
     """Raise this process's limit, which all others inherit, if it is too low.
 
     Raises:
         SetupError: the hard limit is too low as well.
     """
-    needed = open_files_needed(num_agents)
+    needed = open_files_needed(graph)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise SetupError(
-            f"{num_agents} agents need {needed} open files in one process, the limit is {hard}: "
-            f"raise it with `ulimit -n {needed}` (as root, or in /etc/security/limits.conf)"
+            f"{graph.num_agents} agents need {needed} open files in one process, the limit is "
+            f"{hard}: raise it with `ulimit -n {needed}` (as root, or in /etc/security/limits.conf)"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

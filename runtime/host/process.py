@@ -104,13 +104,14 @@ class Node:
         self._name = node_routing_id(LOCAL_HOST if place is None else place.host)
         self._keyring = None if place is None else place.keyrings[self._name.decode()]
         self._table = (
-            HostTable(setup.rules.num_agents)
+            HostTable(setup.rules.num_agents, graph=setup.rules.graph)
             if place is None
             else HostTable(
                 setup.rules.num_agents,
                 place.hosts.names,
                 place.index,
                 place.hosts.host_of_agents(),
+                graph=setup.rules.graph,
             )
         )
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -136,6 +137,7 @@ class Node:
         self._supervisor = Supervisor(
             setup.agents,
             setup.rules.num_agents,
+            graph=setup.rules.graph,
             max_restarts=setup.max_restarts,
             start_deadline_s=time.monotonic() + setup.start_timeout_s,
             more_time="--runtime.start-timeout-s"

@@ -125,6 +125,7 @@ def training_setup(
             copies=config.env.copies,
             spec=spec,
             comm=config.comm,
+            comm_options=config.comm_options,
             gate_timing=config.gate.timing,
             gate_mode=config.gate.mode,
             gate_budget=config.gate.budget,

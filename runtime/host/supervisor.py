@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from runtime.net import topology
+from runtime.net.topology import Graph, exponential
 
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_LONGEST_S = 10.0
@@ -110,6 +110,7 @@ class Supervisor:
         more_time: str = "--runtime.start-timeout-s",
         endpoints: Mapping[int, str] | None = None,
         first_incarnation: int = 0,
+        graph: Graph | None = None,
     ) -> None:
         """Watch `agents`.
 
@@ -119,11 +120,12 @@ class Supervisor:
             endpoints: where the agents of all hosts listen, if that is settled beforehand; else
                 there is one host, and every agent chooses for itself.
             first_incarnation: above those of this host's earlier lives.
+            graph: edges that exist; None: the exponential graph.
         """
         self._are_settled = endpoints is not None
         self._endpoints = dict(endpoints or {})
         self._lives = {agent: _Life(incarnation=first_incarnation) for agent in agents}
-        self._num_agents = num_agents
+        self._graph = exponential(num_agents) if graph is None else graph
         self._max_restarts = max_restarts
         self._start_deadline_s = start_deadline_s
         self._more_time = more_time
@@ -296,7 +298,7 @@ class Supervisor:
         return commands
 
     def _book(self, agent: int) -> SendBook:
-        outs = topology.out_neighbours(agent, self._num_agents)
+        outs = self._graph.out_neighbours(agent)
         return SendBook(agent, tuple(self._endpoints[peer] for peer in outs))
 
 

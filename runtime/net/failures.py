@@ -12,7 +12,7 @@ Dimension key: E = copies, N = agents, T = steps.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class Aftermath:
         self._squared_returns = 0.0
 
     def count_step(
-        self, acting_EN: BoolArray, masks_EN: NDArray[np.uint16], *, is_after: bool
+        self, acting_EN: BoolArray, masks_EN: NDArray[np.unsignedinteger[Any]], *, is_after: bool
     ) -> None:
         """Take in a step of the copies that count: who lived and acted, and on which out-edges."""
         bits = np.unpackbits(np.ascontiguousarray(masks_EN[acting_EN]).view(np.uint8))

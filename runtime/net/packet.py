@@ -35,6 +35,8 @@ MOST_STEPS = 60_001
 
 PerCopyU8 = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MOST_COPIES)]
 PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_COPIES)]
+EdgeMasks = Annotated[NDArray[Any], Tensor(("uint16", "uint64"), 1, MOST_COPIES)]
+"""A bit for each edge: 16, and where a graph has more edges 64."""
 PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, MOST_COPIES)]
 Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8"), 2, 4 * MIB)]
 Counts = Annotated[NDArray[np.uint64], Tensor(("uint64",), 1, 4096)]

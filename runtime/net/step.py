@@ -12,6 +12,7 @@ from runtime.net.packet import (
     U16,
     U32,
     U64,
+    EdgeMasks,
     Packet,
     PerCopyU8,
     PerCopyU16,
@@ -43,11 +44,11 @@ class Observation(Packet):
     """[E] step within that episode; 0 is the first after a reset."""
     flags: PerCopyU8
     """[E] ALIVE, EXPLORE and REST bits."""
-    in_masks: PerCopyU16
+    in_masks: EdgeMasks
     """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
-    peer_masks: PerCopyU16
+    peer_masks: EdgeMasks
     """[E] bit k: out-neighbour k took part in the last tick (paper timing: takes part in this)."""
-    beacon_masks: PerCopyU16
+    beacon_masks: EdgeMasks
     """[E] bit k: a beacon of out-neighbour k is on its way (causal: of the last tick)."""
     observations: Rows
     """[copies alive, D] rows of the copies whose ALIVE bit is set, in order."""
@@ -62,7 +63,7 @@ class Action(Packet):
     policy_version: U32
     actions: PerCopyU8
     """[E] action of each copy (0 where it is dead)."""
-    out_masks: PerCopyU16
+    out_masks: EdgeMasks
     """[E] bit k: a message went to out-neighbour k at this tick."""
     beacons: PerCopyU8
     """[ceil(E / 8)] bitmap of the copies in which a beacon went to all in-neighbours; paper timing
@@ -75,7 +76,7 @@ class Gates(Packet):
     """Agent to world, paper timing only: which edges it uses in this very tick."""
 
     tick: U32
-    out_masks: PerCopyU16
+    out_masks: EdgeMasks
 
 
 @packet(4, 64 * KIB)
@@ -84,7 +85,7 @@ class InMask(Packet):
     """World to agent, paper timing only: which in-edges carry a message in this tick."""
 
     tick: U32
-    in_masks: PerCopyU16
+    in_masks: EdgeMasks
 
 
 @packet(5, 16 * MIB)

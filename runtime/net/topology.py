@@ -1,9 +1,87 @@
-"""The backbone: the exponential graph on a ring of N agents (SOPS, equation 1).
+"""Graphs on a ring of N agents: who may send to whom.
 
-Agent i may send to (i + 2^k) mod N and may hear from (i - 2^k) mod N, for every power of two up to
-N - 1. There are K = floor(log2(N - 1)) + 1 offsets. The self-loop is always there
-and costs nothing.
+    offsets (1, 2, 4)  ->  agent i may send to i + 1, i + 2, i + 4 and hear from i - 1, i - 2, i - 4
+
+The backbone is the exponential graph (SOPS, equation 1): every power of two up to N - 1, which are
+K = floor(log2(N - 1)) + 1 offsets. With all offsets from 1 to N - 1 everybody may send to
+everybody. The self-loop is always there and costs nothing. Neighbours are rotations, so nothing of
+size N x N is ever needed.
 """
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MOST_EDGES = 64
+"""Edges that an agent may have in one direction: masks of edges are numbers of 64 bits at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Edges that exist; which of them carry something at a step is a scheme's own decision."""
+
+    num_agents: int
+    offsets: tuple[int, ...]
+    """Ascending, each from 1 to N - 1."""
+
+    def __post_init__(self) -> None:
+        ascending = tuple(sorted(set(self.offsets)))
+        if (
+            not self.offsets
+            or ascending != self.offsets
+            or not (self.offsets[0] >= 1 and self.offsets[-1] < self.num_agents)
+        ):
+            raise ValueError(
+                f"offsets of {self.num_agents} agents ascend from 1 to at most "
+                f"{self.num_agents - 1}, got {self.offsets}"
+            )
+        if len(self.offsets) > MOST_EDGES:
+            raise ValueError(
+                f"an agent may have {MOST_EDGES} out-edges, and with {self.num_agents} agents it "
+                f"would have {len(self.offsets)}: take fewer agents, or a scheme with fewer edges"
+            )
+
+    @property
+    def num_edges(self) -> int:
+        """K, out-edges of an agent and in-edges as well."""
+        return len(self.offsets)
+
+    @property
+    def mask_dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Of a mask of an agent's edges, one bit each."""
+        return mask_dtype(self.num_edges)
+
+    def out_neighbours(self, agent: int) -> tuple[int, ...]:
+        """[K] agents that `agent` may send to, by offset."""
+        return tuple((agent + offset) % self.num_agents for offset in self.offsets)
+
+    def in_neighbours(self, agent: int) -> tuple[int, ...]:
+        """[K] agents that `agent` may hear from, by offset: entry k sends over its own edge k."""
+        return tuple((agent - offset) % self.num_agents for offset in self.offsets)
+
+
+def mask_dtype(num_edges: int) -> type[np.unsignedinteger[Any]]:
+    """Of a mask with a bit for each edge; most graphs have few, and two bytes do."""
+    return np.uint16 if num_edges <= 16 else np.uint64
+
+
+def exponential(num_agents: int) -> Graph:
+    """The backbone of SOPS and ExpoComm.
+
+    Raises:
+        ValueError: fewer than two agents.
+    """
+    return Graph(num_agents, offsets(num_agents))
+
+
+def complete(num_agents: int) -> Graph:
+    """Everybody may send to everybody.
+
+    Raises:
+        ValueError: fewer than two agents, or more than 65.
+    """
+    return Graph(num_agents, tuple(range(1, num_agents)))
 
 
 def offsets(num_agents: int) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ class Trajectory(Packet):
     """[L, D] exactly as the agent saw them."""
     actions: Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MOST_STEPS)]
     """[L]"""
-    gates: Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_STEPS)]
+    gates: Annotated[NDArray[Any], Tensor(("uint16", "uint64"), 1, MOST_STEPS)]
     """[L] bit k: the edge to out-neighbour k was used."""
     q_values: Annotated[NDArray[np.float32], Tensor(("float32",), 2, 16 * MIB)]
     """[L, A] if recorded, else empty."""

@@ -10,37 +10,40 @@ Dimension key: E = copies, N = agents, K = offsets.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.base import BoolArray
-from runtime.net import topology
+from runtime.net.topology import Graph
 
-MaskArray = NDArray[np.uint16]
+MaskArray = NDArray[np.unsignedinteger[Any]]
 
 
 class EdgesInUse:
     """Masks of edges, by copy and agent."""
 
-    def __init__(self, num_copies: int, num_agents: int) -> None:
-        self._offsets = topology.offsets(num_agents)
+    def __init__(self, num_copies: int, graph: Graph) -> None:
+        self._offsets = graph.offsets
         self._num_copies = num_copies
-        shape = (num_copies, num_agents)
-        self.out_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        self._dtype = dtype = graph.mask_dtype
+        self._bits = [dtype(1 << k) for k in range(graph.num_edges)]
+        shape = (num_copies, graph.num_agents)
+        self.out_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """Out-edges that agents use in this tick, as far as they have said so."""
         self.says_EN: BoolArray = np.zeros(shape, dtype=np.bool_)
         """Agents whose beacon was news in this tick, and so is under way."""
-        self.in_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        self.in_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """In-edges over which a message is under way."""
-        self.peers_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        self.peers_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """Out-neighbours that took part in the last step."""
-        self.beacons_EN: MaskArray = np.zeros(shape, dtype=np.uint16)
+        self.beacons_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """Out-neighbours of which a beacon is under way."""
 
     def fits(self, out_masks: MaskArray) -> bool:
-        """Whether an agent's [E] out-masks have the right shape."""
-        return out_masks.shape == (self._num_copies,)
+        """Whether an agent's [E] out-masks have the right shape and width."""
+        return out_masks.shape == (self._num_copies,) and out_masks.dtype == self._dtype
 
     def exist(self, out_masks: MaskArray) -> bool:
         """Whether out-masks name edges of the backbone alone."""
@@ -75,21 +78,21 @@ class EdgesInUse:
         """
         spared_EN = np.ones(self.in_EN.shape, dtype=np.bool_)
         spared_EN[:, list(victims)] = False
-        every_edge = np.uint16((1 << len(self._offsets)) - 1)
-        self.in_EN &= self._turn_to_receivers(np.where(spared_EN, every_edge, np.uint16(0)))
+        every_edge = self._dtype((1 << len(self._offsets)) - 1)
+        self.in_EN &= self._turn_to_receivers(np.where(spared_EN, every_edge, self._dtype(0)))
         self.peers_EN &= self.turn_to_senders(spared_EN)
         self.beacons_EN &= self.turn_to_senders(spared_EN)
 
     def _turn_to_receivers(self, masks_EN: MaskArray) -> MaskArray:
-        """[E, N] out-masks of senders -> in-masks: bit k of agent i is bit k of i - 2^k."""
+        """[E, N] out-masks of senders -> in-masks: bit k of agent i is bit k of i - offset k."""
         turned = np.zeros_like(masks_EN)
-        for k, offset in enumerate(self._offsets):
-            turned |= np.roll(masks_EN, offset, axis=1) & np.uint16(1 << k)
+        for offset, bit in zip(self._offsets, self._bits, strict=True):
+            turned |= np.roll(masks_EN, offset, axis=1) & bit
         return turned
 
     def turn_to_senders(self, present_EN: BoolArray) -> MaskArray:
-        """[E, N] bit k of agent i: its out-neighbour i + 2^k was there."""
-        masks = np.zeros(present_EN.shape, dtype=np.uint16)
-        for k, offset in enumerate(self._offsets):
-            masks |= np.roll(present_EN, -offset, axis=1).astype(np.uint16) << np.uint16(k)
+        """[E, N] bit k of agent i: its out-neighbour i + offset k was there."""
+        masks = np.zeros(present_EN.shape, dtype=self._dtype)
+        for offset, bit in zip(self._offsets, self._bits, strict=True):
+            masks |= np.roll(present_EN, -offset, axis=1) * bit
         return masks

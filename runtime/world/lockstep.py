@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from configs.arrays import BoolArray
 from envs.copies import EnvCopies
 from runtime.net import ticks, wire
+from runtime.net.topology import exponential
 from runtime.world.commands import Refused, ToAgent, ToLauncher, ToLearner, WorldCommand
-from runtime.world.edges import EdgesInUse
+from runtime.world.edges import EdgesInUse, MaskArray
 from runtime.world.episodes import Episodes, Phase
 from runtime.world.pacing import LearnerPace, Patience
 from runtime.world.planned_kill import PlannedKill
@@ -62,7 +63,7 @@ class World:
         self.kill = PlannedKill(spec.num_agents, rules.victims, rules.kill_at)
         self.tick = 0
         self.missed_deadlines = 0
-        self._edges = EdgesInUse(num_copies, spec.num_agents)
+        self._edges = EdgesInUse(num_copies, rules.graph or exponential(spec.num_agents))
         self._patience = Patience(spec.num_agents)
         self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
@@ -210,7 +211,7 @@ class World:
 
     # --- the tick ---------------------------------------------------------------------------------
 
-    def _fault_of(self, out_masks: NDArray[np.uint16]) -> Literal["shape", "range"] | None:
+    def _fault_of(self, out_masks: MaskArray) -> Literal["shape", "range"] | None:
         """Why masks of out-edges cannot be used; None if they can."""
         if not self._edges.fits(out_masks):
             return "shape"

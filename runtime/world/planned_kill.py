@@ -6,6 +6,7 @@ Dimension key: N = agents.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,9 @@ class PlannedKill:
     def evaluation_begins(self) -> None:
         self._evaluated_steps = 0
 
-    def evaluation_step(self, acting_EN: NDArray[np.bool_], masks_EN: NDArray[np.uint16]) -> None:
+    def evaluation_step(
+        self, acting_EN: NDArray[np.bool_], masks_EN: NDArray[np.unsignedinteger[Any]]
+    ) -> None:
         """A step of an evaluation: who lived and acted in the copies that count, and on which
         out-edges.
         """

@@ -18,6 +18,7 @@ from typing import Literal
 import setproctitle
 import zmq
 
+from agents.comm.graphs import graph_of
 from configs.schedule import linear
 from configs.schema import RunConfig
 from envs import registry
@@ -129,6 +130,7 @@ def _rules(setup: WorldSetup) -> WorldRules:
     agents = config.agents
     evaluates = config.evaluation.episodes > 0
     return WorldRules(
+        graph=graph_of(config.comm, config.comm_options, config.num_agents),
         gate_timing=config.gate.timing,
         dead=agents.dead,
         ships=setup.ships,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from configs.schema import GateTiming
 from envs.opponent_schedule import OpponentSchedule
+from runtime.net.topology import Graph
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,5 +35,7 @@ class WorldRules:
     """How often the run has been resumed."""
     victims: tuple[int, ...] = ()
     """Agents to be killed for good in an evaluation."""
+    graph: Graph | None = None
+    """Edges that exist; None: the exponential graph."""
     kill_at: int = 0
     """Steps that all copies of that evaluation have played when the kill comes."""

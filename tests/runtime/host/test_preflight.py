@@ -10,6 +10,7 @@ from agents.policy import PolicyFile, PolicySpec, initialise, save_policy
 from configs.schema import NetworkConfig, RunConfig, RuntimeConfig
 from runtime.host import preflight
 from runtime.net.errors import SetupError
+from runtime.net.topology import exponential
 
 SPEC = PolicySpec.of(NetworkConfig(hidden=4, message=4), observation_dim=3, num_actions=2)
 
@@ -48,12 +49,12 @@ def test_run_that_can_start_passes_and_leaves_nothing_behind(config: RunConfig) 
 
 
 def test_sufficient_limit_of_open_files_is_left_alone(limits: list[tuple[int, int]]) -> None:
-    preflight.require_open_files(40)
+    preflight.require_open_files(exponential(40))
     assert limits == [(256, 2048)]
 
 
 def test_soft_limit_is_raised_where_that_is_enough(limits: list[tuple[int, int]]) -> None:
-    preflight.require_open_files(100)
+    preflight.require_open_files(exponential(100))
     assert limits[1:] == [(2048, 2048)]
 
 
@@ -61,7 +62,7 @@ def test_hard_limit_that_is_too_low_names_what_is_needed(limits: list[tuple[int,
     with pytest.raises(
         SetupError, match=r"1000 agents need 3100 .* limit is 2048: .*ulimit -n 3100"
     ):
-        preflight.require_open_files(1000)
+        preflight.require_open_files(exponential(1000))
     assert len(limits) == 1
 
 

@@ -1,9 +1,11 @@
 import math
 from collections import deque
 
+import numpy as np
 import pytest
 
 from runtime.net import topology
+from runtime.net.topology import Graph, complete, exponential
 
 POPULATIONS = [*range(2, 40), 64, 65, 100, 128, 129, 257]
 
@@ -85,3 +87,36 @@ def test_papers_example_of_neighbours() -> None:
 def test_population_without_edges_is_refused(num_agents: int) -> None:
     with pytest.raises(ValueError, match=f"at least 2 agents, got {num_agents}"):
         topology.offsets(num_agents)
+
+
+@pytest.mark.parametrize("graph", [exponential(20), complete(20), complete(65), Graph(7, (2, 3))])
+def test_an_edge_has_the_same_number_at_both_ends(graph: Graph) -> None:
+    for agent in range(graph.num_agents):
+        for k, peer in enumerate(graph.out_neighbours(agent)):
+            assert graph.in_neighbours(peer)[k] == agent
+
+
+def test_the_complete_graph_reaches_everybody_but_oneself() -> None:
+    assert set(complete(9).out_neighbours(4)) == set(range(9)) - {4}
+
+
+def test_masks_are_as_wide_as_the_graph_has_edges() -> None:
+    assert exponential(4096).mask_dtype is np.uint16
+    assert complete(17).mask_dtype is np.uint16
+    assert complete(18).mask_dtype is np.uint64
+
+
+@pytest.mark.parametrize(
+    ("num_agents", "offsets", "says"),
+    [
+        (66, tuple(range(1, 66)), "64 out-edges, and with 66 agents it would have 65"),
+        (5, (2, 1), "ascend"),
+        (5, (1, 5), "at most 4"),
+        (5, (), "ascend"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_refused(
+    num_agents: int, offsets: tuple[int, ...], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        Graph(num_agents, offsets)
