@@ -67,7 +67,8 @@ from runtime.net.errors import SetupError
 from runtime.net.failures import NO_FAILURES, Failures, standard_error
 from runtime.net.logs import setup_logging
 from runtime.run.head import invitations, open_bundles
-from runtime.run.run import Outcome, Plan, Run
+from runtime.run.plan import Plan, RunEnd
+from runtime.run.run import Run
 from runtime.run.view import RunSnapshot, View, make_view
 from runtime.terminal.figures_table import figures_table
 from runtime.terminal.places import require_folder
@@ -337,7 +338,7 @@ def _open_head(options: EvaluateOptions) -> Bundle | None:
 
 def _play(
     options: EvaluateOptions, config: RunConfig, policy: PolicyFile, head: Bundle | None
-) -> tuple[Outcome, Run]:
+) -> tuple[RunEnd, Run]:
     """Real processes, in a folder that lasts as long as the evaluation."""
     with closing(Scratch()) as scratch:
         directory = scratch.path
@@ -367,7 +368,7 @@ def play(
     record: bool = False,
     head: Bundle | None = None,
     failures: Failures = NO_FAILURES,
-) -> tuple[Outcome, Run]:
+) -> tuple[RunEnd, Run]:
     """Evaluate with real processes.
 
     Args:

@@ -63,7 +63,8 @@ from runtime.record import run_folder
 from runtime.record.json_lines import read_records
 from runtime.record.run_log import RunLog, new_run_directory
 from runtime.run.head import invitations, open_bundles
-from runtime.run.run import LearnerPlace, Plan, Progress, Run
+from runtime.run.plan import LearnerPlace, Plan, PlayedBefore
+from runtime.run.run import Run
 from runtime.run.view import make_view
 from runtime.terminal.processes import spawn
 
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not config.resume:
                 stack.enter_context(run_folder.held(plan.directory))
             setup_logging("launcher", 0, plan.directory / "logs")
-            reached = plan.progress.env_steps
+            reached = plan.played_before.env_steps
             log = RunLog(plan.directory, life=plan.config.life, resumed_at=reached)
             run = Run(plan, make_view(config.steps), log)
         except (SetupError, OSError) as error:
@@ -144,12 +145,12 @@ def make_plan(config: RunConfig) -> Plan:
         config = dataclasses.replace(
             config, runtime=dataclasses.replace(config.runtime, transport="tcp")
         )
-    progress, version = Progress(), 1
+    played_before, version = PlayedBefore(), 1
     if checkpoint is not None:
         reached, directory = checkpoint.progress, Path(config.resume)
         # Episodes that were acknowledged after the checkpoint are played, learnt from and counted.
         played = max(reached.env_steps, steps_played(directory / JOURNAL))
-        progress = Progress(
+        played_before = PlayedBefore(
             env_steps=played, episodes=_episodes_begun(directory, config.env.copies)
         )
         version = reached.version
@@ -191,7 +192,7 @@ def make_plan(config: RunConfig) -> Plan:
         trains=True,
         evaluation_episodes=config.evaluation.episodes,
         start_learner=start_learner,
-        progress=progress,
+        played_before=played_before,
         head=head,
     )
 

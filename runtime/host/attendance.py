@@ -54,7 +54,7 @@ class Refused:
     reason: str
 
 
-Command = Assign | ToHost | ToWorld | AllReady | HostLost | Refused
+AttendanceCommand = Assign | ToHost | ToWorld | AllReady | HostLost | Refused
 
 _MOST_LIVES = 1_000_000
 """Lives that an agent can have had since its host joined: a host that lies must not use up the
@@ -137,13 +137,13 @@ class Attendance:
             if name != self._local and host.joined and not host.lost
         ]
 
-    def open(self, now_s: float) -> list[Command]:
+    def open(self, now_s: float) -> list[AttendanceCommand]:
         """World and learner are there: whoever has come meanwhile can be told what to do."""
         self._open = True
         waiting = [(name, host) for name, host in self._hosts.items() if host.waiting]
         return [self._assign(name, host, now_s) for name, host in waiting]
 
-    def join(self, name: str, now_s: float) -> list[Command]:
+    def join(self, name: str, now_s: float) -> list[AttendanceCommand]:
         """A node asks to be taken in."""
         host = self._hosts.get(name)
         if host is None or name == self._local:
@@ -154,7 +154,7 @@ class Attendance:
         host.waiting = True
         return [*commands, self._assign(name, host, now_s)] if self._open else commands
 
-    def heard(self, name: str, now_s: float) -> list[Command]:
+    def heard(self, name: str, now_s: float) -> list[AttendanceCommand]:
         """A node that takes part has said something."""
         host = self._member(name)
         if host is None:
@@ -165,7 +165,7 @@ class Attendance:
         host.lost = False
         return [ToHost(name, wire.Instruction("announce"))]
 
-    def ready(self, name: str) -> list[Command]:
+    def ready(self, name: str) -> list[AttendanceCommand]:
         """All agents of a host have opened their edges."""
         host = self._member(name)
         if host is None:
@@ -176,7 +176,7 @@ class Attendance:
         self._all_ready = True
         return [AllReady()]
 
-    def agent_state(self, name: str, state: wire.AgentState) -> list[Command]:
+    def agent_state(self, name: str, state: wire.AgentState) -> list[AttendanceCommand]:
         """A node announces one of its own agents; of others' it has nothing to say."""
         host = self._member(name)
         if host is None or state.agent not in host.agents:
@@ -195,14 +195,14 @@ class Attendance:
         # Of a death whose word was lost the next life tells: the episode has a hole all the same.
         return [gone, ToWorld(state)] if state.up else [gone]
 
-    def counted(self, name: str, ready: int) -> list[Command]:
+    def counted(self, name: str, ready: int) -> list[AttendanceCommand]:
         """A node reports how many of its agents are up; word of some may have been lost."""
         host = self._member(name)
         if host is None or ready == len(host.up):
             return []
         return [ToHost(name, wire.Instruction("announce"))]
 
-    def left(self, name: str) -> list[Command]:
+    def left(self, name: str) -> list[AttendanceCommand]:
         """A node says that it ends; it may be started again at once."""
         host = self._hosts.get(name)
         if host is None or name == self._local:
@@ -220,9 +220,9 @@ class Attendance:
         for host in self._hosts.values():
             host.heard_s = now_s
 
-    def due(self, now_s: float) -> list[Command]:
+    def due(self, now_s: float) -> list[AttendanceCommand]:
         """What silence has brought."""
-        commands: list[Command] = []
+        commands: list[AttendanceCommand] = []
         for name, host in self._hosts.items():
             silent_s = now_s - host.heard_s
             if name == self._local or host.lost or not host.joined or silent_s <= self._timeout_s:
@@ -243,7 +243,7 @@ class Attendance:
         host.first_incarnation = host.incarnation + 1
         return Assign(name, host.first_incarnation)
 
-    def _leave(self, host: _Host) -> list[Command]:
+    def _leave(self, host: _Host) -> list[AttendanceCommand]:
         gone = [ToWorld(wire.AgentState(agent, life, 0)) for agent, life in host.up.items()]
         host.up.clear()
         return list(gone)

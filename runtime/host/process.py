@@ -664,11 +664,11 @@ class Node:
     # --- what goes out
     # ------------------------------------------------------------------------------
 
-    def _carry_out(self, commands: list[watch.Command]) -> None:
+    def _carry_out(self, commands: list[watch.SupervisorCommand]) -> None:
         for command in commands:
             self._faults.attempt(self._obey, command)
 
-    def _obey(self, command: watch.Command) -> None:
+    def _obey(self, command: watch.SupervisorCommand) -> None:
         match command:
             case watch.Spawn():
                 self._restart(command)

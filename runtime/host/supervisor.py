@@ -69,7 +69,7 @@ class Refused:
     reason: str
 
 
-Command = Spawn | SendBook | Announce | AllReady | Kill | GiveUp | Refused
+SupervisorCommand = Spawn | SendBook | Announce | AllReady | Kill | GiveUp | Refused
 
 
 class _State(Enum):
@@ -158,7 +158,7 @@ class Supervisor:
     def ready(self) -> list[int]:
         return [agent for agent, life in self._lives.items() if life.state is _State.READY]
 
-    def announce_all(self) -> list[Command]:
+    def announce_all(self) -> list[SupervisorCommand]:
         """Say again who is up and who is not, for a launcher that had lost sight of this host."""
         return [
             Announce(agent, life.incarnation, up=life.state is _State.READY)
@@ -176,7 +176,7 @@ class Supervisor:
         """Which of its lives an agent of ours is in."""
         return self._lives[agent].incarnation
 
-    def start(self) -> list[Command]:
+    def start(self) -> list[SupervisorCommand]:
         return [
             Spawn(agent, life.incarnation, self._endpoints.get(agent, ""))
             for agent, life in self._lives.items()
@@ -186,7 +186,7 @@ class Supervisor:
         """From now on deaths are expected."""
         self._stopping = True
 
-    def hello(self, agent: int, incarnation: int, endpoint: str) -> list[Command]:
+    def hello(self, agent: int, incarnation: int, endpoint: str) -> list[SupervisorCommand]:
         """A process of ours says where it listens; if that is settled, nobody asks it."""
         life = self._lives.get(agent)
         if life is None or life.incarnation != incarnation or life.state is not _State.STARTING:
@@ -202,20 +202,20 @@ class Supervisor:
             return [self._book(agent) for agent in self._lives]
         return []
 
-    def agent_ready(self, agent: int, incarnation: int) -> list[Command]:
+    def agent_ready(self, agent: int, incarnation: int) -> list[SupervisorCommand]:
         """Its edges are open."""
         life = self._lives.get(agent)
         if life is None or life.incarnation != incarnation or life.state is not _State.CONNECTING:
             return [Refused("stale")]
         life.state = _State.READY
         self._num_ready += 1
-        commands: list[Command] = [Announce(agent, incarnation, up=True)]
+        commands: list[SupervisorCommand] = [Announce(agent, incarnation, up=True)]
         if not self._started and self._num_ready == len(self._lives):
             self._started = True
             commands.append(AllReady())
         return commands
 
-    def exited(self, agent: int, exit_code: int | None, now_s: float) -> list[Command]:
+    def exited(self, agent: int, exit_code: int | None, now_s: float) -> list[SupervisorCommand]:
         """A process has ended; a negative exit code is the signal that ended it."""
         life = self._lives[agent]
         if self._stopping:
@@ -254,7 +254,7 @@ class Supervisor:
         life.last_death_s = now_s
         life.state, life.restart_at_s = _State.AWAITING_RESTART, now_s + backoff_s
 
-    def kill(self, agent: int) -> list[Command]:
+    def kill(self, agent: int) -> list[SupervisorCommand]:
         """End an agent for good: it is not started again, and its death is no fault."""
         life = self._lives.get(agent)
         if life is None or life.is_doomed:
@@ -265,7 +265,7 @@ class Supervisor:
             return []
         return [Kill(agent)]
 
-    def due(self, now_s: float) -> list[Command]:
+    def due(self, now_s: float) -> list[SupervisorCommand]:
         """What time has brought: restarts, or the end of the patience at start."""
         if self._stopping:
             return []
@@ -284,7 +284,7 @@ class Supervisor:
                     f"missing: {shown} ({self._more_time} gives more time)"
                 )
             ]
-        commands: list[Command] = []
+        commands: list[SupervisorCommand] = []
         for agent, life in self._lives.items():
             if life.state is _State.AWAITING_RESTART and now_s >= life.restart_at_s:
                 if life.was_not_started:

@@ -48,7 +48,7 @@ class End:
     exit_code: int
 
 
-Command = StartNode | RestartLearner | Tell | End
+ConductorCommand = StartNode | RestartLearner | Tell | End
 
 
 class Stage(Enum):
@@ -93,14 +93,14 @@ class Conductor:
         """Oldest version among each host's agents, by its node's last word."""
         self._settled_by_s = float("inf")
 
-    def hello(self, role: str, endpoint: str) -> list[Command]:
+    def hello(self, role: str, endpoint: str) -> list[ConductorCommand]:
         """A process says where it listens; the learner says so again after a restart."""
         if role not in ("world", "learner"):
             return []
         self._endpoints[role] = endpoint
         self._awaited.discard(role)
         if self._node_started and role == "learner":
-            commands: list[Command] = [Tell("node", wire.Instruction("resubscribe"))]
+            commands: list[ConductorCommand] = [Tell("node", wire.Instruction("resubscribe"))]
             if self.stage is Stage.FINISHING:
                 commands.append(Tell("learner", wire.Instruction("finish")))
             return commands
@@ -109,7 +109,7 @@ class Conductor:
         self._node_started = True
         return [StartNode(self._endpoints["world"], self._endpoints.get("learner", ""))]
 
-    def node_ready(self) -> list[Command]:
+    def node_ready(self) -> list[ConductorCommand]:
         """All agents have opened their edges."""
         if self.stage is not Stage.STARTING:
             return []
@@ -119,14 +119,14 @@ class Conductor:
             return [start]
         return [start, *self._evaluate()]
 
-    def agent_state(self, state: wire.AgentState) -> list[Command]:
+    def agent_state(self, state: wire.AgentState) -> list[ConductorCommand]:
         return [Tell("world", state)]
 
-    def kill(self, agent: int) -> list[Command]:
+    def kill(self, agent: int) -> list[ConductorCommand]:
         """The world has reached the step at which this agent is to die."""
         return [Tell("node", wire.Instruction("kill", agent))]
 
-    def world_state(self, state: wire.WorldState) -> list[Command]:
+    def world_state(self, state: wire.WorldState) -> list[ConductorCommand]:
         """The world has reached a phase."""
         phase = WorldPhase(state.phase)
         if self.stage is Stage.RUNNING and phase is WorldPhase.TRAINED:
@@ -136,11 +136,11 @@ class Conductor:
             return self._end(wire.FINISHED, 0)
         return []
 
-    def learner_state(self, state: wire.LearnerState) -> list[Command]:
+    def learner_state(self, state: wire.LearnerState) -> list[ConductorCommand]:
         """The world must not run away from the learner."""
         return [Tell("world", state)] if self.stage is Stage.RUNNING else []
 
-    def trained(self, version: int, now_s: float) -> list[Command]:
+    def trained(self, version: int, now_s: float) -> list[ConductorCommand]:
         """The learner owes nothing any more, and has published its last version."""
         if self.stage is Stage.FINISHING:
             self.stage = Stage.SETTLING
@@ -148,17 +148,19 @@ class Conductor:
             self._settled_by_s = now_s + SETTLE_S
         return []
 
-    def node_state(self, host: str, state: wire.NodeState) -> list[Command]:
+    def node_state(self, host: str, state: wire.NodeState) -> list[ConductorCommand]:
         """The agents of a host have reached a version."""
         self._versions[host] = state.policy_version_min
         reached = min(self._versions.values()) >= self._last_version
         return self._evaluate() if self.stage is Stage.SETTLING and reached else []
 
-    def failed(self, reason: str) -> list[Command]:
+    def failed(self, reason: str) -> list[ConductorCommand]:
         """A process says that it cannot go on."""
         return self._end(reason, 1)
 
-    def died(self, role: Role, exit_code: int | None, *, is_hung: bool = False) -> list[Command]:
+    def died(
+        self, role: Role, exit_code: int | None, *, is_hung: bool = False
+    ) -> list[ConductorCommand]:
         """A process has ended without having been told to, or (is_hung) for its silence."""
         if self.stage is Stage.ENDED:
             return []
@@ -174,10 +176,10 @@ class Conductor:
         # What a dead learner owes must not keep the world waiting.
         return [RestartLearner(), Tell("world", wire.Instruction("learner_gone"))]
 
-    def interrupted(self) -> list[Command]:
+    def interrupted(self) -> list[ConductorCommand]:
         return self._end(wire.INTERRUPTED, 130)
 
-    def due(self, now_s: float, waited_for: Sequence[str] = ()) -> list[Command]:
+    def due(self, now_s: float, waited_for: Sequence[str] = ()) -> list[ConductorCommand]:
         """What time has brought; `waited_for` says which agents a start waits for."""
         if self.stage is Stage.STARTING and now_s >= self._start_deadline_s:
             processes = [f"the {role} process has not started" for role in sorted(self._awaited)]
@@ -188,13 +190,13 @@ class Conductor:
             return self._evaluate()
         return []
 
-    def _evaluate(self) -> list[Command]:
+    def _evaluate(self) -> list[ConductorCommand]:
         if self._evaluation_episodes == 0:
             return self._end(wire.FINISHED, 0)
         self.stage = Stage.EVALUATING
         return [Tell("world", wire.Instruction("evaluate", self._evaluation_episodes))]
 
-    def _end(self, reason: str, exit_code: int) -> list[Command]:
+    def _end(self, reason: str, exit_code: int) -> list[ConductorCommand]:
         if self.stage is Stage.ENDED:  # the first cause counts
             return []
         self.stage = Stage.ENDED

@@ -13,7 +13,8 @@ import pytest
 from configs.schema import RunConfig
 from runtime.evaluate import play
 from runtime.net import topology
-from runtime.run.run import Outcome, Run
+from runtime.run.plan import RunEnd
+from runtime.run.run import Run
 from runtime.run.view import RunSnapshot
 from tests.process.runs import (
     SilentView,
@@ -37,7 +38,7 @@ def patient(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, runtime=runtime, agents=agents)
 
 
-def evaluate(config: RunConfig, episodes: int, folder: Path) -> tuple[Outcome, Run]:
+def evaluate(config: RunConfig, episodes: int, folder: Path) -> tuple[RunEnd, Run]:
     outcome, run = play(config, undecided_policy(config), episodes, folder, SilentView())
     wait_for("all processes to be gone", lambda: not murmuration_processes(), 30.0)
     return outcome, run

@@ -10,7 +10,7 @@ import pytest
 
 from configs.schema import EnvName, RunConfig
 from runtime.evaluate import play
-from runtime.run.run import Outcome
+from runtime.run.plan import RunEnd
 from runtime.run.view import RunSnapshot
 from tests.process.runs import (
     SilentView,
@@ -43,7 +43,7 @@ class Meddler(SilentView):
             meddle(processes_of(os.getpgrp()))
 
 
-def meddle(config: RunConfig, folder: Path, action: Callable[[Mapping[str, int]], None]) -> Outcome:
+def meddle(config: RunConfig, folder: Path, action: Callable[[Mapping[str, int]], None]) -> RunEnd:
     """Play until somebody meddles; nothing may be left then."""
     policy = undecided_policy(config)
     outcome, _ = play(config, policy, ENDLESS, folder, Meddler(action))

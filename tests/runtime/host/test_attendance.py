@@ -7,7 +7,7 @@ from runtime.host.attendance import (
     AllReady,
     Assign,
     Attendance,
-    Command,
+    AttendanceCommand,
     HostLost,
     Refused,
     ToHost,
@@ -48,7 +48,7 @@ def running() -> Attendance:
     return attendance
 
 
-def refusal(commands: list[Command]) -> str:
+def refusal(commands: list[AttendanceCommand]) -> str:
     (command,) = commands
     assert isinstance(command, ToHost)
     assert isinstance(command.packet, wire.Stop)
