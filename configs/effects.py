@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from configs.algorithms.described import special_options, traits_of
 from configs.schema import RunConfig
 
 
@@ -119,26 +120,6 @@ RULES: tuple[Rule, ...] = (
         ("learner.aux_negatives", "learner.aux_temperature"),
     ),
     Rule(
-        "this algorithm has no such mixer",
-        lambda c: c.learner.algorithm in ("iql", "vdn"),
-        ("learner.mixing_embed", "learner.hypernet_embed"),
-    ),
-    Rule(
-        "only learner.algorithm wqmix has a central critic",
-        lambda c: c.learner.algorithm != "wqmix",
-        ("learner.wqmix_", "learner.central_"),
-    ),
-    Rule(
-        "only learner.algorithm facmac has such a critic",
-        lambda c: c.learner.algorithm != "facmac",
-        ("learner.critic_",),
-    ),
-    Rule(
-        "only learner.algorithm res has such a term",
-        lambda c: c.learner.algorithm != "res",
-        ("learner.res_",),
-    ),
-    Rule(
         "nothing is evaluated (evaluation.episodes 0)",
         lambda c: c.evaluation.episodes == 0,
         ("evaluation.interval_steps", "env.evaluation_opponent"),
@@ -165,7 +146,7 @@ def without_effect(config: RunConfig, usual: RunConfig) -> list[str]:
     before = dict(values(usual))
     asked = [path for path, value in values(config) if value != before[path]]
     lines: list[str] = []
-    for rule in RULES:
+    for rule in (*RULES, _unread(config)):
         if not rule.applies(config):
             continue
         idle = [path for path in asked if rule.is_about(path)]
@@ -174,6 +155,16 @@ def without_effect(config: RunConfig, usual: RunConfig) -> list[str]:
             have = "has" if len(idle) == 1 else "have"
             lines.append(f"{', '.join(idle)} {have} no effect: {rule.because}")
     return lines
+
+
+def _unread(config: RunConfig) -> Rule:
+    """Options of other algorithms."""
+    unread = special_options() - set(traits_of(config.learner).reads)
+    return Rule(
+        f"learner.algorithm {config.learner.algorithm} does not read them",
+        lambda _: True,
+        tuple(f"learner.{name}" for name in unread),
+    )
 
 
 def effective(config: RunConfig) -> RunConfig:

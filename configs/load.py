@@ -34,6 +34,7 @@ import tyro
 import yaml
 
 from configs import bounded
+from configs.algorithms.described import check
 from configs.bounded import brief
 from configs.effects import without_effect
 from configs.resolved import is_intact, is_signed, signed
@@ -121,6 +122,10 @@ def load_run_config(
             f"{change.before}, whose checkpoint stands on it: begin a new run, with --policy "
             f"{resume}/policy.safetensors if the network is to stay"
         )
+    try:
+        check(options.run.learner)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if remark is not None:
         usual = base if resume is not None else preset_for(options.run.env.name)
         if resume is None and options.run.policy:

@@ -8,20 +8,19 @@ Everything else may be changed by `--resume`: steps, step size, prices, opponent
 from dataclasses import dataclass
 from typing import Any
 
+from configs.algorithms.described import FLAG, describe
 from configs.schema import RunConfig
 
 _KEPT = (
     *(f"network.{x}" for x in ("hidden", "message", "attention", "beacon", "edge_embedding")),
     "network.scorer",
     "learner.algorithm",
-    *(f"learner.{x}" for x in ("mixing_embed", "hypernet_embed", "central_hidden")),
-    *(f"learner.{x}" for x in ("central_embed", "critic_hidden", "aux")),
+    "learner.aux",
 )
 _KEPT_IF_SPARSE = (
     *(f"sparse.{x}" for x in ("sparsity", "policy", "mixer", "dense", "allocation")),
     *(f"sparse.{x}" for x in ("pattern", "group")),
 )
-_WITHOUT_MIXER = ("iql", "vdn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,11 @@ def forbidden_change(before: RunConfig, asked: RunConfig) -> Change | None:
         asked: the same with what the command line has changed.
     """
     names = list(_KEPT)
-    if before.learner.algorithm not in _WITHOUT_MIXER:
-        names.append("num_agents")  # a mixer has a weight for each
+    learner = describe(before.learner.algorithm, before.learner.options)
+    own = [name for name in learner.traits.kept if name in learner.options]
+    names += [f"learner.{name}" for name in learner.traits.kept if name not in own]
+    if learner.traits.fixes_agents:
+        names.append("num_agents")
     is_dense = before.sparse.method == "none"
     if is_dense != (asked.sparse.method == "none"):
         return Change("sparse.method", before.sparse.method, asked.sparse.method)
@@ -52,6 +54,11 @@ def forbidden_change(before: RunConfig, asked: RunConfig) -> Change | None:
         old, new = _value(before, name), _value(asked, name)
         if old != new:
             return Change(name, old, new)
+    if own:
+        new_options = describe(asked.learner.algorithm, asked.learner.options).options
+        for name in own:
+            if learner.options[name] != new_options[name]:
+                return Change(f"{FLAG} {name}", learner.options[name], new_options[name])
     return None
 
 

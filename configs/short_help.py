@@ -71,7 +71,7 @@ LAUNCH = (
     Line("--gate.mode", "MODE", "learned, open or closed", "gate.mode"),
     Line("--gate.budget", "N", "edges open at once; 0: no limit", "gate.budget"),
     Line("--gate.price", "X", "price of an open edge in a step", "gate.price"),
-    Line("--algorithm", "NAME", "iql, vdn, qmix, wqmix, res, facmac", "learner.algorithm"),
+    Line("--algorithm", "NAME", "a name, or package.module:Class", "learner.algorithm"),
     Line("--device", "auto|cpu|cuda", "where the learner trains", "learner.device"),
     Line("--learner.threads", "N", "threads of the learner; 0: by itself", "learner.threads"),
     Line("--learner.batch-size", "N", "episodes in an update", "learner.batch_size"),

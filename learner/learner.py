@@ -31,7 +31,7 @@ from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from configs.streams import Role
 from learner import noise
-from learner.algorithms import make_algorithm
+from learner.algorithms import find_algorithm, options_of
 from learner.algorithms.base import ParameterGroup, Setup, SharedLoss
 from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
@@ -107,8 +107,9 @@ class Learner:
 
         self.network = PolicyNetwork(spec, dimensions.num_agents)
         self.network.load_flat(flat)
-        self.algorithm = make_algorithm(
-            Setup(run=config, spec=spec, dimensions=dimensions),
+        options = options_of(config.learner)
+        self.algorithm = find_algorithm(config.learner.algorithm)(
+            Setup(run=config, spec=spec, dimensions=dimensions, options=options),
             self.network,
             self.schedules,
             noise.generator(config.seed, Role.NETWORKS),

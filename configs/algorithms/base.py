@@ -2,8 +2,9 @@
 
     configs/algorithms/NAME.py: TRAITS (and OPTIONS)  <->  learner/algorithms/NAME.py: ALGORITHM
 
-An algorithm from outside has no file here: its class says the same in `traits` and `Options`, and a
-short child process is asked (learner/describe.py).
+OPTIONS is a frozen dataclass of what the algorithm alone takes (--algorithm.options). TRAITS may be
+a function of such options. An algorithm from outside has no file here: its class says the same in
+`traits` and `Options`, and a short child process is asked (learner/describe.py).
 """
 
 from collections.abc import Mapping
@@ -51,6 +52,11 @@ class Traits:
     """Something in it has a weight for each agent: a run that goes on keeps their number."""
     reads: tuple[str, ...] = ()
     """Options of `learner` that only some algorithms read, and this one does."""
+    chooses_online: bool = False
+    """Values the actions that the online network chooses: `learner.double_q`, unless
+    `learner.operator` chooses none."""
+    has_operator: bool = True
+    """Takes what `learner.operator` says of the next step's action values."""
     sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Options, of `learner` or its own, that make up the size of a part such as "mixer". A run that
     goes on keeps them."""

@@ -6,4 +6,5 @@ from configs.algorithms.qmix import MIXER
 TRAITS = Traits(
     reads=(*MIXER, "critic_hidden", "critic_rate"),
     sizes={"mixer": MIXER, "critic": ("critic_hidden",)},
+    has_operator=False,
 )

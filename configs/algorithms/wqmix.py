@@ -10,4 +10,5 @@ TRAITS = Traits(
         "central_agent": ("central_hidden",),
         "central_mixer": ("central_embed",),
     },
+    chooses_online=True,
 )

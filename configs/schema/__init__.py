@@ -8,7 +8,6 @@ never defaults; `configs.load` does the merging. Objects receive the sub-tree th
 
 from configs.schema.agents import AgentsConfig
 from configs.schema.choices import (
-    Algorithm,
     BeaconDtype,
     Comm,
     EnvName,
@@ -57,7 +56,6 @@ __all__ = [
     "MAX_UPDATES",
     "START_S_PER_AGENT",
     "AgentsConfig",
-    "Algorithm",
     "BeaconDtype",
     "Comm",
     "EnvConfig",

@@ -3,7 +3,6 @@
 from typing import Literal
 
 EnvName = Literal["battle", "relay"]
-Algorithm = Literal["iql", "vdn", "qmix", "wqmix", "res", "facmac"]
 Comm = Literal["sops", "none"]
 GateTiming = Literal["causal", "paper"]
 GateMode = Literal["learned", "open", "closed"]

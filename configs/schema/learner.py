@@ -3,19 +3,21 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from configs import extensions
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import Algorithm, PublishDtype, PublishMode
+from configs.schema.choices import PublishDtype, PublishMode
 from configs.schema.fields import require, short
 from configs.schema.limits import MAX_CYCLES, MAX_EPISODES, MAX_STEPS, MAX_THREADS, MAX_UPDATES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerConfig:
-    algorithm: Annotated[Algorithm, short("algorithm")] = "iql"
+    algorithm: Annotated[str, short("algorithm")] = "iql"
     """iql: individual rewards, no mixer; vdn, qmix: team reward (mean of the individual ones);
     wqmix: QMIX weighted optimistically, with targets from a central critic without restriction;
     res: QMIX with a softmax over joint actions in its targets and a pull towards returns;
-    facmac: policies that climb a critic whose agents' values are mixed as in QMIX."""
+    facmac: policies that climb a critic whose agents' values are mixed as in QMIX.
+    Others: a file's name in learner/algorithms/, or package.module:TheClass."""
 
     options: Annotated[str, short("algorithm.options")] = ""
     """What the algorithm itself takes: name=value,name=value."""
@@ -204,20 +206,11 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "learner")
+        extensions.address(extensions.ALGORITHM, self.algorithm)  # raises where there is none
         require(
             self.n_step == 1 or self.td_lambda == 0.0,
             "learner.n_step above 1 and learner.td_lambda are two answers to one question: give "
             f"one, got {self.n_step} and {self.td_lambda}",
-        )
-        require(
-            self.algorithm not in ("wqmix", "res") or self.operator == "mellowmax" or self.double_q,
-            f"learner.algorithm {self.algorithm} values the actions that the online network "
-            "chooses: give learner.double_q true, or learner.operator mellowmax",
-        )
-        require(
-            self.algorithm != "facmac" or self.operator == "max",
-            "learner.algorithm facmac values what its policy does: learner.operator has no say, "
-            f"give max, got {self.operator}",
         )
         require(
             self.online_episodes <= self.replay_episodes,

@@ -16,7 +16,7 @@ Dimension key: T = time, B = batch, N = agents, K = offsets, A = actions.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -51,7 +51,7 @@ class Setup:
     spec: PolicySpec
     dimensions: Dimensions
     options: Any = None
-    """An instance of the algorithm's `Options`; None: it has none."""
+    """An instance of the algorithm's own `Options`."""
 
     @property
     def config(self) -> LearnerConfig:
@@ -99,7 +99,8 @@ class Algorithm(ABC):
         device: where to train.
     """
 
-    traits: ClassVar[Traits] = Traits()
+    traits: Traits | Callable[[Any], Traits] = Traits()
+    """Or a function of the options that returns them."""
     Options: ClassVar[type | None] = None
     """A frozen dataclass of options that it alone has; each has a default."""
     idle_targets: ClassVar[frozenset[str]] = frozenset()
@@ -115,6 +116,8 @@ class Algorithm(ABC):
     ) -> None:
         self.setup = setup
         self.config = setup.config
+        if not isinstance(self.traits, Traits):
+            self.traits = self.traits(setup.options)
         self.options = setup.options
         self.schedules = schedules
         self.policy = self.target_policy = policy
@@ -233,8 +236,3 @@ class SharedLoss(nn.Module):
         """[] the part's share of the loss; and its sums for the metrics, without a gradient."""
         loss = self._loss(part, divisors)
         return loss.total, {name: value.detach() for name, value in loss.sums.items()}
-
-
-def count_parameters(parts: Sequence[nn.Module]) -> int:
-    """Of all of them."""
-    return sum(parameter.numel() for part in parts for parameter in part.parameters())

@@ -8,15 +8,16 @@ one may be a few units off: one unit more of a small network's hidden layer alon
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from agents.policy import PolicySpec, initialise
 from configs import streams
+from configs.algorithms.described import describe, traits_of, with_sizes
 from configs.schema import RunConfig, SparseConfig
 from configs.streams import Role
-from learner.algorithms.base import count_parameters
+from learner.algorithms import options_of
 from learner.experience.episode import Dimensions
 from learner.learner import Learner
 from learner.sparse.accounting import networks_of
@@ -85,18 +86,21 @@ def matches(config: RunConfig, dimensions: Dimensions) -> dict[str, Match]:
 
     def of_part(part: str) -> Callable[[Sizes], int]:
         def count(sizes: Sizes) -> int:
-            run = replace(sparse, learner=replace(learner, **sizes))
+            run = replace(sparse, learner=with_sizes(learner, sizes))
+            setup = replace(algorithm.setup, run=run, options=options_of(run.learner))
             # On the device without memory: parameters are counted and never used.
             with torch.device("meta"):
-                return count_parameters([algorithm.parts(replace(algorithm.setup, run=run))[part]])
+                return sum(p.numel() for p in algorithm.parts(setup)[part].parameters())
 
         return count
 
     found = {
         "policy": match(policy, lambda sizes: replace(spec, **sizes).size, parameters(links.agent))
     }
-    for part, names in algorithm.traits.sizes.items():
-        sizes = {name: getattr(learner, name) for name in names}
+    own = describe(learner.algorithm, learner.options).options
+    sizes_there: dict[str, int] = {**asdict(learner), **own}
+    for part, names in traits_of(learner).sizes.items():
+        sizes = {name: sizes_there[name] for name in names}
         found[part] = match(sizes, of_part(part), parameters(links.parts[part]))
     return found
 
@@ -113,5 +117,5 @@ def tiny(config: RunConfig, found: dict[str, Match]) -> RunConfig:
         config,
         sparse=SparseConfig(),
         network=replace(config.network, **found["policy"].sizes),
-        learner=replace(config.learner, **of_learner),
+        learner=with_sizes(config.learner, of_learner),
     )

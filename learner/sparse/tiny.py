@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import yaml
 
@@ -33,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_actions=env.num_actions,
             state_dim=env.state_dim,
         )
-        from learner.sparse.matching import matches  # imports torch, which a help text needs not
+        from learner.sparse.matching import (  # imports torch, which a help text needs not
+            matches,
+            tiny,
+        )
 
         found = matches(config, dimensions)
     except (ConfigError, ValueError) as error:
@@ -43,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sections = {
         "network": found["policy"].sizes,
         "learner": {
-            key: size
-            for part, one in found.items()
-            if part != "policy"
-            for key, size in one.sizes.items()
+            key: value
+            for key, value in asdict(tiny(config, found).learner).items()
+            if value != getattr(config.learner, key)
         },
     }
     print(yaml.safe_dump({k: v for k, v in sections.items() if v}, sort_keys=False), end="")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agents.comm.graphs import graph_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
+from configs.algorithms.described import traits_of
 from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
 from envs import registry
@@ -245,7 +246,7 @@ def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str
     if learner.device == "cuda":
         return needed
     needed["the learner's network"] = _COPIES_OF_WEIGHTS * 4 * spec.size
-    if learner.algorithm not in ("iql", "vdn"):
+    if "hypernet_embed" in traits_of(learner).reads:
         mixer = learner.hypernet_embed * (
             2 * env.state_dim + (env.num_agents + 1) * learner.mixing_embed
         )

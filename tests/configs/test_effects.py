@@ -48,8 +48,8 @@ def said(*arguments: str) -> list[str]:
         (
             "--learner.mixing-embed 8 --learner.res-beta 2",
             [
-                "learner.mixing_embed has no effect: this algorithm has no such mixer",
-                "learner.res_beta has no effect: only learner.algorithm res has such a term",
+                "learner.mixing_embed, learner.res_beta have no effect: learner.algorithm iql does "
+                "not read them",
             ],
         ),
         ("--algorithm res --learner.mixing-embed 8 --learner.res-beta 2", []),

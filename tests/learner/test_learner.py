@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.policy import views, write_atomically
 from configs.arrays import FloatArray
-from configs.schema import AgentsConfig, Algorithm, GateConfig, LearnerConfig, RunConfig
+from configs.schema import AgentsConfig, GateConfig, LearnerConfig, RunConfig
 from learner import checkpoint_file
 from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint
@@ -36,7 +36,7 @@ def fill(learner: Learner, count: int = 6) -> None:
 
 def settings(
     *,
-    algorithm: Algorithm = "iql",
+    algorithm: str = "iql",
     aux: Literal["none", "predict", "contrast"] = "none",
     learning_rate: float = 5e-4,
 ) -> LearnerConfig:
@@ -54,7 +54,7 @@ def settings(
 @pytest.mark.parametrize("algorithm", ["iql", "vdn", "qmix"])
 @pytest.mark.parametrize("aux", ["none", "predict", "contrast"])
 def test_a_fixed_batch_can_be_learnt_by_heart(
-    algorithm: Algorithm, aux: Literal["none", "predict", "contrast"]
+    algorithm: str, aux: Literal["none", "predict", "contrast"]
 ) -> None:
     learner = make_learner(settings(algorithm=algorithm, aux=aux, learning_rate=1e-2))
     fill(learner, 4)
@@ -213,7 +213,7 @@ def test_agents_that_never_speak_do_not_train_their_gate() -> None:
 @pytest.mark.parametrize("aux", ["predict", "contrast"])
 @pytest.mark.parametrize("algorithm", ["iql", "qmix"])
 def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
-    algorithm: Algorithm, aux: Literal["predict", "contrast"], tmp_path: Path
+    algorithm: str, aux: Literal["predict", "contrast"], tmp_path: Path
 ) -> None:
     config = replace(settings(algorithm=algorithm, aux=aux), target_update_period=4)
     path = tmp_path / "checkpoint.safetensors"

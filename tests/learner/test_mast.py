@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from configs.arrays import FloatArray
-from configs.schema import Algorithm, GateConfig, LearnerConfig, SparseConfig
+from configs.schema import GateConfig, LearnerConfig, SparseConfig
 from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.experience.dual import DualReplay
@@ -45,7 +45,7 @@ def fill(learner: Learner, count: int = 6) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["iql", "qmix", "wqmix", "res"])
-def test_a_fixed_batch_can_be_learnt_by_heart(algorithm: Algorithm) -> None:
+def test_a_fixed_batch_can_be_learnt_by_heart(algorithm: str) -> None:
     learner = make_learner(replace(MAST, algorithm=algorithm, learning_rate=1e-2))
     fill(learner, 4)
     metrics = [learner.update() for _ in range(80)]
@@ -60,7 +60,7 @@ def test_a_fixed_batch_can_be_learnt_by_heart(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("algorithm", ["wqmix", "res"])
 @pytest.mark.parametrize("window", [0, 3])
 def test_parts_of_a_batch_add_up_to_the_whole(
-    algorithm: Algorithm, window: int, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients: list[list[FloatArray]] = []
     for limit in (1_000_000, 40):  # all rows at once, one at a time
@@ -77,7 +77,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(
 
 @pytest.mark.parametrize("algorithm", ["wqmix", "res", "facmac"])
 def test_a_resumed_learner_takes_the_steps_the_old_one_would_have_taken(
-    algorithm: Algorithm, tmp_path: Path
+    algorithm: str, tmp_path: Path
 ) -> None:
     # Targets that are neither what they were at first nor what the online networks are.
     config = replace(MAST, target_update_period=2, target_rate=0.5)
@@ -116,7 +116,7 @@ def test_the_central_target_follows_the_central_critic() -> None:
 @pytest.mark.parametrize("algorithm", ["iql", "qmix", "wqmix", "res"])
 @pytest.mark.parametrize("far", [{"td_lambda": 0.8}, {"td_lambda": 0.0, "n_step": 3}])
 def test_targets_look_one_step_ahead_until_they_may_look_further(
-    algorithm: Algorithm, far: dict[str, float]
+    algorithm: str, far: dict[str, float]
 ) -> None:
     def target_mean(config: LearnerConfig) -> float:
         learner = make_learner(config, gate=GateConfig(mode="open"))
@@ -134,7 +134,7 @@ def test_targets_look_one_step_ahead_until_they_may_look_further(
 
 
 @pytest.mark.parametrize("algorithm", ["wqmix", "facmac"])
-def test_critics_and_their_targets_are_as_sparse_as_the_policy(algorithm: Algorithm) -> None:
+def test_critics_and_their_targets_are_as_sparse_as_the_policy(algorithm: str) -> None:
     config = replace(MAST, algorithm=algorithm, operator="max", target_update_period=2)
     sparse = SparseConfig(method="rigl", sparsity=0.8, period=1)
     spec = make_spec()

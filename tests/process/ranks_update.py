@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
-from configs.schema import Algorithm, GateConfig, LearnerConfig, SparseConfig
+from configs.schema import GateConfig, LearnerConfig, SparseConfig
 from learner.checkpoint import save_checkpoint
 from learner.follower import begin_together, follow
 from learner.learner import Learner
@@ -23,7 +23,7 @@ Sparse = Literal["none", "set", "rigl"]
 
 
 def make_learner(
-    algorithm: Algorithm,
+    algorithm: str,
     *,
     ranks: int,
     seed: int = 0,
@@ -60,8 +60,7 @@ def learn(learner: Learner) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    folder, name = Path(sys.argv[1]), sys.argv[2]
-    algorithm = next(known for known in get_args(Algorithm) if known == name)
+    folder, algorithm = Path(sys.argv[1]), sys.argv[2]
     sparse = next(known for known in get_args(Sparse) if known == sys.argv[3])
     torch.set_num_threads(1)
     ranks = Ranks(torch.device("cpu"))

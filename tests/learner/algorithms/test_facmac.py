@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 from torch.nn import functional
 
+from configs.algorithms.described import check
 from configs.schema import GateConfig, LearnerConfig
 from learner import learner as learner_module
 from learner.algorithms.facmac import Critic, gumbel_one_hot, policy_value
@@ -212,4 +213,4 @@ def test_critic_and_mixer_take_steps_of_their_own_size() -> None:
 
 def test_an_operator_that_would_have_no_say_is_refused() -> None:
     with pytest.raises(ValueError, match=r"algorithm facmac .*operator"):
-        LearnerConfig(algorithm="facmac", operator="mellowmax")
+        check(LearnerConfig(algorithm="facmac", operator="mellowmax"))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.policy import PolicySpec, initialise
-from configs.schema import Algorithm, GateConfig, LearnerConfig, NetworkConfig, RunConfig
+from configs.algorithms.described import check
+from configs.schema import GateConfig, LearnerConfig, NetworkConfig, RunConfig
 from learner.algorithms.wqmix import CentralAgent, CentralMixer, optimistic_weights
 from learner.comm.unroll import UnrollInput, unroll
 from learner.experience.episode import Dimensions, Episode
@@ -221,7 +222,7 @@ def play_once(number: int, first: int, second: int) -> Episode:
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "finds_it"), [("qmix", False), ("wqmix", True)])
 def test_only_the_weighted_one_finds_the_best_joint_action_of_a_game_that_is_not_monotonic(
-    algorithm: Algorithm, finds_it: bool
+    algorithm: str, finds_it: bool
 ) -> None:
     sizes = NetworkConfig(hidden=8, message=4, attention=3, beacon=3, edge_embedding=2, scorer=3)
     settings = replace(
@@ -249,5 +250,5 @@ def test_only_the_weighted_one_finds_the_best_joint_action_of_a_game_that_is_not
 
 def test_choosing_and_valuing_by_one_network_is_refused() -> None:
     with pytest.raises(ValueError, match=r"algorithm wqmix .*double_q"):
-        LearnerConfig(algorithm="wqmix", double_q=False)
-    assert LearnerConfig(algorithm="wqmix", double_q=False, operator="mellowmax")
+        check(LearnerConfig(algorithm="wqmix", double_q=False))
+    check(LearnerConfig(algorithm="wqmix", double_q=False, operator="mellowmax"))

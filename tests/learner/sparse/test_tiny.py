@@ -35,7 +35,7 @@ def test_the_sizes_nearest_to_the_wanted_number_are_found() -> None:
 @pytest.mark.parametrize("algorithm", ["iql", "qmix", "wqmix", "facmac"])
 def test_the_tiny_run_is_as_large_as_the_sparse_one(algorithm: str) -> None:
     env = Dimensions(num_agents=6, observation_dim=40, num_actions=9, state_dim=30)
-    learner = LearnerConfig(device="cpu", algorithm=algorithm, central_embed=64)  # type: ignore[arg-type]
+    learner = LearnerConfig(device="cpu", algorithm=algorithm, central_embed=64)
     sparse = replace(
         make_config(learner=learner),
         network=preset_for("battle").network,
