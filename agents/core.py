@@ -55,6 +55,7 @@ from agents.policy import PolicySpec
 from agents.recorder import Recorders, Ships
 from agents.rounding import is_plausible, message_from_wire, message_to_wire
 from configs.arrays import BoolArray, FloatArray
+from configs.columns import GATES, Q_VALUES, Column
 from configs.schema import Comm, GateMode, GateTiming
 from runtime.net import ticks, wire
 from runtime.net.topology import Graph
@@ -75,7 +76,8 @@ class AgentRules:
     dead: Literal["silent", "relay"]
     ships: Ships
     """Episodes whose trajectories leave the agent."""
-    record_q: bool
+    columns: tuple[Column, ...] = ()
+    """What is recorded of every step beside observation, action and gates."""
     gate_budget: int = 0
     """Edges that it may open in a step; 0 sets no limit."""
     adviser: str = ""
@@ -186,13 +188,7 @@ class AgentCore:
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
         self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
-        self._recorders = Recorders(
-            identity,
-            copies,
-            rules.ships,
-            record_q=rules.record_q,
-            mask_dtype=graph.mask_dtype,
-        )
+        self._recorders = Recorders(identity, copies, rules.ships, rules.columns)
         advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
         self._actor = Actor(spec.observation_dim, advice, rng)
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
@@ -445,7 +441,8 @@ class AgentCore:
         out_masks = self._masks.pack(self._open_EK)
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
         actions = self._actor.choose(q_EA, now, takes_part)
-        self._recorders.record(now, takes_part, actions, out_masks, q_EA, self._network_version)
+        computed = {GATES.name: out_masks, Q_VALUES.name: q_EA}
+        self._recorders.record(now, takes_part, actions, self._network_version, computed)
         if takes_part.num_alive < self._rules.copies:
             open_EK = open_EK & takes_part.alive_E[:, None]
         tally.agent_steps += takes_part.num_alive

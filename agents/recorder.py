@@ -1,17 +1,17 @@
 """What an agent remembers of its episodes until it ships them.
 
-observation, action, gates, q of each step -> EpisodeRecorder -> Trajectory at the end
+observation, action and columns of each step -> EpisodeRecorder -> Trajectory at the end
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.edge_masks import MaskArray
 from agents.events import Command, ToLearner
 from agents.participation import Participation
-from configs.arrays import FloatArray
+from configs.columns import Column, by_agents
 from runtime.net import wire
 
 Ships = Literal["training", "all", "none"]
@@ -22,24 +22,24 @@ class EpisodeRecorder:
     """One copy's episode in progress.
 
     Only an agent that was there from step 0 records: half an episode cannot be unrolled.
+
+    Args:
+        agent: whose episode it is.
+        columns: names of what is kept of a step beside observation and action.
     """
 
-    def __init__(
-        self,
-        agent: int,
-        *,
-        record_q: bool,
-        mask_dtype: type[np.unsignedinteger[Any]] = np.uint16,
-    ) -> None:
+    def __init__(self, agent: int, columns: Sequence[str]) -> None:
         self._agent = agent
-        self._mask_dtype = mask_dtype
-        self._record_q = record_q
         self._episode: int | None = None
         self._observations: list[NDArray[Any]] = []
-        self._actions: list[int] = []
-        self._gates: list[int] = []
-        self._q_values: list[FloatArray] = []
+        self._actions: list[Any] = []
         self._versions: list[int] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in columns}
+        self._values = tuple(self._columns.values())
+
+    @property
+    def num_columns(self) -> int:
+        return len(self._values)
 
     def begin(self, episode: int) -> None:
         self._episode = episode
@@ -50,46 +50,38 @@ class EpisodeRecorder:
     def record(
         self,
         observation_D: NDArray[Any],
-        action: int,
-        gates: int,
-        q_A: FloatArray,
+        action: Any,
         policy_version: int,
+        values: Sequence[Any],
     ) -> None:
+        """Keep a step.
+
+        Args:
+            action: a number of numpy's, or an array of them.
+            values: of the columns, in their order; numpy's, whose type is the column's.
+        """
         self._observations.append(observation_D)
         self._actions.append(action)
-        self._gates.append(gates)
         self._versions.append(policy_version)
-        if self._record_q:
-            self._q_values.append(q_A)
+        for column, value in zip(self._values, values, strict=True):
+            column.append(value)
 
     def finish(self) -> wire.Trajectory | None:
         """Close the episode; None if there is nothing to ship."""
         episode, self._episode = self._episode, None
         trajectory = None
         if episode is not None and self._actions:
-            q_LA = (
-                np.array(self._q_values, dtype=np.float32)
-                if self._q_values
-                else np.empty((0, 0), dtype=np.float32)
-            )
             trajectory = wire.Trajectory(
                 agent=self._agent,
                 episode=episode,
                 first_version=self._versions[0],
                 last_version=self._versions[-1],
                 observations=np.array(self._observations),
-                actions=np.array(self._actions, dtype=np.uint8),
-                gates=np.array(self._gates, dtype=self._mask_dtype),
-                q_values=q_LA,
+                actions=np.array(self._actions),
+                columns={name: np.array(values) for name, values in self._columns.items()},
             )
-        for column in (
-            self._observations,
-            self._actions,
-            self._gates,
-            self._q_values,
-            self._versions,
-        ):
-            column.clear()
+        for kept in (self._observations, self._actions, self._versions, *self._values):
+            kept.clear()
         return trajectory
 
 
@@ -97,23 +89,16 @@ class Recorders:
     """The episodes in progress of one agent, one for each copy."""
 
     def __init__(
-        self,
-        agent: int,
-        copies: int,
-        ships: Ships,
-        *,
-        record_q: bool,
-        mask_dtype: type[np.unsignedinteger[Any]] = np.uint16,
+        self, agent: int, copies: int, ships: Ships, columns: Sequence[Column] = ()
     ) -> None:
         """
         Args:
             ships: which episodes are recorded: those of training, all, or none.
-            mask_dtype: of the masks of open edges.
+            columns: what is kept of every step beside observation, action and gates.
         """
         self._ships = ships
-        self._recorders = [
-            EpisodeRecorder(agent, record_q=record_q, mask_dtype=mask_dtype) for _ in range(copies)
-        ]
+        self._names = tuple(column.name for column in by_agents(columns))
+        self._recorders = [EpisodeRecorder(agent, self._names) for _ in range(copies)]
 
     def turn(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
         """Ship what has ended with the last step, begin what starts with this one."""
@@ -135,21 +120,28 @@ class Recorders:
         self,
         now: wire.Observation,
         takes_part: Participation,
-        actions_E: NDArray[np.uint8],
-        out_masks: MaskArray,
-        q_EA: FloatArray,
+        actions_E: NDArray[Any],
         policy_version: int,
+        computed: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Note a step in the copies in which the agent is alive."""
+        """Keep a step in the copies in which the agent is alive.
+
+        Args:
+            computed: [E, …] by name: what the agent has worked out in this step; of this, what is
+                asked for is kept.
+
+        Raises:
+            KeyError: a column is asked for that this agent does not compute.
+        """
         if self._ships == "none":
             return
+        columns = [computed[name] for name in self._names]
         for row, copy in enumerate(np.flatnonzero(takes_part.alive_E).tolist()):
             recorder = self._recorders[copy]
             if recorder.is_recording(int(now.episodes[copy])):
                 recorder.record(
                     now.observations[row],
-                    int(actions_E[copy]),
-                    int(out_masks[copy]),
-                    q_EA[copy],
+                    actions_E[copy],
                     policy_version,
+                    [column[copy] for column in columns],
                 )

@@ -536,11 +536,10 @@ def _save_episodes(folder: Path, run: Run) -> None:
         arrays: dict[str, Any] = {
             "observations": episode.observations,
             "actions": episode.actions,
-            "gates": episode.gates,
-            "q_values": episode.q_values,
             "rewards": episode.rewards,
             "states": episode.states,
             "alive": episode.alive,
+            **episode.columns,
         }
         np.savez_compressed(folder / f"episode-{episode.number:06d}.npz", **arrays)
 

@@ -31,6 +31,7 @@ from agents.policy import (
     write_atomically,
 )
 from configs import streams
+from configs.columns import recorded
 from configs.effects import effective
 from configs.load import (
     ConfigError,
@@ -44,7 +45,6 @@ from configs.schema import RunConfig
 from configs.shipped import policy_path
 from configs.streams import Role
 from envs import registry
-from envs.base import EnvSpec
 from learner import entry as learner_entry
 from learner.checkpoint_file import (
     CheckpointContent,
@@ -168,7 +168,7 @@ def make_plan(config: RunConfig) -> Plan:
     def start_learner(place: LearnerPlace) -> BaseProcess:
         setup = LearnerSetup(
             config=config,
-            dimensions=_dimensions(env),
+            dimensions=Dimensions.of(env, recorded(config)),
             initial=parameters,
             initial_version=version,
             incarnation=place.incarnation,
@@ -260,15 +260,6 @@ def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
         return load_policy(policy_path(config.policy, config.env.name))
     flat = initialise(spec, streams.generator(config.seed, Role.POLICY))
     return PolicyFile(spec, flat, 0, {})
-
-
-def _dimensions(env: EnvSpec) -> Dimensions:
-    return Dimensions(
-        num_agents=env.num_agents,
-        observation_dim=env.observation_dim,
-        num_actions=env.num_actions,
-        state_dim=env.state_dim,
-    )
 
 
 if __name__ == "__main__":

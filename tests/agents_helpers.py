@@ -14,6 +14,7 @@ from agents.parameters import ParameterStore
 from agents.policy import PolicySpec, checksum, initialise, views
 from agents.rounding import beacon_to_wire, message_to_wire
 from configs.arrays import FloatArray
+from configs.columns import Q_VALUES
 from configs.schema import BeaconDtype, Comm, GateMode, GateTiming, MessageDtype
 from runtime.net import topology, wire
 
@@ -92,7 +93,7 @@ def make_rules(
         gate_mode=mode,
         dead="relay" if relay else "silent",
         ships=ships,
-        record_q=record_q,
+        columns=(Q_VALUES,) if record_q else (),
     )
 
 

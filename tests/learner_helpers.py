@@ -1,6 +1,7 @@
 """Small policies, windows and episodes for the learner's tests."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.policy import PolicySpec, initialise
 from configs.arrays import FloatArray
+from configs.columns import GATES, Q_VALUES
 from configs.schema import (
     AgentsConfig,
     BeaconDtype,
@@ -28,6 +30,7 @@ from runtime.net.wire import EpisodeRecord, Trajectory
 torch.set_num_threads(1)
 
 DIMENSIONS = Dimensions(num_agents=6, observation_dim=5, num_actions=4, state_dim=3)
+WITH_Q = replace(DIMENSIONS, columns=(GATES, Q_VALUES))
 
 
 def make_spec(
@@ -143,19 +146,26 @@ def make_packets(
                     last_version=first_version + 1,
                     observations=rng.normal(size=(steps, sizes.observation_dim)).astype(np.float16),
                     actions=rng.integers(0, sizes.num_actions, steps).astype(np.uint8),
-                    gates=rng.integers(0, 8, steps).astype(np.uint16),
-                    q_values=rng.normal(size=q_shape).astype(np.float32),
+                    columns={
+                        "gates": rng.integers(0, 8, steps).astype(np.uint16),
+                        "q_values": rng.normal(size=q_shape).astype(np.float32),
+                    },
                 )
             )
+    played = np.zeros((length, agents), dtype=np.uint8)
+    for trajectory in trajectories:
+        played[: len(trajectory.actions), trajectory.agent] = trajectory.actions
     record = EpisodeRecord(
         episode=number,
         env_steps=number * length,
         states=rng.normal(size=(length + 1, sizes.state_dim)).astype(np.float32),
+        actions=played,
         rewards=(rng.normal(size=(length, agents)) * alive[:-1]).astype(np.float32),
         alive=alive.astype(np.uint8),
         terminated=int(terminated),
         complete=int(complete),
         final_observations=rng.normal(size=(agents, sizes.observation_dim)).astype(np.float16),
+        columns={},
     )
     return trajectories, record
 

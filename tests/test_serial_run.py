@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from configs.columns import Q_VALUES
 from configs.schema import GateMode, GateTiming
 from envs.base import Env
 from envs.copies import Copies
@@ -64,14 +65,7 @@ def make_run(
 def joined(run: SerialRun) -> list[Episode]:
     """The whole episodes of a run, as the learner puts them together."""
     task = run.copies.spec
-    joiner = EpisodeJoiner(
-        Dimensions(
-            num_agents=task.num_agents,
-            observation_dim=task.observation_dim,
-            num_actions=task.num_actions,
-            state_dim=task.state_dim,
-        )
-    )
+    joiner = EpisodeJoiner(Dimensions.of(task, (Q_VALUES,)))
     packets: list[wire.Trajectory | wire.EpisodeRecord] = [*run.trajectories, *run.records]
     episodes = [joiner.add(packet) for packet in packets]
     return [episode for episode in episodes if episode is not None]
@@ -85,8 +79,7 @@ def evaluated(run: SerialRun) -> Episode:
 
 
 def q_of(episode: Episode) -> np.ndarray:
-    assert episode.q_values is not None
-    return episode.q_values
+    return episode.columns["q_values"]
 
 
 def late(run: SerialRun) -> int:
@@ -167,8 +160,8 @@ def test_both_timings_run_the_same_first_step_and_part_then() -> None:
     )
     assert_array_equal(q_of(causal)[0], q_of(paper)[0])
     # paper: there is no message yet that could be sent at step 0.
-    assert (causal.gates[0] == 0b111).all()
-    assert (paper.gates[0] == 0).all()
+    assert (causal.columns["gates"][0] == 0b111).all()
+    assert (paper.columns["gates"][0] == 0).all()
 
 
 # --- masks along the graph ------------------------------------------------------------------------
@@ -202,11 +195,11 @@ def test_bit_k_of_an_in_mask_is_bit_k_of_the_out_mask_of_in_neighbour_k(
     used: set[int] = set()
     for episode in joined(run):
         for step in range(episode.length - (1 if timing == "causal" else 0)):
-            used |= set(episode.gates[step].tolist())
+            used |= set(episode.columns["gates"][step].tolist())
             for agent in range(num_agents):
                 expected = 0
                 for k, peer in enumerate(topology.in_neighbours(agent, num_agents)):
-                    expected |= int(episode.gates[step, peer]) & (1 << k)
+                    expected |= int(episode.columns["gates"][step, peer]) & (1 << k)
                 assert heard[episode.number, step, agent] == expected
                 compared += 1
     assert compared > 10
@@ -231,7 +224,7 @@ def test_every_message_crosses_an_edge_that_its_senders_mask_names(timing: GateT
         for step in range(6)
         for sender in range(6)
         for k, peer in enumerate(topology.out_neighbours(sender, 6))
-        if int(episode.gates[step, sender]) >> k & 1
+        if int(episode.columns["gates"][step, sender]) >> k & 1
     }
     assert {packet for packet in sent if packet[0] <= 6} == named
     assert 0 < len(named) < 6 * 6 * 3

@@ -4,15 +4,16 @@
     Episode -> parts_of -> the same packets again (learner/experience/journal.py)
 
 Packets come in any order, late, twice or never. The joiner never raises: what does not fit is
-dropped and counted by reason, and its memory is bounded. Who waits for an acknowledgement that can
-only be "forget it" is told by `take_released`. numpy only, no torch.
+dropped and counted by reason, and its memory is bounded. Senders that wait for an acknowledgement
+which can only be "forget it" are told by `take_released`. numpy only, no torch.
 
 Dimension key: T = steps of the episode, L = steps an agent lived, N = agents, D = observation
-features, A = actions, S = state.
+features, A = actions, n = numbers of an action, S = state.
 """
 
 import heapq
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,7 +22,10 @@ from numpy.typing import NDArray
 
 from agents.rounding import is_plausible
 from configs.arrays import FloatArray
+from configs.columns import GATES, Column
+from envs.base import EnvSpec
 from runtime.net import wire
+from runtime.net.codecs import LARGEST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,37 +35,75 @@ class Dimensions:
     num_agents: int
     observation_dim: int
     num_actions: int
+    """A; 0 where actions are numbers."""
     state_dim: int
+    action_dim: int = 0
+    """Numbers that make up an action; 0 where actions are chosen from a list."""
+    comes_back: bool = False
+    """Whether an agent that has died may live again in the same episode."""
+    columns: tuple[Column, ...] = (GATES,)
+    """What is kept of every step beside observation and action; others that come are left out."""
+
+    @classmethod
+    def of(cls, spec: EnvSpec, columns: Iterable[Column] = ()) -> "Dimensions":
+        """Those of an environment, and of what is recorded in it."""
+        return cls(
+            num_agents=spec.num_agents,
+            observation_dim=spec.observation_dim,
+            num_actions=spec.num_actions,
+            state_dim=spec.state_dim,
+            columns=tuple(dict.fromkeys((GATES, *columns))),
+        )
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Extents of one agent's action."""
+        return (self.action_dim,) if self.action_dim else ()
+
+    def extents(self, column: Column) -> tuple[int, ...]:
+        """Extents of one agent's entry in a column.
+
+        Raises:
+            KeyError: the column goes by a size that no task has.
+        """
+        return column.extents(
+            {
+                "num_agents": self.num_agents,
+                "observation_dim": self.observation_dim,
+                "num_actions": self.num_actions,
+                "state_dim": self.state_dim,
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Episode:
     """One whole episode of T steps, as compact as it was sent."""
 
+    dimensions: Dimensions
+    """What its parts were held against."""
     number: int
     env_steps: int
     """Training steps taken by all copies when the episode ended."""
     observations: NDArray[Any]
-    """[T + 1, N, D] float16 or float32 as the agents saw them; zeros after death. Entry T is what
-    would be seen next, to bootstrap from after a truncation."""
-    actions: NDArray[np.uint8]
-    """[T, N] 0 after death."""
+    """[T + 1, N, D] float16, float32 or uint8 as the agents saw them; zeros for the dead. Entry T
+    is what would be seen next, to bootstrap from after a truncation."""
+    actions: NDArray[Any]
+    """[T, N] or [T, N, n] as they were played; 0 for the dead."""
     rewards: FloatArray
     """[T, N] individual rewards."""
     states: FloatArray
     """[T + 1, S]"""
-    lifetimes: NDArray[np.uint16]
-    """[N] moments of 0..T at which the agent was alive: T + 1 means it saw the end."""
+    alive: NDArray[np.bool_]
+    """[T + 1, N]"""
     terminated: bool
     """The task itself ended; otherwise time ran out."""
-    gates: NDArray[np.unsignedinteger[Any]]
-    """[T, N] bit k: the edge to out-neighbour k was used."""
-    q_values: FloatArray | None
-    """[T, N, A] as the agents computed them, zeros after death; None if they were not recorded."""
-    first_version: int
-    """Oldest policy version that any agent began with."""
-    last_version: int
-    """Newest policy version that any agent ended with."""
+    columns: Mapping[str, NDArray[Any]]
+    """[T, N, …] or [T + 1, N, …] by name, zeros for the dead (configs/columns.py)."""
+    first_versions: NDArray[np.uint32]
+    """[N] policy version that each agent began with; 0 for one that never lived."""
+    last_versions: NDArray[np.uint32]
+    """[N] policy version that each agent ended with."""
 
     @property
     def length(self) -> int:
@@ -69,15 +111,31 @@ class Episode:
         return len(self.actions)
 
     @property
-    def alive(self) -> NDArray[np.bool_]:
-        """[T + 1, N] derived from the lifetimes."""
-        return np.arange(self.length + 1)[:, None] < self.lifetimes
+    def lifetimes(self) -> NDArray[np.int64]:
+        """[N] moments of 0..T at which the agent was alive."""
+        return self.alive.sum(axis=0)
+
+    @property
+    def first_version(self) -> int:
+        """Oldest policy version that any agent began with."""
+        lived_N = self.alive.any(axis=0)
+        return int(self.first_versions[lived_N].min()) if lived_N.any() else 0
+
+    @property
+    def last_version(self) -> int:
+        """Newest policy version that any agent ended with."""
+        return int(self.last_versions.max())
+
+    @property
+    def changes_policy(self) -> bool:
+        """Whether an agent changed its policy within the episode."""
+        return bool((self.first_versions != self.last_versions).any())
 
     @property
     def size_bytes(self) -> int:
-        arrays = (self.observations, self.actions, self.rewards, self.states, self.gates)
-        recorded = 0 if self.q_values is None else self.q_values.nbytes
-        return sum(array.nbytes for array in arrays) + self.lifetimes.nbytes + recorded
+        arrays = (self.observations, self.actions, self.rewards, self.states, self.alive)
+        columns = sum(array.nbytes for array in self.columns.values())
+        return sum(array.nbytes for array in arrays) + columns
 
 
 class Part(NamedTuple):
@@ -129,7 +187,7 @@ class EpisodeJoiner:
         self.dropped_episodes: Counter[str] = Counter()
         """Episodes by reason: incomplete, missing, mismatch or full."""
         self.dropped_packets: Counter[str] = Counter()
-        """Packets by reason: shape, range, duplicate, late or full."""
+        """Packets by reason: shape, dtype, range, duplicate, late or full."""
         self._dimensions = dimensions
         self._limit = limit
         self._most_pending = most_pending
@@ -240,16 +298,14 @@ class EpisodeJoiner:
         length = len(packet.actions)
         if packet.agent >= known.num_agents:
             return "range"
-        if length > 0 and int(packet.actions.max()) >= known.num_actions:
-            return "range"
+        if packet.observations.shape != (length, known.observation_dim):
+            return "shape"
         if not is_plausible(packet.observations, "observation"):
             return "range"
-        fits = (
-            packet.observations.shape == (length, known.observation_dim)
-            and packet.gates.shape == (length,)
-            and (len(packet.q_values) == 0 or packet.q_values.shape == (length, known.num_actions))
+        wanted = [column for column in known.columns if column.by == "agent"]
+        return _fault_of_actions(packet.actions, known, (length,)) or _fault_of_columns(
+            packet.columns, wanted, known, (length,)
         )
-        return None if fits else "shape"
 
     def _open(self, episode: int) -> _Pending:
         pending = self._pending.get(episode)
@@ -273,12 +329,12 @@ class EpisodeJoiner:
         record = pending.record
         if record is None:
             return None
-        # Only who lived at step 0 or later has something to tell.
-        lifetimes_N = record.alive.sum(axis=0, dtype=np.uint16)
-        if any(agent not in pending.trajectories for agent in np.flatnonzero(lifetimes_N).tolist()):
+        # Only those that lived at step 0 or later have something to tell.
+        lived_N = record.alive[:-1].sum(axis=0, dtype=np.int64)
+        if any(agent not in pending.trajectories for agent in np.flatnonzero(lived_N).tolist()):
             return None
         if any(
-            len(trajectory.actions) != min(int(lifetimes_N[agent]), len(record.rewards))
+            len(trajectory.actions) != lived_N[agent]
             for agent, trajectory in pending.trajectories.items()
         ):
             self._drop(number, "mismatch")
@@ -289,11 +345,11 @@ class EpisodeJoiner:
                 waiting.overtaken += 1
                 if waiting.overtaken >= self._limit:
                     self._drop(other, "missing")
-        return _join(record, pending.trajectories, lifetimes_N, self._dimensions)
+        return _join(record, pending.trajectories, self._dimensions)
 
 
 def _size_bytes(packet: wire.Trajectory) -> int:
-    arrays = (packet.observations, packet.actions, packet.gates, packet.q_values)
+    arrays = (packet.observations, packet.actions, *packet.columns.values())
     return sum(array.nbytes for array in arrays)
 
 
@@ -310,37 +366,84 @@ def _fault_of(record: wire.EpisodeRecord, known: Dimensions) -> str | None:
     if not fits:
         return "shape"
     flags = max(int(record.alive.max()), record.terminated, record.complete)
-    # Nobody comes back to life: masks are derived from the number of living steps.
-    risen = (record.alive[1:] > record.alive[:-1]).any()
-    return "range" if flags > 1 or risen else None
+    risen = not known.comes_back and (record.alive[1:] > record.alive[:-1]).any()
+    if flags > 1 or risen:
+        return "range"
+    wanted = [column for column in known.columns if column.by == "world"]
+    return _fault_of_actions(
+        record.actions, known, (length, known.num_agents)
+    ) or _fault_of_columns(record.columns, wanted, known, (length, known.num_agents))
+
+
+def _fault_of_actions(
+    actions: NDArray[Any], known: Dimensions, leading: tuple[int, ...]
+) -> str | None:
+    if actions.shape != (*leading, *known.action_shape):
+        return "shape"
+    if known.action_dim:
+        if actions.dtype != np.float32:
+            return "dtype"
+        return None if is_plausible(actions, "observation") else "range"
+    if actions.dtype == np.float32:
+        return "dtype"
+    return "range" if actions.size and int(actions.max()) >= known.num_actions else None
+
+
+def _fault_of_columns(
+    columns: Mapping[str, NDArray[Any]],
+    wanted: Sequence[Column],
+    known: Dimensions,
+    leading: tuple[int, ...],
+) -> str | None:
+    for column in wanted:
+        array = columns.get(column.name)
+        if array is None:
+            return "shape"
+        steps = leading[0] + 1 if column.moments else leading[0]
+        if array.shape != (steps, *leading[1:], *known.extents(column)):
+            return "shape"
+        if array.dtype.name not in column.dtypes:
+            return "dtype"
+        if array.dtype.kind == "f" and array.size and np.abs(array).max() > LARGEST:
+            return "range"
+    return None
 
 
 def _join(
-    record: wire.EpisodeRecord,
-    trajectories: dict[int, wire.Trajectory],
-    lifetimes_N: NDArray[np.uint16],
-    known: Dimensions,
+    record: wire.EpisodeRecord, trajectories: dict[int, wire.Trajectory], known: Dimensions
 ) -> Episode:
     time, agents = record.rewards.shape
+    alive_TN = record.alive.astype(np.bool_)
     given = [*(t.observations.dtype for t in trajectories.values())]
     dtype = np.result_type(record.final_observations.dtype, *given)
     observations = np.zeros((time + 1, agents, known.observation_dim), dtype=dtype)
-    actions = np.zeros((time, agents), dtype=np.uint8)
-    widths = [t.gates.dtype for t in trajectories.values()]
-    gates = np.zeros((time, agents), dtype=np.result_type(np.uint16, *widths))
-    with_q = any(len(t.q_values) > 0 for t in trajectories.values())
-    q_values = np.zeros((time, agents, known.num_actions), dtype=np.float32) if with_q else None
+    columns: dict[str, NDArray[Any]] = {}
+    for column in known.columns:
+        if column.by == "world":
+            columns[column.name] = record.columns[column.name].copy()
+            continue
+        found = [t.columns[column.name].dtype for t in trajectories.values()]
+        dtype = np.result_type(*found) if found else np.dtype(column.dtypes[0])
+        columns[column.name] = np.zeros((time, agents, *known.extents(column)), dtype=dtype)
+    recorded = [columns[column.name] for column in known.columns if column.by == "agent"]
+    names = [column.name for column in known.columns if column.by == "agent"]
+    first_versions, last_versions = np.zeros((2, agents), dtype=np.uint32)
     for agent, trajectory in trajectories.items():
-        steps = len(trajectory.actions)
-        observations[:steps, agent] = trajectory.observations
-        actions[:steps, agent] = trajectory.actions
-        gates[:steps, agent] = trajectory.gates
-        if q_values is not None and len(trajectory.q_values) > 0:
-            q_values[:steps, agent] = trajectory.q_values
-    sees_end_N = lifetimes_N == time + 1
+        first_versions[agent] = trajectory.first_version
+        last_versions[agent] = trajectory.last_version
+        # Its rows are of the steps that it lived, in their order.
+        steps: slice | NDArray[np.bool_] = slice(len(trajectory.actions))
+        if known.comes_back:
+            steps = alive_TN[:-1, agent]
+        observations[:-1][steps, agent] = trajectory.observations
+        for name, array in zip(names, recorded, strict=True):
+            array[steps, agent] = trajectory.columns[name]
+    sees_end_N = alive_TN[time]
     observations[time, sees_end_N] = record.final_observations[sees_end_N]
-    versions = [(t.first_version, t.last_version) for t in trajectories.values()] or [(0, 0)]
+    actions = record.actions.copy()
+    actions[~alive_TN[:-1]] = 0
     return Episode(
+        dimensions=known,
         number=record.episode,
         env_steps=record.env_steps,
         observations=observations,
@@ -348,54 +451,52 @@ def _join(
         # Copies: views of a frame would keep all of its bytes alive.
         rewards=record.rewards.astype(np.float32),
         states=record.states.astype(np.float32),
-        lifetimes=lifetimes_N,
+        alive=alive_TN,
         terminated=bool(record.terminated),
-        gates=gates,
-        q_values=q_values,
-        first_version=min(first for first, _ in versions),
-        last_version=max(last for _, last in versions),
+        columns=columns,
+        first_versions=first_versions,
+        last_versions=last_versions,
     )
 
 
 def parts_of(episode: Episode) -> list[wire.Trajectory | wire.EpisodeRecord]:
-    """The packets that a joiner makes this very episode of.
-
-    Versions are the exception that proves it: all trajectories carry those of the whole episode.
-    """
+    """The packets that a joiner makes this very episode of."""
     parts: list[wire.Trajectory | wire.EpisodeRecord] = []
-    for agent, lifetime in enumerate(episode.lifetimes.tolist()):
-        steps = min(lifetime, episode.length)
-        if steps == 0:
+    known = episode.dimensions
+    by_agents = [column.name for column in known.columns if column.by == "agent"]
+    by_world = [column.name for column in known.columns if column.by == "world"]
+    lived_N = episode.alive[:-1].sum(axis=0, dtype=np.int64)
+    for agent, count in enumerate(lived_N.tolist()):
+        if count == 0:
             continue
-        q_values = np.empty((0, 0), dtype=np.float32)
-        if episode.q_values is not None:
-            q_values = episode.q_values[:steps, agent]
+        steps = episode.alive[:-1, agent] if known.comes_back else slice(count)
         parts.append(
             wire.Trajectory(
                 agent=agent,
                 episode=episode.number,
-                first_version=episode.first_version,
-                last_version=episode.last_version,
-                observations=episode.observations[:steps, agent],
-                actions=episode.actions[:steps, agent],
-                gates=episode.gates[:steps, agent],
-                q_values=q_values,
+                first_version=int(episode.first_versions[agent]),
+                last_version=int(episode.last_versions[agent]),
+                observations=episode.observations[:-1][steps, agent],
+                actions=episode.actions[steps, agent],
+                columns={name: episode.columns[name][steps, agent] for name in by_agents},
             )
         )
     record = wire.EpisodeRecord(
         episode=episode.number,
         env_steps=episode.env_steps,
         states=episode.states,
+        actions=episode.actions,
         rewards=episode.rewards,
         alive=episode.alive.astype(np.uint8),
         terminated=int(episode.terminated),
         complete=1,
         final_observations=episode.observations[episode.length],
+        columns={name: episode.columns[name] for name in by_world},
     )
     return [*parts, record]
 
 
 def senders_of(episode: Episode) -> list[Part]:
-    """Everybody who has sent a part of it."""
-    agents = np.flatnonzero(episode.lifetimes).tolist()
+    """All that have sent a part of it."""
+    agents = np.flatnonzero(episode.alive[:-1].any(axis=0)).tolist()
     return [*(Part(episode.number, agent) for agent in agents), Part(episode.number, None)]

@@ -5,6 +5,7 @@
 Dimension key: T = time, B = batch, N = agents.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,8 @@ class Part:
     returns_after_B: Tensor
     """The team's recorded return behind the window, clipped and not scaled; zeros where no loss
     asks for it."""
+    columns: Mapping[str, Tensor]
+    """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py); integers are int64."""
 
     @property
     def lives_TBN(self) -> Tensor:
@@ -101,4 +104,12 @@ def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch
         learns_TB=learns_TB,
         agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
         returns_after_B=tensor(batch.returns_after),
+        columns={name: tensor(_signed(array)) for name, array in batch.columns.items()},
     )
+
+
+def _signed(array: NDArray[Any]) -> NDArray[Any]:
+    """Unsigned numbers wider than a byte as int64, bit by bit: torch computes with no others."""
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        return array.astype(np.int64)
+    return array

@@ -6,6 +6,7 @@ Dimension key: T = steps of the window, B = batch, N = agents, D = observation f
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -36,9 +37,9 @@ class WindowBatch:
     """B windows of T steps and the moment after each, padded with zeros behind an episode's end."""
 
     observations: NDArray[Any]
-    """[T + 1, B, N, D] float16 or float32."""
-    actions: NDArray[np.int64]
-    """[T, B, N]"""
+    """[T + 1, B, N, D] float16, float32 or uint8."""
+    actions: NDArray[Any]
+    """[T, B, N] int64, or [T, B, N, n] float32 where actions are numbers."""
     rewards: FloatArray
     """[T, B, N]"""
     states: FloatArray
@@ -55,6 +56,8 @@ class WindowBatch:
     """[B] step of its episode that a window begins with."""
     returns_after: FloatArray
     """[B] the team's discounted rewards behind the window; zeros unless asked for."""
+    columns: Mapping[str, NDArray[Any]]
+    """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py)."""
 
     @property
     def size(self) -> int:
@@ -74,6 +77,7 @@ class WindowBatch:
             truncated=self.truncated[:, rows],
             starts=self.starts[rows],
             returns_after=self.returns_after[rows],
+            columns={name: array[:, rows] for name, array in self.columns.items()},
         )
 
 
@@ -178,9 +182,16 @@ def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> W
     first = episodes[0]
     _, agents, features = first.observations.shape
     dtype = np.result_type(*(e.observations.dtype for e in episodes))
+    actions_dtype = np.float32 if first.actions.dtype == np.float32 else np.int64
+    columns: dict[str, NDArray[Any]] = {}
+    for column in first.dimensions.columns:
+        given = [e.columns[column.name] for e in episodes]
+        steps = time + 1 if column.moments else time
+        shape = (steps, batch, *given[0].shape[1:])
+        columns[column.name] = np.zeros(shape, dtype=np.result_type(*(x.dtype for x in given)))
     batch_of = WindowBatch(
         observations=np.zeros((time + 1, batch, agents, features), dtype=dtype),
-        actions=np.zeros((time, batch, agents), dtype=np.int64),
+        actions=np.zeros((time, batch, *first.actions.shape[1:]), dtype=actions_dtype),
         rewards=np.zeros((time, batch, agents), dtype=np.float32),
         states=np.zeros((time + 1, batch, first.states.shape[1]), dtype=np.float32),
         alive=np.zeros((time + 1, batch, agents), dtype=np.bool_),
@@ -189,7 +200,9 @@ def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> W
         truncated=np.zeros((time, batch), dtype=np.bool_),
         starts=np.array(starts, dtype=np.int64),
         returns_after=np.zeros(batch, dtype=np.float32),
+        columns=columns,
     )
+    moments = {column.name: int(column.moments) for column in first.dimensions.columns}
     for b, (episode, start, length) in enumerate(zip(episodes, starts, lengths, strict=True)):
         stop = start + length
         batch_of.observations[: length + 1, b] = episode.observations[start : stop + 1]
@@ -197,6 +210,9 @@ def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> W
         batch_of.rewards[:length, b] = episode.rewards[start:stop]
         batch_of.states[: length + 1, b] = episode.states[start : stop + 1]
         batch_of.alive[: length + 1, b] = episode.alive[start : stop + 1]
+        for name, array in columns.items():
+            more = moments[name]
+            array[: length + more, b] = episode.columns[name][start : stop + more]
         batch_of.filled[:length, b] = True
         if stop == episode.length:
             ending = batch_of.terminated if episode.terminated else batch_of.truncated

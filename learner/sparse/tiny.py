@@ -28,12 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = load_run_config(argv, prog="python -m learner.sparse.tiny")
         env = spec_of(config.env, config.num_agents)
-        dimensions = Dimensions(
-            num_agents=env.num_agents,
-            observation_dim=env.observation_dim,
-            num_actions=env.num_actions,
-            state_dim=env.state_dim,
-        )
+        dimensions = Dimensions.of(env)
         from learner.sparse.matching import (  # imports torch, which a help text needs not
             matches,
             tiny,

@@ -234,12 +234,7 @@ def _tiny_sizes(sparse: RunConfig) -> tuple[str, ...]:
     from learner.sparse.matching import matches
 
     env = spec_of(sparse.env, sparse.num_agents)
-    dimensions = Dimensions(
-        num_agents=env.num_agents,
-        observation_dim=env.observation_dim,
-        num_actions=env.num_actions,
-        state_dim=env.state_dim,
-    )
+    dimensions = Dimensions.of(env)
     options: list[str] = []
     for part, found in matches(sparse, dimensions).items():
         section = "network" if part == "policy" else "learner"

@@ -195,7 +195,6 @@ def deployed_setup(
             gate_budget=options.gate_budget,
             dead="silent",
             ships="none",
-            record_q=False,
             realtime=True,
             max_message_age_steps=options.max_message_age_steps,
         ),

@@ -13,6 +13,7 @@ from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec
 from agents.process import pinning
+from configs.columns import recorded
 from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from runtime.deployment.bundle import Bundle
@@ -131,7 +132,7 @@ def training_setup(
             gate_budget=config.gate.budget,
             dead=config.agents.dead,
             ships=ships,
-            record_q=config.agents.record_q,
+            columns=recorded(config),
             adviser=config.agents.adviser,
             advice=config.agents.advice,
             drop_edges=drop_edges,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.bounded import brief
+from configs.columns import LONGEST_NAME
 from runtime.net.errors import WireFormatError
 
 _DTYPE_NAMES = (
@@ -150,6 +151,8 @@ class Tensor:
     dtypes: tuple[str, ...]
     ndim: int
     most: int
+    most_ndim: int = 0
+    """Largest number of dimensions where several are allowed, `ndim` being the smallest."""
 
     def pack(self, value: NDArray[Any]) -> tuple[int, tuple[int, ...], bytes]:
         return CODES[value.dtype], value.shape, value.tobytes()
@@ -166,7 +169,7 @@ class Tensor:
             raise WireFormatError("dtype", f"expected {' or '.join(self.dtypes)}, got {name}")
         dtype = DTYPES[code]
         shape = items(triple[1])
-        if shape is None or len(shape) != self.ndim:
+        if shape is None or not self.ndim <= len(shape) <= max(self.ndim, self.most_ndim):
             raise WireFormatError("shape", f"expected {self.ndim} dimensions, got {brief(shape)}")
         count = 1
         for extent in shape:
@@ -181,6 +184,31 @@ class Tensor:
         if dtype.kind == "f" and not np.isfinite(array).all():
             raise WireFormatError("nonfinite", "tensor holds NaN or infinity")
         return array
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """Named tensors of any dtype, one to four dimensions and at most so many elements each."""
+
+    most: int
+    elements: int
+
+    def pack(self, value: Mapping[str, NDArray[Any]]) -> list[list[Any]]:
+        tensor = Tensor(_DTYPE_NAMES, 1, self.elements, 4)
+        return [list(value.keys()), [tensor.pack(array) for array in value.values()]]
+
+    def unpack(self, raw: Any) -> Mapping[str, NDArray[Any]]:
+        pair = items(raw)
+        if pair is None or len(pair) != 2:
+            raise WireFormatError("range", f"expected names and tensors, got {brief(raw)}")
+        names = Texts(self.most, LONGEST_NAME).unpack(pair[0])
+        arrays = items(pair[1])
+        if arrays is None or len(arrays) != len(names):
+            raise WireFormatError("range", f"expected {len(names)} tensors, got {brief(pair[1])}")
+        if len(set(names)) < len(names):
+            raise WireFormatError("range", "two tensors have one name")
+        tensor = Tensor(_DTYPE_NAMES, 1, self.elements, 4)
+        return {name: tensor.unpack(x) for name, x in zip(names, arrays, strict=True)}
 
 
 def items(raw: Any) -> list[Any] | None:

@@ -28,10 +28,9 @@ U64 = Annotated[int, Uint(64)]
 F64 = Annotated[float, Real()]
 Label = Annotated[str, Text()]
 
-# Largest numbers of things in one packet: copies, agents, steps (configs/schema/).
+# Largest numbers of things in one packet: copies and agents (configs/schema/).
 MOST_COPIES = 1024
 MOST_AGENTS = 4096
-MOST_STEPS = 60_001
 
 PerCopyU8 = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MOST_COPIES)]
 PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_COPIES)]

@@ -4,6 +4,9 @@ Observation -> agent -> Message, Beacon -> other agents;  Action (Gates, InMask)
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from runtime.net.packet import (
     F64,
@@ -27,6 +30,13 @@ FIRST = 4
 """Of BodyObservation: the first of an episode; the agent forgets what went before."""
 REST = 8
 """The copy is not played: nobody takes part in it, nor do the dead where they relay."""
+
+
+def action_dtype(num_actions: int) -> np.dtype[Any]:
+    """What actions are on the wire, chosen from so many; float32 where none is chosen (0)."""
+    if num_actions == 0:
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8 if num_actions <= 256 else np.uint16)
 
 
 @packet(1, 16 * MIB)

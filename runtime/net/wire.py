@@ -22,7 +22,19 @@ from runtime.net.body_packets import (
     BodyObservation,
     BodyWelcome,
 )
-from runtime.net.codecs import Choice, Codec, Real, Scalars, Tensor, Text, Texts, Uint, brief, items
+from runtime.net.codecs import (
+    Choice,
+    Codec,
+    Real,
+    Scalars,
+    Tensor,
+    Tensors,
+    Text,
+    Texts,
+    Uint,
+    brief,
+    items,
+)
 from runtime.net.control import (
     FINISHED,
     INTERRUPTED,
@@ -82,6 +94,7 @@ from runtime.net.step import (
     InMask,
     Message,
     Observation,
+    action_dtype,
 )
 from runtime.net.trajectory import (
     EpisodeRecord,
@@ -146,6 +159,7 @@ __all__ = [
     "Status",
     "Stop",
     "Tensor",
+    "Tensors",
     "Text",
     "Texts",
     "Trained",
@@ -153,6 +167,7 @@ __all__ = [
     "TrajectoryAck",
     "Uint",
     "WorldState",
+    "action_dtype",
     "decode",
     "encode",
 ]
@@ -179,7 +194,7 @@ _LISTS_PER_FRAME = 64
 def _list_budget() -> Callable[[list[Any]], list[Any]]:
     """Refuse lists within lists: 8 MB of empty ones would become 600 MB of objects.
 
-    Small frames cannot do harm and do not pay for the counting; no packet has more than 20 lists.
+    Small frames cannot do harm and do not pay for the counting; no packet has more than 50 lists.
     """
     lists = 0
 

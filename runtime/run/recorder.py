@@ -6,8 +6,11 @@ It stands where a learner would, so agents and world ship to it what they would 
 want to hear that it has arrived.
 """
 
+from collections.abc import Iterable
+
 import zmq
 
+from configs.columns import Column
 from envs.base import EnvSpec
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from runtime.net import wire
@@ -25,17 +28,15 @@ class Recorder:
         endpoint: str,
         spec: EnvSpec,
         curve: CurveServer | None = None,
+        columns: Iterable[Column] = (),
     ) -> None:
+        """
+        Args:
+            columns: what agents and world record beside observation, action and gates.
+        """
         self._traffic = Traffic()
         self._hub = Hub(context, endpoint, self._traffic, TRAJECTORIES, curve=curve)
-        self._joiner = EpisodeJoiner(
-            Dimensions(
-                num_agents=spec.num_agents,
-                observation_dim=spec.observation_dim,
-                num_actions=spec.num_actions,
-                state_dim=spec.state_dim,
-            )
-        )
+        self._joiner = EpisodeJoiner(Dimensions.of(spec, columns))
         self.episodes: list[Episode] = []
 
     @property

@@ -19,6 +19,7 @@ from types import FrameType
 import zmq
 
 from agents.process.shell import LEAVE_S, leave_s
+from configs.columns import recorded
 from runtime.host import attendance
 from runtime.host import process as node
 from runtime.host.attendance import Attendance
@@ -196,12 +197,13 @@ class Run:
     def _make_recorder(self) -> Recorder:
         """Across hosts it has the learner's address and keys, as it has its part."""
         keyring, name = self._places.keyring(LEARNER), "recorder"
+        env, columns = self._plan.env, recorded(self._plan.config)
         if keyring is None or self._gatekeeper is None:
-            return Recorder(self._context, self._places.endpoint(name), self._plan.env)
+            return Recorder(self._context, self._places.endpoint(name), env, columns=columns)
         others = {name: key for name, key in keyring.public.items() if name != LEARNER}
         self._gatekeeper.admit(LEARNER, others)
         curve = keyring.server(LEARNER)
-        return Recorder(self._context, self._places.endpoint(LEARNER), self._plan.env, curve)
+        return Recorder(self._context, self._places.endpoint(LEARNER), env, curve, columns)
 
     def _start_learner(self, *, resume: bool) -> None:
         assert self._plan.start_learner is not None

@@ -12,7 +12,7 @@ Dimension key: E = copies, N = agents, T = steps.
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class _Episode:
         self.evaluated_at = evaluated_at
         self.states = [first.state_S]
         self.alive = [first.alive_N]
+        self.actions: list[NDArray[Any]] = []
         self.rewards: list[FloatArray] = []
         self.complete = True
 
@@ -76,11 +77,13 @@ class _Episode:
             episode=self.number,
             env_steps=env_steps,
             states=np.array(self.states, dtype=np.float32),
+            actions=np.array(self.actions),
             rewards=np.array(self.rewards, dtype=np.float32),
             alive=np.array(self.alive, dtype=np.uint8),
             terminated=int(last.transition.terminated),
             complete=int(self.complete),
             final_observations=observations.astype(np.float16),
+            columns={},
         )
 
 
@@ -114,6 +117,7 @@ class Episodes:
         """
         self._copies = copies
         self._rules = rules
+        self._action_dtype = wire.action_dtype(copies.spec.num_actions)
         self.env_steps = env_steps
         """Training steps of all copies together, continued from an earlier run."""
         self.steps_played = 0
@@ -202,6 +206,7 @@ class Episodes:
         ends: list[EpisodeEnd] = []
         for copy in np.flatnonzero(~rests_E).tolist():
             episode, step = self._current[copy], steps[copy]
+            episode.actions.append(actions_EN[copy].astype(self._action_dtype))
             episode.rewards.append(step.transition.rewards_N)
             episode.states.append(step.transition.after.state_S)
             episode.alive.append(step.transition.after.alive_N)

@@ -121,7 +121,7 @@ def test_an_agent_remembers_its_own_message_as_the_others_heard_it() -> None:
             said = network.message(parts, network.attend(parts, own[:, None], None))
             q.append(network.q_values(parts, said)[0])
             own = message_from_wire(message_to_wire(said, "float16")) if rounded else said
-        assert np.allclose(trajectory.q_values, q, rtol=0, atol=1e-6) == rounded
+        assert np.allclose(trajectory.columns["q_values"], q, rtol=0, atol=1e-6) == rounded
 
 
 # --- actions --------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_an_agent_that_does_not_explore_is_greedy_whatever_epsilon() -> None:
     agent = make_agent(SOLO)
     play(agent, SOLO, range(30), epsilon=1.0)
     trajectory = only(ended(agent, SOLO, 31))
-    assert_array_equal(trajectory.actions, trajectory.q_values.argmax(axis=1))
+    assert_array_equal(trajectory.actions, trajectory.columns["q_values"].argmax(axis=1))
     assert len(set(trajectory.actions.tolist())) > 1
 
 
@@ -139,7 +139,7 @@ def test_without_epsilon_an_agent_that_explores_is_greedy_too() -> None:
     agent = make_agent(SOLO)
     play(agent, SOLO, range(30), explore=True, epsilon=0.0)
     trajectory = only(ended(agent, SOLO, 31))
-    assert_array_equal(trajectory.actions, trajectory.q_values.argmax(axis=1))
+    assert_array_equal(trajectory.actions, trajectory.columns["q_values"].argmax(axis=1))
 
 
 MANY = make_rules(copies=1000, comm="none", ships="none")
@@ -198,7 +198,7 @@ def test_a_trajectory_holds_the_actions_and_gates_that_went_to_the_world() -> No
         masks += action.out_masks.tolist()
     trajectory = only(ended(agent, rules, 8))
     assert_array_equal(trajectory.actions, actions)
-    assert_array_equal(trajectory.gates, masks)
+    assert_array_equal(trajectory.columns["gates"], masks)
     assert len(set(masks)) > 1
 
 
@@ -323,9 +323,9 @@ def test_copies_handled_together_are_agents_of_their_own() -> None:
     assert [(t.episode, len(t.actions)) for t in by_agent] == [(1, 4), (0, 7), (2, 7)]
     for ours, theirs in zip(by_agent, by_loner, strict=True):
         assert ours.episode == theirs.episode
-        assert_allclose(ours.q_values, theirs.q_values, atol=1e-5)
-        assert_array_equal(ours.gates, theirs.gates)
+        assert_allclose(ours.columns["q_values"], theirs.columns["q_values"], atol=1e-5)
+        assert_array_equal(ours.columns["gates"], theirs.columns["gates"])
         assert_array_equal(ours.actions, theirs.actions)
         assert_array_equal(ours.observations, theirs.observations)
     # It would prove nothing if every edge were open, or none.
-    assert len({gates for t in by_agent for gates in t.gates.tolist()}) > 2
+    assert len({gates for t in by_agent for gates in t.columns["gates"].tolist()}) > 2

@@ -1,4 +1,7 @@
+from typing import Any
+
 import numpy as np
+import pytest
 from numpy.testing import assert_array_equal
 
 from agents.recorder import EpisodeRecorder
@@ -7,17 +10,17 @@ from runtime.net import wire
 AGENT = 9
 
 
-def recorder(*, record_q: bool = False) -> EpisodeRecorder:
-    return EpisodeRecorder(AGENT, record_q=record_q)
+def recorder(*columns: str) -> EpisodeRecorder:
+    return EpisodeRecorder(AGENT, ("gates", *columns))
 
 
 def record(ours: EpisodeRecorder, step: int, *, version: int = 1) -> None:
+    values: list[Any] = [np.uint16(1 << step), np.full(4, step, dtype=np.float32)]
     ours.record(
         np.array([step, -step], dtype=np.float16),
-        action=step % 4,
-        gates=1 << step,
-        q_A=np.full(4, step, dtype=np.float32),
+        action=np.uint8(step % 4),
         policy_version=version,
+        values=values[: ours.num_columns],
     )
 
 
@@ -38,33 +41,43 @@ def test_a_trajectory_holds_every_step_in_order() -> None:
     assert trajectory.observations.dtype == np.float16
     assert_array_equal(trajectory.observations, np.array([[0, 0], [1, -1], [2, -2]]))
     assert_array_equal(trajectory.actions, [0, 1, 2])
-    assert_array_equal(trajectory.gates, [1, 2, 4])
+    assert trajectory.actions.dtype == np.uint8
+    assert_array_equal(trajectory.columns["gates"], [1, 2, 4])
+    assert trajectory.columns["gates"].dtype == np.uint16
 
 
-def test_q_values_are_kept_only_if_asked_for() -> None:
-    for record_q, shape in ((False, (0, 0)), (True, (2, 4))):
-        ours = recorder(record_q=record_q)
+def test_columns_are_those_that_were_asked_for() -> None:
+    for asked, names in (((), ["gates"]), (("q_values",), ["gates", "q_values"])):
+        ours = recorder(*asked)
         ours.begin(0)
         record(ours, 0)
         record(ours, 1)
-        assert finished(ours).q_values.shape == shape
+        assert list(finished(ours).columns) == names
 
 
-def test_q_values_are_those_of_the_steps() -> None:
-    ours = recorder(record_q=True)
+def test_entries_of_a_column_are_those_of_the_steps() -> None:
+    ours = recorder("q_values")
     ours.begin(0)
     record(ours, 2)
     record(ours, 3)
-    assert_array_equal(finished(ours).q_values, [[2.0] * 4, [3.0] * 4])
+    assert_array_equal(finished(ours).columns["q_values"], [[2.0] * 4, [3.0] * 4])
+
+
+def test_a_step_that_lacks_a_column_is_refused() -> None:
+    ours = recorder("q_values")
+    ours.begin(0)
+    with pytest.raises(ValueError, match="shorter"):
+        ours.record(np.zeros(2, np.float16), np.uint8(0), 1, [np.uint16(0)])
 
 
 def test_a_trajectory_survives_the_wire() -> None:
-    ours = recorder()
+    ours = recorder("q_values")
     ours.begin(0)
     record(ours, 1)
     decoded = wire.decode(wire.encode(finished(ours)))
     assert isinstance(decoded, wire.Trajectory)
     assert_array_equal(decoded.actions, [1])
+    assert_array_equal(decoded.columns["q_values"], [[1.0] * 4])
 
 
 def test_nothing_is_shipped_before_an_episode_begins_or_without_a_step() -> None:
@@ -84,7 +97,7 @@ def test_an_episode_is_shipped_once() -> None:
 
 
 def test_the_next_episode_begins_empty() -> None:
-    ours = recorder(record_q=True)
+    ours = recorder("q_values")
     ours.begin(3)
     record(ours, 1)
     record(ours, 2)
@@ -94,8 +107,8 @@ def test_the_next_episode_begins_empty() -> None:
     trajectory = finished(ours)
     assert trajectory.episode == 4
     assert_array_equal(trajectory.actions, [3])
-    assert_array_equal(trajectory.gates, [8])
-    assert trajectory.q_values.shape == (1, 4)
+    assert_array_equal(trajectory.columns["gates"], [8])
+    assert trajectory.columns["q_values"].shape == (1, 4)
 
 
 def test_it_records_the_episode_that_it_began_and_no_other() -> None:

@@ -93,19 +93,10 @@ def make_learner(case: UpdateCase) -> Learner:
     env = spec_of(config.env, case.agents)
     policy = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
     flat = initialise(policy, np.random.default_rng(0))
-    learner = Learner(config, policy, _dimensions(env), flat, case.device, case.threads)
+    learner = Learner(config, policy, Dimensions.of(env), flat, case.device, case.threads)
     for number in range(case.batch):
         learner.add(synthetic_episode(env, config, number, case.steps))
     return learner
-
-
-def _dimensions(env: EnvSpec) -> Dimensions:
-    return Dimensions(
-        num_agents=env.num_agents,
-        observation_dim=env.observation_dim,
-        num_actions=env.num_actions,
-        state_dim=env.state_dim,
-    )
 
 
 def synthetic_episode(env: EnvSpec, config: RunConfig, number: int, steps: int) -> Episode:
@@ -113,6 +104,7 @@ def synthetic_episode(env: EnvSpec, config: RunConfig, number: int, steps: int) 
     rng = np.random.default_rng([config.seed, number])
     agents = env.num_agents
     return Episode(
+        dimensions=Dimensions.of(env),
         number=number,
         env_steps=(number + 1) * steps,
         observations=rng.random((steps + 1, agents, env.observation_dim), np.float32).astype(
@@ -121,12 +113,11 @@ def synthetic_episode(env: EnvSpec, config: RunConfig, number: int, steps: int) 
         actions=rng.integers(0, env.num_actions, (steps, agents), np.uint8),
         rewards=rng.standard_normal((steps, agents), np.float32) * np.float32(0.1),
         states=rng.random((steps + 1, env.state_dim), np.float32),
-        lifetimes=np.full(agents, steps + 1, np.uint16),
+        alive=np.ones((steps + 1, agents), np.bool_),
         terminated=False,
-        gates=np.zeros((steps, agents), np.uint16),
-        q_values=None,
-        first_version=1,
-        last_version=1,
+        columns={"gates": np.zeros((steps, agents), np.uint16)},
+        first_versions=np.ones(agents, np.uint32),
+        last_versions=np.ones(agents, np.uint32),
     )
 
 

@@ -79,7 +79,6 @@ class Deployed:
             gate_mode="learned",
             dead="silent",
             ships="none",
-            record_q=False,
             realtime=True,
             max_message_age_steps=max_age,
         )

@@ -102,12 +102,11 @@ def hold_against_unroll(
     agent_steps = sum(int(episode.alive[:-1].sum()) for episode in episodes)
     largest, limit, others = 0.0, 0.0, 0
     for episode in episodes:
-        assert episode.q_values is not None
         alive_TN = episode.alive[:-1]
         again = replay(config, policy, episode, agent_steps)
-        np.testing.assert_array_equal(again.masks_TN[alive_TN], episode.gates[alive_TN])
+        np.testing.assert_array_equal(again.masks_TN[alive_TN], episode.columns["gates"][alive_TN])
         q_RA, actions_R = again.q_TNA[alive_TN], episode.actions[alive_TN].astype(np.int64)
-        difference = float(np.abs(q_RA - episode.q_values[alive_TN]).max())
+        difference = float(np.abs(q_RA - episode.columns["q_values"][alive_TN]).max())
         allowed = amplified * again.bound
         assert difference <= allowed
         behind_R = q_RA.max(-1) - np.take_along_axis(q_RA, actions_R[:, None], -1)[:, 0]
@@ -119,7 +118,7 @@ def hold_against_unroll(
         f"{policy.spec.message_dtype} messages: largest difference of q {largest:.1e}, "
         f"bound {limit:.1e}, {others} of {agent_steps} actions differ"
     )
-    gates = np.concatenate([episode.gates[episode.alive[:-1]] for episode in episodes])
+    gates = np.concatenate([episode.columns["gates"][episode.alive[:-1]] for episode in episodes])
     assert len(np.unique(gates)) > 3, "gates must open and close for this test to mean something"
     assert any(not episode.alive.all() for episode in episodes), "somebody must die"
 
@@ -148,7 +147,9 @@ def test_a_budget_leaves_the_same_edges_open(
     policy = undecided_policy(config)
     episodes = record(config, policy, 4, tmp_path)
     hold_against_unroll(config, policy, episodes)
-    opened = np.concatenate([np.bitwise_count(episode.gates).ravel() for episode in episodes])
+    opened = np.concatenate(
+        [np.bitwise_count(episode.columns["gates"]).ravel() for episode in episodes]
+    )
     assert opened.max() == budget, "the budget must be what limits somebody"
 
 

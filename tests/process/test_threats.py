@@ -574,12 +574,12 @@ def test_an_agent_cannot_fill_the_learners_memory(learning: Learning) -> None:
     """It may send whatever it likes under numbers of episodes that nobody has played."""
     rows = np.zeros((60_000, DIMENSIONS.observation_dim), dtype=np.float32)
     actions, gates = np.zeros(60_000, dtype=np.uint8), np.zeros(60_000, dtype=np.uint16)
-    none = np.zeros((0, DIMENSIONS.num_actions), dtype=np.float32)
+    columns = {"gates": gates}
     agent = learning.channel("agent-2")
     before_mb = _rss_mb(learning.process.pid)
     dropped = learning.status["dropped_packets"]
     for episode in range(400):  # half a gigabyte
-        packet = wire.Trajectory(2, 10_000 + episode, 1, 1, rows, actions, gates, none)
+        packet = wire.Trajectory(2, 10_000 + episode, 1, 1, rows, actions, columns)
         wait_for("room", lambda p=packet: agent.is_writable and agent.send(p), 30.0)
     learning.wait_for_status("dropped_packets", dropped + 370)
     assert _rss_mb(learning.process.pid) < before_mb + 200

@@ -205,7 +205,7 @@ def play(
 
 
 def q_values(run: SerialRun) -> dict[tuple[int, int], np.ndarray]:
-    return {(t.agent, t.episode): t.q_values for t in run.trajectories}
+    return {(t.agent, t.episode): t.columns["q_values"] for t in run.trajectories}
 
 
 @pytest.mark.parametrize("timing", TIMINGS)

@@ -164,10 +164,10 @@ def test_in_time_it_does_what_lock_step_does(env: str, mode: GateMode, shift: in
     for name, part in expected.items():
         assert_array_equal(got[name].observations, part.observations)
         assert_array_equal(got[name].actions, part.actions)
-        assert_array_equal(got[name].gates, part.gates)
-        assert_array_equal(got[name].q_values, part.q_values)
+        assert_array_equal(got[name].columns["gates"], part.columns["gates"])
+        assert_array_equal(got[name].columns["q_values"], part.columns["q_values"])
     assert ours.messages == world.messages
-    gates = np.concatenate([part.gates for part in expected.values()])
+    gates = np.concatenate([part.columns["gates"] for part in expected.values()])
     assert len(np.unique(gates)) > (3 if mode == "learned" else 0), "gates must open and close"
     assert all(core.tally.late == 0 for core in ours.agents)
 
@@ -179,8 +179,8 @@ def test_with_an_open_gate_it_is_the_same_as_well() -> None:
         ours.tick(world.observations[tick], 0)
     expected = by_name(world.trajectories)
     for name, part in by_name(ours.trajectories).items():
-        assert_array_equal(part.q_values, expected[name].q_values)
-        assert_array_equal(part.gates, expected[name].gates)
+        assert_array_equal(part.columns["q_values"], expected[name].columns["q_values"])
+        assert_array_equal(part.columns["gates"], expected[name].columns["gates"])
 
 
 # --- nobody waits ---------------------------------------------------------------------------------

@@ -197,6 +197,7 @@ def test_the_critics_parameters_come_from_the_runs_seed() -> None:
             assert torch.equal(parameter, dict(first.online.named_parameters())[name]), name
 
 
+PAIR = Dimensions(num_agents=2, observation_dim=1, num_actions=3, state_dim=1)
 PAYOFF = np.array([[2, -3, -3], [-3, 0, 0], [-3, 0, 0]], dtype=np.float32)
 """No monotonic mixer fits it: an action is good only if the other agent takes it, too."""
 
@@ -204,18 +205,18 @@ PAYOFF = np.array([[2, -3, -3], [-3, 0, 0], [-3, 0, 0]], dtype=np.float32)
 def play_once(number: int, first: int, second: int) -> Episode:
     """An episode of one step of two agents that see nothing."""
     return Episode(
+        dimensions=PAIR,
         number=number,
         env_steps=number,
         observations=np.ones((2, 2, 1), dtype=np.float32),
         actions=np.array([[first, second]], dtype=np.uint8),
         rewards=np.full((1, 2), PAYOFF[first, second], dtype=np.float32),
         states=np.ones((2, 1), dtype=np.float32),
-        lifetimes=np.array([2, 2], dtype=np.uint16),
+        alive=np.ones((2, 2), dtype=np.bool_),
         terminated=True,
-        gates=np.zeros((1, 2), dtype=np.uint16),
-        q_values=None,
-        first_version=1,
-        last_version=1,
+        columns={"gates": np.zeros((1, 2), dtype=np.uint16)},
+        first_versions=np.ones(2, dtype=np.uint32),
+        last_versions=np.ones(2, dtype=np.uint32),
     )
 
 
@@ -236,9 +237,8 @@ def test_only_the_weighted_one_finds_the_best_joint_action_of_a_game_that_is_not
         central_embed=16,
     )
     run = RunConfig(num_agents=2, comm="none", network=sizes, learner=settings)
-    dimensions = Dimensions(num_agents=2, observation_dim=1, num_actions=3, state_dim=1)
     spec = PolicySpec.of(sizes, observation_dim=1, num_actions=3)
-    learner = Learner(run, spec, dimensions, initialise(spec, np.random.default_rng(0)))
+    learner = Learner(run, spec, PAIR, initialise(spec, np.random.default_rng(0)))
     for number, (first, second) in enumerate(np.ndindex(3, 3)):
         learner.add(play_once(number, first, second))
     for _ in range(120):

@@ -7,14 +7,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from learner.experience.episode import EpisodeJoiner, Part
-from tests.learner_helpers import DIMENSIONS, make_packets
+from tests.learner_helpers import DIMENSIONS, WITH_Q, make_packets
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 
 
 def test_packets_in_any_order_make_one_padded_episode() -> None:
     trajectories, record = make_packets(7, lifetimes=LIFETIMES, with_q=True, terminated=True)
-    joiner = EpisodeJoiner(DIMENSIONS)
+    joiner = EpisodeJoiner(WITH_Q)
     packets = [*trajectories[::-1][:2], record, *trajectories[::-1][2:]]
     *nothing, episode = [joiner.add(packet) for packet in packets]
     assert nothing == [None] * (len(packets) - 1)
@@ -27,9 +27,8 @@ def test_packets_in_any_order_make_one_padded_episode() -> None:
     assert_array_equal(episode.observations[:3, 1], by_agent[1].observations)
     assert_array_equal(episode.observations[3:, 1], np.zeros((3, 5)))
     assert_array_equal(episode.actions[:5, 0], by_agent[0].actions)
-    assert_array_equal(episode.gates[:5, 4], by_agent[4].gates)
-    assert episode.q_values is not None
-    assert_array_equal(episode.q_values[:3, 1], by_agent[1].q_values)
+    assert_array_equal(episode.columns["gates"][:5, 4], by_agent[4].columns["gates"])
+    assert_array_equal(episode.columns["q_values"][:3, 1], by_agent[1].columns["q_values"])
     # Who sees the end has a final observation; agent 4 died with the last step.
     assert_array_equal(episode.observations[5, 0], record.final_observations[0])
     assert_array_equal(episode.observations[5, 4], np.zeros(5))
@@ -103,8 +102,12 @@ def test_packets_that_do_not_fit_are_counted_and_dropped() -> None:
         replace(good, agent=6),
         replace(good, actions=np.full(5, 4, dtype=np.uint8)),
         replace(good, observations=np.zeros((5, 4), dtype=np.float16)),
-        replace(good, gates=np.zeros(4, dtype=np.uint16)),
-        replace(good, q_values=np.zeros((5, 3), dtype=np.float32)),
+        replace(good, columns={"gates": np.zeros(4, dtype=np.uint16)}),
+        replace(good, columns={"gates": np.zeros(5, dtype=np.float32)}),
+        replace(good, columns={}),
+        replace(record, actions=np.zeros((5, 5), dtype=np.uint8)),
+        replace(record, actions=np.full((5, 6), 4, dtype=np.uint8)),
+        replace(record, actions=np.zeros((5, 6), dtype=np.float32)),
         replace(record, rewards=np.zeros((5, 5), dtype=np.float32)),
         replace(record, rewards=np.zeros((0, 6), dtype=np.float32)),
         replace(record, states=np.zeros((5, 3), dtype=np.float32)),
@@ -169,7 +172,7 @@ def test_a_part_of_a_joined_episode_that_comes_again_is_released_and_not_joined_
 def test_parts_that_do_not_fit_are_released_too() -> None:
     joiner = EpisodeJoiner(DIMENSIONS)
     trajectories, _ = make_packets(1)
-    joiner.add(replace(trajectories[5], gates=np.zeros(4, dtype=np.uint16)))
+    joiner.add(replace(trajectories[5], columns={"gates": np.zeros(4, dtype=np.uint16)}))
     assert joiner.take_released() == [Part(1, 5)]
 
 

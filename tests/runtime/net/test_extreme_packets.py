@@ -69,6 +69,8 @@ def number_of(codec: wire.Codec, rng: np.random.Generator) -> Any:
             names = [*NAMES, "\n", "_" * 64]
             chosen = rng.choice(names, size=min(200, len(names)), replace=False).tolist()
             return {name: float(rng.choice([LARGEST, -LARGEST, 0.0, 1e-300])) for name in chosen}
+        case wire.Tensors():
+            return {name: extremes(np.dtype(kind)) for name, kind in (("gates", "u8"), ("x", "f4"))}
         case _:
             raise AssertionError(f"no extremes of {codec}")
 
@@ -306,7 +308,7 @@ def test_a_sensor_that_reads_too_much_does_not_silence_an_agent_for_good(
 ) -> None:
     rules = agents_helpers.AgentRules(
         num_agents=NUM_AGENTS, copies=1, spec=SPEC, comm="sops", gate_timing="causal",
-        gate_mode="learned", dead="silent", ships="none", record_q=False, realtime=True,
+        gate_mode="learned", dead="silent", ships="none", realtime=True,
     )  # fmt: skip
     core = agents_helpers.make_agent(rules)
     for tick in range(1, ROUNDS):
@@ -408,21 +410,27 @@ def test_no_part_of_an_episode_ends_the_learner(rng: np.random.Generator) -> Non
     for number in range(4):
         fit = {
             "observations": (length, known.observation_dim),
-            "actions": (length,),
-            "gates": (length,),
-            "q_values": (0, known.num_actions),
             "states": (length + 1, known.state_dim),
             "rewards": (length, known.num_agents),
             "final_observations": (known.num_agents, known.observation_dim),
         }
         alive = np.ones((length + 1, known.num_agents), np.uint8)
+        played = np.zeros((length, known.num_agents), np.uint8)
         record = draw(
-            wire.EpisodeRecord, rng, fit, episode=number, alive=alive, terminated=0, complete=1
+            wire.EpisodeRecord,
+            rng,
+            fit,
+            episode=number,
+            alive=alive,
+            terminated=0,
+            complete=1,
+            actions=played,
         )
         episode = joiner.add(record)
         for agent in range(known.num_agents):
             joiner.add(draw(wire.Trajectory, rng))
             actions = np.zeros(length, np.uint8)
+            gates = rng.choice(extremes(np.dtype(np.uint16)), size=length).astype(np.uint16)
             halves = rng.choice(extremes(np.dtype(np.float16)), size=fit["observations"])
             episode = joiner.add(
                 draw(
@@ -432,6 +440,7 @@ def test_no_part_of_an_episode_ends_the_learner(rng: np.random.Generator) -> Non
                     agent=agent,
                     episode=number,
                     actions=actions,
+                    columns={"gates": gates},
                     observations=halves,
                 )
             )
@@ -448,9 +457,7 @@ def test_a_trajectory_of_observations_that_no_agent_can_have_seen_is_refused() -
     known = learner_helpers.DIMENSIONS
     joiner = EpisodeJoiner(known)
     wild = np.full((1, known.observation_dim), 1e38, np.float32)
-    empty = np.zeros((0, known.num_actions), np.float32)
-    trajectory = wire.Trajectory(
-        0, 0, 1, 1, wild, np.zeros(1, np.uint8), np.zeros(1, np.uint16), empty
-    )
+    gates = {"gates": np.zeros(1, np.uint16)}
+    trajectory = wire.Trajectory(0, 0, 1, 1, wild, np.zeros(1, np.uint8), gates)
     assert joiner.add(trajectory) is None
     assert joiner.dropped_packets == {"range": 1}

@@ -46,7 +46,9 @@ def texts(longest: int) -> st.SearchStrategy[str]:
 
 
 def tensors(codec: wire.Tensor) -> st.SearchStrategy[Any]:
-    shapes = hnp.array_shapes(min_dims=codec.ndim, max_dims=codec.ndim, min_side=0, max_side=5)
+    shapes = hnp.array_shapes(
+        min_dims=codec.ndim, max_dims=max(codec.ndim, codec.most_ndim), min_side=0, max_side=5
+    )
     dtypes = st.sampled_from(codec.dtypes).map(np.dtype)
 
     def arrays(dtype: np.dtype[Any]) -> st.SearchStrategy[Any]:
@@ -72,6 +74,9 @@ def values_of(codec: wire.Codec) -> st.SearchStrategy[Any]:
             return st.dictionaries(texts(64), st.floats(-LARGEST, LARGEST), max_size=5)
         case wire.Tensor():
             return tensors(codec)
+        case wire.Tensors():
+            any_tensor = tensors(wire.Tensor(("float32", "uint64", "uint8"), 2, codec.elements))
+            return st.dictionaries(texts(32), any_tensor, max_size=3)
         case _:
             raise AssertionError(f"no strategy for {codec}")
 
@@ -125,11 +130,17 @@ def test_every_kind_survives_the_round_trip(cls: type[wire.Packet], data: st.Dat
     packet = data.draw(packets(cls))
     arrived = wire.decode(wire.encode(packet), cls)
     assert type(arrived) is cls
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # a dataclass
+    codecs = dict(zip(names, map(type, codecs_of(cls)), strict=True))
     for field in fields(cls):  # type: ignore[arg-type]  # every packet is a dataclass
         sent: Any = getattr(packet, field.name)
         received: Any = getattr(arrived, field.name)
         if hasattr(sent, "dtype"):
             assert_array_equal(received, sent, strict=True)
+        elif codecs[field.name] == wire.Tensors:
+            assert list(received) == list(sent)
+            for name, array in sent.items():
+                assert_array_equal(received[name], array, strict=True)
         else:
             assert received == sent
 

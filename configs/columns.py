@@ -1,0 +1,84 @@
+"""Columns of a trajectory: what is kept of every step beside observation and action.
+
+    agent (log-probability, gates, …) ─┐
+                                       ├─> joiner -> journal -> replay -> batch.columns[name]
+    world (masks, guided, …) ──────────┘
+
+A new column costs one declaration and the code that computes it: whatever lies between carries it
+by name. An algorithm lists the columns that it learns from, and those and no others are recorded.
+Standard library only.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from configs.schema import RunConfig
+
+MOST_COLUMNS = 16
+"""In one packet."""
+LONGEST_NAME = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number or array per agent and step."""
+
+    name: str
+    dtypes: tuple[str, ...]
+    """numpy's names of the types that it may have; the first is the usual one."""
+    shape: tuple[str | int, ...] = ()
+    """Extents behind time and agent: numbers, or names of sizes of the task (num_agents,
+    observation_dim, num_actions, state_dim)."""
+    by: Literal["agent", "world"] = "agent"
+    """The agent keeps what it has computed, the world what was played."""
+    moments: bool = False
+    """It has an entry for the moment after the last step as well: T + 1 and not T. Only the world
+    sees that moment."""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or len(self.name) > LONGEST_NAME:
+            raise ValueError(
+                f"a column's name is an identifier of at most {LONGEST_NAME} letters, "
+                f"got {self.name!r}"
+            )
+        if self.moments and self.by == "agent":
+            raise ValueError(f"column {self.name}: an agent does not see the moment after the end")
+
+    def extents(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape in numbers.
+
+        Raises:
+            KeyError: the task has no such size.
+        """
+        return tuple(x if isinstance(x, int) else sizes[x] for x in self.shape)
+
+
+GATES = Column("gates", ("uint16", "uint64"))
+"""Bit k: the edge to out-neighbour k was used. Always recorded."""
+LOG_PROB = Column("log_prob", ("float32",))
+"""Of the action that the agent chose, under the policy that chose it."""
+VALUE = Column("value", ("float32",))
+"""What the agent's own critic expected."""
+Q_VALUES = Column("q_values", ("float32",), ("num_actions",))
+"""Of all actions, as the agent computed them."""
+ACTION_MASK = Column("action_mask", ("uint8",), ("num_actions",), by="world", moments=True)
+"""1 where the environment allows the action; recorded wherever it has masks."""
+GUIDED = Column("guided", ("uint8",), by="world")
+"""1 where a guide chose the action that was played (runtime/world/guide.py)."""
+
+
+def recorded(config: "RunConfig") -> tuple[Column, ...]:
+    """What a run records of every step beside observation, action and gates."""
+    return (Q_VALUES,) if config.agents.record_q else ()
+
+
+def by_agents(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Those that agents record: the gates first, then as asked for, each once."""
+    return tuple(dict.fromkeys((GATES, *(c for c in columns if c.by == "agent"))))
+
+
+def by_world(columns: Iterable[Column]) -> tuple[Column, ...]:
+    """Those that the world records, each once."""
+    return tuple(dict.fromkeys(c for c in columns if c.by == "world"))
