@@ -8,30 +8,37 @@ else would have done. The adviser is asked in exploring steps only, so a policy 
 deployed never depends on it.
 """
 
-import numpy as np
+from typing import Any, Protocol, cast
 
-from configs.arrays import BoolArray, FloatArray
-from envs.battle.mirror import MirroredOpponent
-from envs.battle.opponents import Opponent, make_opponent
+import numpy as np
+from numpy.typing import NDArray
+
+from configs import extensions
+from configs.arrays import BoolArray, FloatArray, IntArray
+
+
+class _Adviser(Protocol):
+    """What we need of an environment's opponent (envs/opponent.py)."""
+
+    def act(self, observations_BD: FloatArray, uniforms_B: NDArray[np.float64]) -> IntArray: ...
 
 
 class Advice:
     """One adviser and how often it is asked."""
 
-    def __init__(self, name: str, share: float) -> None:
-        """Find the adviser.
+    def __init__(self, environment: str, name: str, share: float) -> None:
+        """Find the adviser, with the environment's own family: agents import no environment unless
+        they are to ask somebody.
 
         Args:
-            name: as of `envs.battle.opponents.make_opponent`. The scripted one, made for the right
-                side,
-                is asked through a mirror.
+            name: as of the family's `adviser`.
             share: of the exploring steps in which it is asked.
 
         Raises:
             ValueError: there is no such adviser.
         """
-        adviser = make_opponent(name)
-        self._adviser: Opponent = MirroredOpponent(adviser) if name == "scripted" else adviser
+        family = cast("Any", extensions.load(extensions.ENVIRONMENT, environment))
+        self._adviser: _Adviser = family(environment).adviser(name)
         self._share = share
 
     def apply(

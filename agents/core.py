@@ -80,6 +80,8 @@ class AgentRules:
     """What is recorded of every step beside observation, action and gates."""
     gate_budget: int = 0
     """Edges that it may open in a step; 0 sets no limit."""
+    environment: str = "battle"
+    """Where the adviser is from."""
     adviser: str = ""
     """Who is asked in some of the exploring steps (agents/advice.py); empty: nobody."""
     advice: float = 0.5
@@ -189,7 +191,9 @@ class AgentCore:
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
         self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
         self._recorders = Recorders(identity, copies, rules.ships, rules.columns)
-        advice = Advice(rules.adviser, rules.advice) if rules.adviser else None
+        advice = None
+        if rules.adviser:
+            advice = Advice(rules.environment, rules.adviser, rules.advice)
         self._actor = Actor(spec.observation_dim, advice, rng)
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from configs import extensions
 from configs.algorithms.described import special_options, traits_of
 from configs.schema import RunConfig
 
@@ -20,6 +21,7 @@ class Rule:
     """Why some options do nothing, and which."""
 
     because: str
+    """{env} stands for the environment's name."""
     applies: Callable[[RunConfig], bool]
     options: tuple[str, ...]
     """Paths; one that ends with a dot or an underscore stands for all that begin with it."""
@@ -29,6 +31,12 @@ class Rule:
             path.startswith(option) if option[-1] in "._" else path == option
             for option in self.options
         )
+
+
+def of_env(config: RunConfig, trait: str) -> bool:
+    """What the environment's family says of itself (envs/family.py); a plain callable says no."""
+    family = extensions.load(extensions.ENVIRONMENT, config.env.name)
+    return bool(getattr(family, trait, False))
 
 
 RULES: tuple[Rule, ...] = (
@@ -52,17 +60,19 @@ RULES: tuple[Rule, ...] = (
     Rule("no edge is open (gate.mode closed)", lambda c: c.gate.mode == "closed", ("gate.budget",)),
     Rule("an edge is free (gate.price 0)", lambda c: c.gate.price == 0.0, ("gate.price_",)),
     Rule(
-        "relay has no second team",
-        lambda c: c.env.name == "relay",
-        (
-            "env.opponent",
-            "env.evaluation_opponent",
-            "env.max_cycles",
-            "agents.adviser",
-            "agents.advice",
-            "learner.teacher",
-            "learner.teacher_",
-        ),
+        "{env} has no second team",
+        lambda c: not of_env(c, "is_contested"),
+        ("env.opponent", "env.evaluation_opponent"),
+    ),
+    Rule(
+        "nobody has advice for {env}",
+        lambda c: not of_env(c, "has_advisers"),
+        ("agents.adviser", "agents.advice", "learner.teacher", "learner.teacher_"),
+    ),
+    Rule(
+        "{env} has a time limit of its own",
+        lambda c: not of_env(c, "takes_max_cycles"),
+        ("env.max_cycles",),
     ),
     Rule("nobody is asked (agents.adviser)", lambda c: not c.agents.adviser, ("agents.advice",)),
     Rule("there is no teacher", lambda c: not c.learner.teacher, ("learner.teacher_",)),
@@ -153,7 +163,8 @@ def without_effect(config: RunConfig, usual: RunConfig) -> list[str]:
         asked = [path for path in asked if path not in idle]
         if idle:
             have = "has" if len(idle) == 1 else "have"
-            lines.append(f"{', '.join(idle)} {have} no effect: {rule.because}")
+            because = rule.because.replace("{env}", config.env.name)
+            lines.append(f"{', '.join(idle)} {have} no effect: {because}")
     return lines
 
 
@@ -168,8 +179,8 @@ def _unread(config: RunConfig) -> Rule:
 
 
 def effective(config: RunConfig) -> RunConfig:
-    """The run without players that its environment cannot have: they read Battle's observations."""
-    if config.env.name == "battle":
+    """The run without advisers and teachers that its environment does not have."""
+    if of_env(config, "has_advisers"):
         return config
     return replace(
         config,

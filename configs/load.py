@@ -33,14 +33,14 @@ import dacite
 import tyro
 import yaml
 
-from configs import bounded
+from configs import bounded, extensions
 from configs.algorithms.described import check
 from configs.bounded import brief
 from configs.effects import without_effect
 from configs.resolved import is_intact, is_signed, signed
 from configs.resumed import forbidden_change
 from configs.run_files import RESOLVED
-from configs.schema import EnvName, RunConfig, SparseLayer
+from configs.schema import EnvConfig, RunConfig, SparseLayer
 from configs.short_help import LAUNCH, Line, short_help
 from configs.version import version_line
 
@@ -50,11 +50,14 @@ _LONGEST_LINE = 2000
 _LAST_GROUP, _LAST_KEY = "runtime", "runs_dir"
 """What stands at the end of every file that was written before there were checksums."""
 _PRESETS = Path(__file__).parent
-_ENVS: tuple[str, ...] = get_args(EnvName)
 _MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher")
 """Options that presets and files set and an empty value takes back."""
 _OptionsT = TypeVar("_OptionsT")
 _LAYERS = tuple[SparseLayer, ...]
+
+
+Population = Callable[[EnvConfig], int | None]
+"""`envs.registry.population_of`: what knows environments imports this module."""
 
 
 class ConfigError(ValueError):
@@ -80,18 +83,22 @@ def load_run_config(
     *,
     prog: str = "python -m runtime.launch",
     remark: Callable[[str], None] | None = None,
+    population: Population | None = None,
 ) -> RunConfig:
     """Resolve the configuration of a run; `--help` prints the options that matter, `--help-all` all
     of them, and both exit with 0.
 
     Args:
         remark: told, in a line each, which of the options have no effect in this run.
+        population: says how many agents an environment has that decides it for itself; so many are
+            the default then.
 
     Raises:
         ConfigError: one line that names the file or flag, the value, and the way out.
+        ValueError: of `population`.
     """
     _require_values(argv)
-    file, resume = _value_of(argv, "--config"), _value_of(argv, "--resume")
+    file, resume = value_of(argv, "--config"), value_of(argv, "--resume")
     if file is not None and resume is not None:
         raise ConfigError(
             f"--config {file} cannot be combined with --resume {resume}: a resumed run continues "
@@ -100,9 +107,14 @@ def load_run_config(
     base = (
         _resumed(Path(resume))
         if resume is not None
-        else _preset_and_file(_value_of(argv, "--env"), None if file is None else Path(file))
+        else _preset_and_file(
+            value_of(argv, "--env"),
+            value_of(argv, "--env.options"),
+            None if file is None else Path(file),
+            population,
+        )
     )
-    if resume is None and (base.policy or _value_of(argv, "--policy")):
+    if resume is None and (base.policy or value_of(argv, "--policy")):
         base = _after_training(base)
     options = parse_command_line(
         _Options, argv, default=_Options(run=base), prog=prog, short=LAUNCH
@@ -154,15 +166,13 @@ def _after_training(base: RunConfig) -> RunConfig:
 
 
 def preset_for(env_name: str) -> RunConfig:
-    """Schema defaults and the environment's preset, the base of commands with their own options.
+    """Schema defaults and the preset of the environment's family if it has one, the base of
+    commands with their own options.
 
     Raises:
         ConfigError: no such environment.
     """
-    if env_name not in _ENVS:
-        raise ConfigError(f"unknown environment {env_name!r}, choose from {', '.join(_ENVS)}")
-    path = _PRESETS / f"{env_name}.yaml"
-    return _build(_preset(env_name), str(path))
+    return _build(_preset(env_name), str(_preset_path(env_name)))
 
 
 def dump_run_config(config: RunConfig) -> str:
@@ -181,7 +191,7 @@ def parse_run_config(text: str, origin: str = RESOLVED) -> RunConfig:
 
 def resumed_folder(argv: Sequence[str]) -> Path | None:
     """The folder that a command line resumes, ahead of its parsing; None without one."""
-    resume = _value_of(argv, "--resume")
+    resume = value_of(argv, "--resume")
     return None if resume is None else Path(resume)
 
 
@@ -277,7 +287,7 @@ def exit_with_error(error: Exception) -> NoReturn:
 # --- sources --------------------------------------------------------------------------------------
 
 
-def _value_of(argv: Sequence[str], flag: str) -> str | None:
+def value_of(argv: Sequence[str], flag: str) -> str | None:
     """The flag's last value, ahead of the real parsing; a missing one is for tyro to report."""
     value = None
     for word, following in zip(argv, [*argv, "--"][1:], strict=True):
@@ -297,7 +307,9 @@ def _require_values(argv: Sequence[str]) -> None:
             raise ConfigError(f"{flag} is empty: give it a value, or leave the option out")
 
 
-def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
+def _preset_and_file(
+    env_flag: str | None, options_flag: str | None, file: Path | None, population: Population | None
+) -> RunConfig:
     own = {} if file is None else _mapping(_read(file), str(file))
     if own.get("resume"):
         shown = bounded.shorten(str(own["resume"]), 60)
@@ -306,10 +318,17 @@ def _preset_and_file(env_flag: str | None, file: Path | None) -> RunConfig:
         raise ConfigError(f"{file}: life counts how often a run was resumed: leave it out")
     env = own.get("env")
     env_in_file = cast("dict[str, Any]", env).get("name") if isinstance(env, dict) else None
-    env_name = next((name for name in (env_flag, env_in_file) if name in _ENVS), "battle")
-    if file is None:
-        return preset_for(env_name)
-    return _build(_merged(_preset(env_name), own), str(file))
+    in_file = env_in_file if isinstance(env_in_file, str) else ""
+    try:
+        raw = _merged(_preset(env_flag or in_file or "battle"), own)
+    except ConfigError as error:
+        raise (ConfigError(f"{file}: {error}") if in_file and not env_flag else error) from error
+    origin = str(file or _preset_path(env_flag or "battle"))
+    if population is not None and "num_agents" not in own:
+        config = _build(raw, origin).env
+        decided = population(replace(config, options=options_flag or config.options))
+        raw = raw if decided is None else {**raw, "num_agents": decided}
+    return _build(raw, origin)
 
 
 def _resumed(folder: Path) -> RunConfig:
@@ -324,8 +343,21 @@ def _resumed(folder: Path) -> RunConfig:
 
 
 def _preset(env_name: str) -> dict[str, Any]:
-    path = _PRESETS / f"{env_name}.yaml"
-    return _merged({"env": {"name": env_name}}, _mapping(_read(path), str(path)))
+    try:
+        extensions.address(extensions.ENVIRONMENT, env_name)
+    except extensions.ExtensionError as error:
+        raise ConfigError(str(error)) from error
+    path = _preset_path(env_name)
+    is_ours = env_name.partition(":")[0] in extensions.own_names(extensions.ENVIRONMENT)
+    preset = _mapping(_read(path), str(path)) if is_ours and path.exists() else {}
+    return _merged({"env": {"name": env_name}}, preset)
+
+
+def _preset_path(env_name: str) -> Path:
+    """Where the preset of a family is, if it has one: that of pettingzoo:mpe2.simple_spread_v3 is
+    pettingzoo.yaml.
+    """
+    return _PRESETS / f"{env_name.partition(':')[0]}.yaml"
 
 
 def _read(path: Path) -> str:

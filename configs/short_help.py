@@ -4,10 +4,15 @@
 themselves, and a test holds the names here against the full help.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from configs import extensions
+from configs.extensions import Kind
+
+_WIDTH = 80
 _LEFT = 31
 """Columns of an option and its value."""
 
@@ -21,6 +26,8 @@ class Line(NamedTuple):
     does: str
     path: str = ""
     """Where its default stands in the options; empty shows none."""
+    names: Kind | None = None
+    """What the option takes by name: all names follow."""
 
 
 def short_help(prog: str, about: str, lines: Sequence[Line], options: Any) -> str:
@@ -54,11 +61,16 @@ def _row(line: Line, options: Any) -> str:
             own: dict[str, Any] = {entry.name: entry.default for entry in fields(value)}
             value = own[name] if isinstance(value, type) else getattr(value, name)
         default = f" ({value})" if value not in (None, "") else ""
-    return f"{left:{_LEFT}} {line.does}{default}"
+    does = line.does
+    if line.names is not None:
+        does += f": {', '.join(extensions.names(line.names))}"
+    right = textwrap.wrap(f"{does}{default}", _WIDTH - _LEFT - 1, break_on_hyphens=False)
+    return f"\n{'':{_LEFT + 1}}".join((f"{left:{_LEFT}} {right[0]}", *right[1:]))
 
 
 LAUNCH = (
-    Line("--env", "battle|relay", "environment", "env.name"),
+    Line("--env", "NAME", "environment", "env.name", extensions.ENVIRONMENT),
+    Line("--env.options", "a=1,b=2", "what the environment takes"),
     Line("--agents", "N", "number of agents, a process each", "num_agents"),
     Line("--steps", "N", "environment steps, over all copies", "steps"),
     Line("--env-copies", "N", "copies that every agent plays at once", "env.copies"),
@@ -86,7 +98,8 @@ LAUNCH = (
 
 EVALUATE = (
     Line("--policy", "FILE", "policy, or shipped, or untrained"),
-    Line("--env", "battle|relay", "environment", "env"),
+    Line("--env", "NAME", "environment", "env", extensions.ENVIRONMENT),
+    Line("--env.options", "a=1,b=2", "what the environment takes"),
     Line("--agents", "N", "number of agents, a process each", "agents"),
     Line("--episodes", "N", "episodes to play", "episodes"),
     Line("--env-copies", "N", "copies at once; 0: up to 16", "env_copies"),

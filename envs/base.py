@@ -8,7 +8,9 @@ before it starts.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -52,6 +54,19 @@ class EnvSpec:
     """Whether an agent may live again within an episode in which it died."""
     shared_reward: bool = False
     """Whether all agents are always given the same reward."""
+    can_be_won: bool = True
+    """Whether `Transition.won` means something."""
+    metrics: tuple[str, ...] = ()
+    """Names of the figures that `Transition.metrics` gives of an episode."""
+    headline: str = "return"
+    """The figure by which policies are compared: `return`, `win_rate` or one of `metrics`."""
+
+    def __post_init__(self) -> None:
+        known = ("return", *("win_rate" for _ in range(self.can_be_won)), *self.metrics)
+        if self.headline not in known:
+            raise ValueError(
+                f"{self.name}: the headline is one of {', '.join(known)}, got {self.headline!r}"
+            )
 
     @property
     def observation_dim(self) -> int:
@@ -93,7 +108,9 @@ class Transition(NamedTuple):
     truncated: bool
     """Time ran out: the task would have gone on."""
     won: bool
-    """Only meaningful when the episode has ended."""
+    """Only meaningful when the episode has ended, and where the specification says so."""
+    metrics: Mapping[str, float] = MappingProxyType({})
+    """Further figures of the episode when it has ended: those that the specification names."""
 
 
 class Env(Protocol):

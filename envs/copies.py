@@ -20,7 +20,7 @@ from configs import streams
 from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.streams import Role
 from envs.base import Env, EnvSpec, Snapshot, Transition
-from envs.battle.opponents import Opponent
+from envs.opponent import Opponent
 
 
 @runtime_checkable

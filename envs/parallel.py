@@ -19,8 +19,8 @@ from configs import streams
 from configs.arrays import FloatArray
 from configs.streams import Role
 from envs.base import Env, Snapshot
-from envs.battle.opponents import Opponent
 from envs.copies import ContestedEnv
+from envs.opponent import Opponent
 
 _Seen = spaces.Space[NDArray[np.float32]]
 _Done = spaces.Space[int]

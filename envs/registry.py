@@ -1,60 +1,99 @@
 """From the configuration to environments.
 
-    EnvConfig, num_agents -> spec_of | check | make_copies
+    EnvConfig, num_agents -> spec_of | check | opponents_of | make_copies
 
-`spec_of` and `check` import no engine: a launcher and a learner ask them too.
+Families are found by name (configs/extensions.py), and all else is asked of them (envs/family.py).
+`spec_of` and `check` import no engine where the family does without: a launcher asks them too.
 """
 
-from importlib.util import find_spec
+import inspect
+from functools import lru_cache
+from typing import Any, cast
 
+from configs.extensions import ENVIRONMENT, ExtensionError, load
 from configs.schema import EnvConfig
 from envs.base import EnvSpec
-from envs.battle.battle import Battle, battle_spec
-from envs.battle.map import deploy
-from envs.battle.opponents import make_opponent
 from envs.copies import Copies
+from envs.family import ContestedFamily, EnvFamily
+from envs.opponent import Opponent
 from envs.opponent_schedule import OpponentSchedule
-from envs.relay import Relay, relay_spec
+
+Family = EnvFamily[Any]
 
 
+@lru_cache(maxsize=64)
+def family_of(name: str) -> Family:
+    """The family of an environment's name.
+
+    Raises:
+        ExtensionError: nothing goes by it, or what does is no environment.
+    """
+    found = cast("Any", load(ENVIRONMENT, name))
+    if inspect.isclass(found) and issubclass(cast("type[Any]", found), EnvFamily):
+        return cast("type[Family]", found)(name)
+    if callable(cast("Any", found)):
+        from envs.pettingzoo import CallableFamily  # gymnasium, which the others do without
+
+        return CallableFamily(name, cast("Any", found))
+    raise ExtensionError(
+        f"{ENVIRONMENT.option} {name} is a {type(found).__name__}: give a callable that returns a "
+        "PettingZoo parallel environment, or a subclass of envs.family.EnvFamily"
+    )
+
+
+@lru_cache(maxsize=64)
 def spec_of(config: EnvConfig, num_agents: int) -> EnvSpec:
     """Spaces of the configured environment.
 
     Raises:
-        ValueError: the environment does not take this many agents.
+        ValueError: the environment does not take this many agents, or not these options.
     """
-    match config.name:
-        case "battle":
-            deploy(num_agents)
-            return battle_spec(num_agents, config.max_cycles)
-        case "relay":
-            return relay_spec(num_agents)
+    family = family_of(config.name)
+    return family.spec(family.read(config), num_agents)
+
+
+def population_of(config: EnvConfig) -> int | None:
+    """Number of agents, where the environment decides it; None: the run does.
+
+    Raises:
+        ValueError: there is no such environment, or not with these options.
+    """
+    family = family_of(config.name)
+    return family.population(family.read(config))
 
 
 def check(config: EnvConfig, num_agents: int) -> None:
     """Refuse, before any process is started, what could not run.
 
     Raises:
-        ValueError: population, missing engine or unusable opponent, with the way out.
+        ValueError: population, options, missing engine or unusable opponent, with the way out.
     """
-    spec_of(config, num_agents)
-    if config.name == "battle":
-        if find_spec("magent2") is None:
-            raise ValueError(
-                "battle needs the package magent2, which is not installed: "
-                'install it with pip install -e ".[train]" in the folder of Murmuration'
-            )
-        for name in opponents_of(config).names:
-            make_opponent(name)
+    family = family_of(config.name)
+    family.check(family.read(config), num_agents)
+    _opponents(config)
 
 
-def opponents_of(config: EnvConfig) -> OpponentSchedule:
-    """Who is met when.
+def opponents_of(config: EnvConfig) -> OpponentSchedule | None:
+    """The schedule of the other team's players; None where there is no other team.
 
     Raises:
         ValueError: the schedule cannot be read.
     """
+    if not family_of(config.name).is_contested:
+        return None
     return OpponentSchedule.parse(config.opponent, config.evaluation_opponent)
+
+
+def contested_family_of(name: str) -> ContestedFamily[Any]:
+    """The family of an environment in which there is another team.
+
+    Raises:
+        ValueError: there is none in this one.
+    """
+    family = family_of(name)
+    if not isinstance(family, ContestedFamily):
+        raise ValueError(f"{name} has no second team")
+    return family
 
 
 def make_copies(
@@ -75,22 +114,21 @@ def make_copies(
     """
     check(config, num_agents)
     share = range(config.copies) if share is None else share
-    match config.name:
-        case "battle":
-            deployment = deploy(num_agents)
-            return Copies(
-                [Battle(deployment, config.max_cycles) for _ in share],
-                seed,
-                [make_opponent(name) for name in opponents_of(config).names],
-                first_episode,
-                share.start,
-                life,
-            )
-        case "relay":
-            return Copies(
-                [Relay(num_agents) for _ in share],
-                seed,
-                first_episode=first_episode,
-                first_copy=share.start,
-                life=life,
-            )
+    family = family_of(config.name)
+    options = family.read(config)
+    return Copies(
+        [family.make(options, num_agents) for _ in share],
+        seed,
+        _opponents(config),
+        first_episode,
+        share.start,
+        life,
+    )
+
+
+def _opponents(config: EnvConfig) -> list[Opponent]:
+    schedule = opponents_of(config)
+    if schedule is None:
+        return []
+    family = contested_family_of(config.name)
+    return [family.opponent(name) for name in schedule.names]

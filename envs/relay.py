@@ -8,6 +8,8 @@ an episode lasts just long enough for the colour to travel the whole backbone.
 Dimension key: N = agents, D = observation features, S = state.
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from configs import streams
@@ -15,6 +17,7 @@ from configs.arrays import FloatArray, IntArray
 from configs.schema import MAX_AGENTS
 from configs.streams import Role
 from envs.base import EnvSpec, Snapshot, Transition
+from envs.family import EnvFamily, NoOptions
 from envs.spaces import Discrete
 from runtime.net.topology import diameter
 
@@ -118,3 +121,19 @@ class Relay:
         state_S[self._colour] = 1.0
         state_S[-1] = gone
         return state_S
+
+
+class RelayFamily(EnvFamily[NoOptions]):
+    """Relay at all its sizes."""
+
+    Options = NoOptions
+    is_heavy: ClassVar[bool] = False
+
+    def spec(self, options: NoOptions, num_agents: int) -> EnvSpec:
+        return relay_spec(num_agents)
+
+    def make(self, options: NoOptions, num_agents: int) -> Relay:
+        return Relay(num_agents)
+
+
+ENVIRONMENT = RelayFamily

@@ -63,11 +63,12 @@ def num_shards(config: EnvConfig) -> int:
     """Shards of a run on this machine; 1 stands for none: all copies in the world's own process.
 
     Unless `env.shards` says otherwise, one for every four cores that we may use, from eight on:
-    agents and learner need the others. Relay is too light to be worth a process.
+    agents and learner need the others. A light environment is not worth a process.
     """
     wanted = config.shards
     if wanted == 0:
-        wanted = max(usable_cpus() // _CORES_PER_SHARD, 1) if config.name == "battle" else 1
+        is_heavy = registry.family_of(config.name).is_heavy
+        wanted = max(usable_cpus() // _CORES_PER_SHARD, 1) if is_heavy else 1
     return min(wanted, config.copies)
 
 

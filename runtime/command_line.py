@@ -34,7 +34,7 @@ SUBCOMMANDS = {
     "gate-curve": Subcommand("runtime.gate_curve", "compare what gates cost and reach"),
     "mask-plot": Subcommand("runtime.mask_plot", "draw how a sparse network's links move"),
     "protocol": Subcommand("runtime.protocol", "train and evaluate the sparse methods' table"),
-    "opponent": Subcommand("learner.opponent", "train an opponent for Battle by self-play"),
+    "opponent": Subcommand("learner.opponent", "train the other team of an environment"),
     "tiny": Subcommand("learner.sparse.tiny", "say how large a dense network of a budget is"),
 }
 

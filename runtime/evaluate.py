@@ -60,6 +60,7 @@ from configs.shipped import policy_path
 from configs.short_help import EVALUATE
 from configs.streams import Role
 from envs import registry
+from envs.family import ContestedFamily
 from runtime.deployment.bundle import Bundle
 from runtime.host import preflight
 from runtime.host.exporter import require_free_port
@@ -75,7 +76,6 @@ from runtime.terminal.places import require_folder
 from runtime.terminal.scratch import Scratch, require_temporary_folder
 
 UNTRAINED = "untrained"
-_IDQN = "idqn"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +87,14 @@ class EvaluateOptions:
     fresh one (a baseline)."""
 
     env: EnvName = "battle"
-    """Environment."""
+    """Environment: a name that --help lists, pettingzoo:MODULE or package.module:callable."""
 
-    agents: Annotated[int, between(2, MAX_AGENTS)] = 100
+    env_options: Annotated[str, tyro.conf.arg(name="env.options")] = ""
+    """What the environment itself takes: name=value,name=value."""
+
+    agents: Annotated[int | None, between(2, MAX_AGENTS)] = None
     """Number of agents N; a policy runs at any, but may be worth little at a size that it was not
-    trained at."""
+    trained at. Unset takes 100, or as many as the environment has if it decides that itself."""
 
     episodes: Annotated[int, between(1, MAX_EPISODES)] = 20
     """Episodes to play."""
@@ -99,9 +102,9 @@ class EvaluateOptions:
     env_copies: Annotated[int, between(0, MAX_COPIES)] = 0
     """Environment copies that are played at once; 0 takes as many as episodes, at most 16."""
 
-    opponent: str = _IDQN
-    """Battle's other team: idqn (trained by self-play), scripted, random or a file; several joined
-    by + take turns."""
+    opponent: str = ""
+    """The other team, where there is one; several joined by + take turns. Battle's are idqn
+    (trained by self-play, the default), scripted, random or a file."""
 
     seed: Annotated[int, between(0, MAX_SEED)] = 1_000_000
     """Root seed of the episodes; far from training's by default."""
@@ -210,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in without_effect(options, config):
             with suppress(OSError):
                 print(f"warning: {line}", file=sys.stderr)
-        head = _open_head(options)
+        head = _open_head(options, config.num_agents)
     except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
         exit_with_error(error)
     if options.simulate:
@@ -237,12 +240,14 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     preset = preset_for(options.env)
     env = dataclasses.replace(
         preset.env,
-        opponent=options.opponent,
+        options=options.env_options,
+        opponent=options.opponent or _usual_opponent(options.env),
         evaluation_opponent="",
         copies=options.env_copies
         or (options.episodes if options.kill_fraction else min(options.episodes, 16)),
     )
-    spec = registry.spec_of(env, options.agents)
+    num_agents = options.agents or registry.population_of(env) or preset.num_agents
+    spec = registry.spec_of(env, num_agents)
     if options.policy == UNTRAINED:
         shape = PolicySpec.of(preset.network, spec.observation_dim, spec.num_actions)
         flat = initialise(shape, streams.generator(options.seed, Role.POLICY))
@@ -264,7 +269,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     }
     config = dataclasses.replace(
         preset,
-        num_agents=options.agents,
+        num_agents=num_agents,
         seed=options.seed,
         comm=policy.trained.get("comm", preset.comm),  # type: ignore[arg-type]  # as it was saved
         env=env,
@@ -307,8 +312,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
 def without_effect(options: EvaluateOptions, config: RunConfig) -> list[str]:
     """A line for each reason why options do nothing in this evaluation."""
     lines: list[str] = []
-    if config.env.name == "relay" and options.opponent != _IDQN:
-        lines.append("opponent has no effect: relay has no second team")
+    if options.opponent and not registry.family_of(config.env.name).is_contested:
+        lines.append(f"opponent has no effect: {config.env.name} has no second team")
     about_edges = {
         "gate.timing": options.gate_timing,
         "gate.mode": options.gate_mode,
@@ -322,16 +327,21 @@ def without_effect(options: EvaluateOptions, config: RunConfig) -> list[str]:
     return lines
 
 
+def _usual_opponent(env: str) -> str:
+    family = registry.family_of(env)
+    return family.evaluated_against if isinstance(family, ContestedFamily) else "random"
+
+
 def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
     names = [field.name for field in dataclasses.fields(preset.network)]
     return dataclasses.replace(preset.network, **{name: getattr(spec, name) for name in names})
 
 
-def _open_head(options: EvaluateOptions) -> Bundle | None:
+def _open_head(options: EvaluateOptions, num_agents: int) -> Bundle | None:
     """This machine's part of an evaluation across hosts; says what to do on the others."""
     if not options.hosts:
         return None
-    head = open_bundles(Path(options.hosts), Path(options.bundles), options.agents)
+    head = open_bundles(Path(options.hosts), Path(options.bundles), num_agents)
     print("\n".join(invitations(head)), file=sys.stderr, flush=True)
     return head
 
@@ -420,8 +430,8 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
         ),
         "by_opponent": {
             name: {"episodes": len(met), "win_rate": sum(r.won for r in met) / len(met)}
-            for i, name in enumerate(opponents.names)
-            if config.env.name == "battle" and (met := [r for r in results if r.opponent == i])
+            for i, name in enumerate(opponents.names if opponents else ())
+            if (met := [r for r in results if r.opponent == i])
         },
         "wall_s": round(time.monotonic() - begun_s, 3),
         "exit_reason": "finished",

@@ -82,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # Before anything in it is read: what is read may be another run's to change.
                 run_folder.check(folder)
                 stack.enter_context(run_folder.held(folder))
-            config = load_run_config(arguments, remark=remarks.append)
+            config = load_run_config(
+                arguments, remark=remarks.append, population=registry.population_of
+            )
             plan = make_plan(config)
         except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
             exit_with_error(error)

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-EnvName = Literal["battle", "relay"]
+EnvName = str
+"""Of a family (configs/extensions.py) with what it takes behind a colon, or module:attribute."""
 Comm = Literal["sops", "none"]
 GateTiming = Literal["causal", "paper"]
 GateMode = Literal["learned", "open", "closed"]

@@ -1,1 +1,64 @@
-"""Battle: two teams on a grid, on MAgent2."""
+"""Battle: two teams on a grid, on MAgent2.
+
+--env battle -> BattleFamily -> Battle (battle.py), against an opponent of opponents.py
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import ClassVar
+
+from configs.schema import EnvConfig
+from envs.base import EnvSpec
+from envs.battle.battle import Battle, battle_spec
+from envs.battle.map import deploy
+from envs.battle.mirror import MirroredOpponent
+from envs.battle.opponents import make_opponent
+from envs.family import ContestedFamily
+from envs.opponent import Opponent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleOptions:
+    """Of the configuration: there is nothing to say with `--env.options`."""
+
+    max_cycles: int
+
+
+class BattleFamily(ContestedFamily[BattleOptions]):
+    """Battle at all its sizes."""
+
+    Options = BattleOptions
+    has_advisers: ClassVar[bool] = True
+    takes_max_cycles: ClassVar[bool] = True
+    evaluated_against: ClassVar[str] = "idqn"
+    trainer: ClassVar[str] = "learner.opponents.options:OpponentOptions"
+
+    def read(self, config: EnvConfig) -> BattleOptions:
+        self.refuse_options(config)
+        return BattleOptions(max_cycles=config.max_cycles)
+
+    def spec(self, options: BattleOptions, num_agents: int) -> EnvSpec:
+        deploy(num_agents)
+        return battle_spec(num_agents, options.max_cycles)
+
+    def check(self, options: BattleOptions, num_agents: int) -> None:
+        self.spec(options, num_agents)
+        if find_spec("magent2") is None:
+            raise ValueError(
+                "battle needs the package magent2, which is not installed: "
+                'install it with pip install -e ".[train]" in the folder of Murmuration'
+            )
+
+    def make(self, options: BattleOptions, num_agents: int) -> Battle:
+        return Battle(deploy(num_agents), options.max_cycles)
+
+    def opponent(self, name: str) -> Opponent:
+        return make_opponent(name)
+
+    def adviser(self, name: str) -> Opponent:
+        """The scripted one, made for the right side, is asked through a mirror."""
+        adviser = make_opponent(name)
+        return MirroredOpponent(adviser) if name == "scripted" else adviser
+
+
+ENVIRONMENT = BattleFamily

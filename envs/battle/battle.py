@@ -67,6 +67,7 @@ def battle_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         state_dim=2 * _MINIMAP * _MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,
+        headline="win_rate",
     )
 
 

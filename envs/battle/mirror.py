@@ -13,7 +13,8 @@ import numpy as np
 
 from configs.arrays import FloatArray, IntArray
 from envs.battle.battle import NUM_ACTIONS, VIEW
-from envs.battle.opponents import HITS, MOVES, Opponent, UniformArray
+from envs.battle.opponents import HITS, MOVES
+from envs.opponent import Opponent, UniformArray
 
 _OFFSETS_A2 = np.concatenate([MOVES, HITS])
 _NUM_MOVES = len(MOVES)

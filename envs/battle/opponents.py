@@ -2,9 +2,7 @@
 
     observations of living blues of several copies, a uniform number for each -> act -> actions
 
-An opponent has no memory and does not know which agent a row belongs to, so that one call serves
-many copies. Chance comes in from outside, a number for each row: what a row does then depends on
-nothing but the row. Blue starts on the right: its enemies are to the left.
+See envs/opponent.py for what an opponent is. Blue starts on the right: its enemies are to the left.
 
 Dimension key: B = agents asked at once, D = observation features, V = cells along the view,
 A = actions, G = moves, K = cells in reach of a hit.
@@ -12,10 +10,8 @@ A = actions, G = moves, K = cells in reach of a hit.
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
@@ -23,6 +19,7 @@ from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.bounded import read_bytes
 from configs.shipped import idqn_path
 from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM, VIEW
+from envs.opponent import Opponent, UniformArray
 
 # Both tables were measured on the engine, and a test measures them again.
 MOVES = np.array(
@@ -39,21 +36,11 @@ HITS = np.array(
 """[K, 2] dx and dy of the cell that actions 13 to 20 hit."""
 FIRST_HIT = len(MOVES)
 
-UniformArray = NDArray[np.float64]
-
 _CENTRE = VIEW // 2
 _LEFT, _UP, _RIGHT, _DOWN = np.array([(-1, 0), (0, -1), (1, 0), (0, 1)], dtype=np.int64)
 
 _MOST_BYTES = 1 << 28
 """Of a file of weights."""
-
-
-class Opponent(Protocol):
-    """A team without memory."""
-
-    def act(self, observations_BD: FloatArray, uniforms_B: UniformArray) -> IntArray:
-        """[B] one action for each row, from what it sees and a uniform number of [0, 1)."""
-        ...
 
 
 def make_opponent(name_or_path: str) -> Opponent:

@@ -1,7 +1,7 @@
 """Options of self-play. They are a file of their own, because reading them takes no torch."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from configs.ranges import between, check_ranges, within
 from configs.schema import (
@@ -18,6 +18,11 @@ from envs.battle.map import deploy
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpponentOptions:
     """Train an opponent for Battle by self-play."""
+
+    trained_by: ClassVar[str] = "learner.opponents.selfplay:train"
+
+    env: str = "battle"
+    """Environment whose other team is trained."""
 
     out: str
     """File to write: three linear layers, as envs/battle/opponents.py reads them."""

@@ -35,7 +35,8 @@ from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle.duel import BLUE, RED, TEAMS, Duel
 from envs.battle.map import deploy
 from envs.battle.mirror import LEFT_RIGHT_A, UP_DOWN_A, MirroredOpponent, reflect
-from envs.battle.opponents import Opponent, ScriptedOpponent, UniformArray, make_opponent
+from envs.battle.opponents import ScriptedOpponent, make_opponent
+from envs.opponent import Opponent, UniformArray
 from learner import noise
 from learner.initialisation import initialise_linear_layers
 from learner.opponents.options import OpponentOptions

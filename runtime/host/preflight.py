@@ -19,7 +19,7 @@ from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
 from envs import registry
 from envs.base import EnvSpec
-from envs.battle.opponents import PolicyFileOpponent, make_opponent, opponent_file
+from envs.battle.opponents import PolicyFileOpponent, opponent_file
 from runtime.host.exporter import require_free_port
 from runtime.net.errors import SetupError
 from runtime.net.topology import Graph
@@ -157,20 +157,24 @@ def require_writable(folder: Path) -> None:
 
 
 def require_players(config: RunConfig) -> None:
-    """Look up everybody that the configuration names, also where the environment would not ask.
+    """Look up everybody that the configuration names, where there is another team.
 
     Raises:
         SetupError: names the option, and says what there is.
     """
-    wanted = [("--opponent", name) for name in registry.opponents_of(config.env).names]
-    if config.agents.adviser:
-        wanted.append(("--agents.adviser", config.agents.adviser))
-    for option, name in wanted:
+    schedule = registry.opponents_of(config.env)
+    if schedule is None:
+        return
+    family = registry.contested_family_of(config.env.name)
+    wanted = [("--opponent", name, family.opponent) for name in schedule.names]
+    if family.has_advisers and config.agents.adviser:
+        wanted.append(("--agents.adviser", config.agents.adviser, family.adviser))
+    for option, name, find in wanted:
         try:
-            make_opponent(name)
+            find(name)
         except ValueError as error:
             raise SetupError(f"{option}: {error}") from error
-    if config.learner.teacher:
+    if family.has_advisers and config.learner.teacher:
         try:
             PolicyFileOpponent(opponent_file(config.learner.teacher))
         except ValueError as error:

@@ -133,6 +133,7 @@ def training_setup(
             dead=config.agents.dead,
             ships=ships,
             columns=recorded(config),
+            environment=config.env.name,
             adviser=config.agents.adviser,
             advice=config.agents.advice,
             drop_edges=drop_edges,

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from configs.schema import RunConfig
-from envs.opponent_schedule import OpponentSchedule
+from envs import registry
 from runtime.net import wire
 from runtime.net.traffic import FORM_OF, REASONS
 from runtime.run.evaluations import Evaluation, Evaluations
@@ -75,10 +75,8 @@ class Scoreboard:
         self._training = _Recent()
         self._evaluations = Evaluations(evaluation_episodes)
         self._evaluation_episodes = evaluation_episodes
-        self._opponents: tuple[str, ...] = ()
-        if config.env.name == "battle":
-            schedule = OpponentSchedule.parse(config.env.opponent, config.env.evaluation_opponent)
-            self._opponents = schedule.names
+        schedule = registry.opponents_of(config.env)
+        self._opponents = schedule.names if schedule else ()
         self._played_when_last_rated = (0.0, 0.0)
         self._steps_per_s: float | None = None
         self._learner_device = ""
@@ -260,7 +258,7 @@ class Scoreboard:
         return {
             "run_id": self._run_id,
             "env": config.env.name,
-            "opponent": config.env.opponent if config.env.name == "battle" else "",
+            "opponent": config.env.opponent if self._opponents else "",
             "agents": config.num_agents,
             "env_copies": config.env.copies,
             "algorithm": config.learner.algorithm,

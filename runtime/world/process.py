@@ -140,7 +140,7 @@ def _rules(setup: WorldSetup) -> WorldRules:
         epsilon=linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps),
         updates_per_episode=config.learner.updates_per_episode,
         max_backlog=config.learner.max_backlog,
-        opponents=registry.opponents_of(config.env) if config.env.name == "battle" else None,
+        opponents=registry.opponents_of(config.env),
         seed=config.seed,
         life=config.life,
         victims=setup.failures.victims(config.num_agents, config.seed),

@@ -30,7 +30,10 @@ def said(*arguments: str) -> list[str]:
         ),
         (
             "--env relay --learner.teacher idqn --opponent scripted",
-            ["env.opponent, learner.teacher have no effect: relay has no second team"],
+            [
+                "env.opponent has no effect: relay has no second team",
+                "learner.teacher has no effect: nobody has advice for relay",
+            ],
         ),
         (
             "--env relay --gate.price-steps 7",

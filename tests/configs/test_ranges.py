@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from configs.extensions import ENVIRONMENT, load, load_address, own_names
 from configs.load import ConfigError, load_run_config, parse_command_line, parse_run_config
 from configs.ranges import Range, between, check_ranges, ranges_of, within
 from configs.schema import MAX_SEED, LearnerConfig, RunConfig
@@ -65,10 +66,13 @@ def commands() -> list[type[Any]]:
     found: list[type[Any]] = []
     for package in ("runtime", "learner"):
         for source in sorted((ROOT / package).rglob("*.py")):
-            for name in re.findall(r"parse_command_line\(\s*(\w+),", source.read_text("utf-8")):
+            for name in re.findall(
+                r"parse_command_line\(\s*([A-Z]\w+),", source.read_text("utf-8")
+            ):
                 module = ".".join(source.relative_to(ROOT).with_suffix("").parts)
                 found.append(getattr(importlib.import_module(module), name))
-    return found
+    trainers = {cast("Any", load(ENVIRONMENT, name)).trainer for name in own_names(ENVIRONMENT)}
+    return found + [cast("type[Any]", load_address(ENVIRONMENT, t)) for t in sorted(trainers) if t]
 
 
 COMMANDS = commands()

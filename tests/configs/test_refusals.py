@@ -36,12 +36,6 @@ def refusal(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--learner.teacher nosuch", "--learner.teacher: 'nosuch' is no opponent with a file"),
-        ("--learner.teacher scripted", "--learner.teacher: 'scripted' is no opponent with a file"),
-        ("--agents.adviser nosuch", "--agents.adviser: no opponent 'nosuch'"),
-        ("--opponent nosuch+idqn", "--opponent: no opponent 'nosuch'"),
-        ("--evaluation-opponent nosuch", "--opponent: no opponent 'nosuch'"),
-        ("--opponent random,idqn@99999999999999", "opponent phases must begin at 0 and rise to"),
         ("--learner.threads 99999999999999", "learner.threads must be between 0 and 512, got 9999"),
         ("--algorithm qmix --learner.mixing-embed 999999999", "learner.mixing_embed must be betw"),
         (f"--evaluation.episodes {'9' * 26}", "evaluation.episodes must be between 0 and 10^6"),
@@ -60,6 +54,26 @@ def test_a_run_that_cannot_be_is_refused(
 ) -> None:
     runs = ("--runtime.runs-dir", str(tmp_path / "runs"), "--metrics-port", "0")
     arguments = ["--env", env, "--agents", "20", *runs, *words.split()]
+    assert refusal(launch.main, arguments, capsys).startswith(says)
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--learner.teacher nosuch", "--learner.teacher: 'nosuch' is no opponent with a file"),
+        ("--learner.teacher scripted", "--learner.teacher: 'scripted' is no opponent with a file"),
+        ("--agents.adviser nosuch", "--agents.adviser: no opponent 'nosuch'"),
+        ("--opponent nosuch+idqn", "--opponent: no opponent 'nosuch'"),
+        ("--evaluation-opponent nosuch", "--opponent: no opponent 'nosuch'"),
+        ("--opponent random,idqn@99999999999999", "opponent phases must begin at 0 and rise to"),
+    ],
+)
+def test_players_that_there_are_not_are_refused(
+    words: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ("--runtime.runs-dir", str(tmp_path / "runs"), "--metrics-port", "0")
+    arguments = ["--env", "battle", "--agents", "20", *runs, *words.split()]
     assert refusal(launch.main, arguments, capsys).startswith(says)
     assert list(tmp_path.glob("runs/*")) == []
 
@@ -139,9 +153,8 @@ def test_options_that_presets_set_can_be_taken_back() -> None:
     assert preset_for("battle").learner.teacher == "idqn"
 
 
-@pytest.mark.parametrize("env", ["relay", "battle"])
-def test_an_evaluation_looks_up_its_opponents(env: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--policy", "untrained", "--env", env, "--agents", "20", "--opponent", "nosuch"]
+def test_an_evaluation_looks_up_its_opponents(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--policy", "untrained", "--env", "battle", "--agents", "20", "--opponent", "nosuch"]
     assert refusal(evaluate.main, words, capsys).startswith("--opponent: no opponent 'nosuch'")
 
 

@@ -7,8 +7,9 @@ from configs.arrays import FloatArray, IntArray
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.battle import NUM_ACTIONS, Battle
 from envs.battle.map import deploy
-from envs.battle.opponents import Opponent, RandomOpponent, ScriptedOpponent, UniformArray
+from envs.battle.opponents import RandomOpponent, ScriptedOpponent
 from envs.copies import Copies, CopyStep
+from envs.opponent import Opponent, UniformArray
 from envs.relay import Relay
 from envs.spaces import Discrete
 

@@ -15,7 +15,8 @@ from configs.streams import Role
 from envs.base import Env, Transition
 from envs.battle.battle import Battle
 from envs.battle.map import deploy
-from envs.battle.opponents import Opponent, make_opponent
+from envs.battle.opponents import make_opponent
+from envs.opponent import Opponent
 from envs.parallel import Parallel, agent_index, agent_name
 from envs.relay import Relay
 from tests.world_helpers import ScriptedEnv

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs.registry
+import envs.battle
 from configs.schema import EnvConfig
 from envs.registry import check, make_copies, spec_of
 
@@ -55,7 +55,7 @@ def test_a_missing_engine_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyP
     def nothing_installed(name: str) -> None:
         return None
 
-    monkeypatch.setattr(envs.registry, "find_spec", nothing_installed)
+    monkeypatch.setattr(envs.battle, "find_spec", nothing_installed)
     with pytest.raises(ValueError, match="pip install"):
         check(EnvConfig(name="battle"), 20)
     check(EnvConfig(name="relay"), 20)
