@@ -6,8 +6,8 @@
 SOPS, equations 3 and 4. The forward value is exactly the hard one: `hard + y - stopgrad(y)` in
 floating point is not always, and an agent's softmax would then differ from the learner's.
 
-The third one is in learner/comm/messages.py: the gradient of a message passes its rounding to
-float16.
+The gradient of a message passes its rounding to float16 (in learner/comm/messages.py as well, which
+has a backward pass of its own).
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import BeaconDtype
+from configs.schema import BeaconDtype, MessageDtype
 
 BEACON_STEPS = 127.0
 
@@ -42,3 +42,10 @@ def round_beacon(beacon: Tensor, dtype: BeaconDtype) -> Tensor:
     if dtype == "float32":
         return beacon
     return straight_through(beacon, torch.round(beacon.detach() * BEACON_STEPS) / BEACON_STEPS)
+
+
+def round_message(message: Tensor, dtype: MessageDtype) -> Tensor:
+    """What a receiver reads of a message: float16 by default."""
+    if dtype == "float32":
+        return message
+    return straight_through(message, message.detach().half().to(message.dtype))

@@ -6,7 +6,7 @@ from torch import Tensor
 import agents.comm.gate
 from configs.schema import GateConfig
 from learner.comm.gates import GateRule, gate
-from learner.kernels.straight_through import round_beacon
+from learner.kernels.straight_through import round_beacon, round_message
 from tests.learner_helpers import array
 
 
@@ -38,6 +38,15 @@ def test_rounding_is_that_of_the_wire_and_gradients_pass() -> None:
     (slope,) = torch.autograd.grad(beacon.sum(), x)
     assert_array_equal(array(slope), np.ones(4))
     assert round_beacon(x, "float32") is x
+
+
+def test_the_gradient_of_a_message_passes_its_rounding() -> None:
+    x = torch.tensor([0.1, 0.9], requires_grad=True)
+    message = round_message(x, "float16")
+    assert_array_equal(array(message), np.array([0.1, 0.9], np.float16).astype(np.float32))
+    (slope,) = torch.autograd.grad(message.sum(), x)
+    assert_array_equal(array(slope), np.ones(2))
+    assert round_message(x, "float32") is x
 
 
 def test_agents_that_never_speak_have_closed_gates() -> None:
