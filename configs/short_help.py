@@ -85,12 +85,12 @@ LAUNCH = (
     Line("--gate.price", "X", "price of an open edge in a step", "gate.price"),
     Line("--algorithm", "NAME", "a name, or package.module:Class", "learner.algorithm"),
     Line("--device", "auto|cpu|cuda", "where the learner trains", "learner.device"),
-    Line("--learner.threads", "N", "threads of the learner; 0: by itself", "learner.threads"),
     Line("--learner.batch-size", "N", "episodes in an update", "learner.batch_size"),
     Line("--learner.learning-rate", "X", "Adam's step size", "learner.learning_rate"),
     Line("--evaluation.episodes", "N", "episodes of an evaluation", "evaluation.episodes"),
     Line("--evaluation.interval-steps", "N", "steps between two", "evaluation.interval_steps"),
     Line("--hosts", "FILE", "hosts of a run across machines"),
+    Line("--serial", "", "everything in one process, for a debugger"),
     Line("--metrics-port", "N", "port of /metrics; 0: none", "runtime.metrics_port"),
     Line("--runtime.runs-dir", "DIR", "where runs get their folders", "runtime.runs_dir"),
 )

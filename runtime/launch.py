@@ -22,6 +22,8 @@ from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from rich.console import Console
+
 from agents.policy import (
     PolicyFile,
     PolicyFileError,
@@ -65,7 +67,9 @@ from runtime.record.run_log import RunLog, new_run_directory
 from runtime.run.head import invitations, open_bundles
 from runtime.run.plan import LearnerPlace, Plan, PlayedBefore
 from runtime.run.run import Run
-from runtime.run.view import make_view
+from runtime.run.serial_learner import SerialLearner
+from runtime.run.serial_training import SerialTraining
+from runtime.run.view import PlainView, make_view
 from runtime.terminal.processes import spawn
 
 logger = logging.getLogger(__name__)
@@ -96,7 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             setup_logging("launcher", 0, plan.directory / "logs")
             reached = plan.played_before.env_steps
             log = RunLog(plan.directory, life=plan.config.life, resumed_at=reached)
-            run = Run(plan, make_view(config.steps), log)
+            if config.runtime.serial:
+                run = SerialTraining(
+                    plan, PlainView(config.steps, "steps", Console(file=sys.stdout)), log
+                )
+            else:
+                run = Run(plan, make_view(config.steps), log)
         except (SetupError, OSError) as error:
             if not config.resume:
                 shutil.rmtree(plan.directory, ignore_errors=True)
@@ -104,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _see_through(plan, run, log, remarks)
 
 
-def _see_through(plan: Plan, run: Run, log: RunLog, remarks: Sequence[str]) -> int:
+def _see_through(plan: Plan, run: Run | SerialTraining, log: RunLog, remarks: Sequence[str]) -> int:
     """Execute the run; the exit code."""
     logger.info("run %s begins", plan.directory)
     for line in remarks:
@@ -141,6 +150,8 @@ def make_plan(config: RunConfig) -> Plan:
     preflight.require_memory(config, spec, env)
     preflight.require_device(config.learner)
     head = None
+    if config.runtime.serial:
+        require_one_process(config)
     if config.runtime.hosts:
         where = Path(config.runtime.hosts), Path(config.runtime.bundles)
         head = open_bundles(*where, config.num_agents)
@@ -167,8 +178,8 @@ def make_plan(config: RunConfig) -> Plan:
         directory = _new_directory(config)
     _keep_configuration(config, directory)
 
-    def start_learner(place: LearnerPlace) -> BaseProcess:
-        setup = LearnerSetup(
+    def setup_of(place: LearnerPlace) -> LearnerSetup:
+        return LearnerSetup(
             config=config,
             dimensions=Dimensions.of(env, recorded(config)),
             initial=parameters,
@@ -182,7 +193,14 @@ def make_plan(config: RunConfig) -> Plan:
             run_dir=directory,
             logs=directory / "logs",
         )
-        return spawn(learner_entry.main, setup, "murmuration learner")
+
+    def start_learner(place: LearnerPlace) -> BaseProcess:
+        return spawn(learner_entry.main, setup_of(place), "murmuration learner")
+
+    def open_learner(place: LearnerPlace) -> SerialLearner:
+        from learner import serial  # torch, which a launcher otherwise does without
+
+        return serial.SerialLearner(setup_of(place))
 
     return Plan(
         config=config,
@@ -194,9 +212,25 @@ def make_plan(config: RunConfig) -> Plan:
         trains=True,
         evaluation_episodes=config.evaluation.episodes,
         start_learner=start_learner,
+        open_learner=open_learner if config.runtime.serial else None,
         played_before=played_before,
         head=head,
     )
+
+
+def require_one_process(config: RunConfig) -> None:
+    """Refuse what a run in one process cannot have.
+
+    Raises:
+        SetupError: names the option.
+    """
+    if config.runtime.hosts:
+        raise SetupError("--serial keeps everything in one process: leave out --hosts")
+    if config.learner.ranks > 1:
+        raise SetupError(
+            f"--serial keeps everything in one process: --learner.ranks {config.learner.ranks} "
+            "needs as many, leave it out"
+        )
 
 
 def _new_directory(config: RunConfig) -> Path:

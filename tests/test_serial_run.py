@@ -1,4 +1,4 @@
-"""Agents and world together, in one process: see tests/serial.py."""
+"""Agents and world together, in one process: see runtime/run/serial.py."""
 
 from collections import deque
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from envs.copies import Copies
 from envs.relay import NUM_COLOURS, Relay
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from runtime.net import topology, wire
+from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import OPEN_ALL, make_flat, make_spec
-from tests.serial import SerialRun
 from tests.world_helpers import ScriptedEnv
 
 TIMINGS: tuple[GateTiming, ...] = ("causal", "paper")

@@ -14,6 +14,10 @@ class RuntimeConfig:
     transport: Annotated[Transport, short("transport")] = "ipc"
     """ipc on one machine, or tcp over loopback (the code path of separate hosts)."""
 
+    serial: Annotated[bool, short("serial")] = False
+    """Everything in one process, for a debugger: no sockets, the learner takes its updates between
+    two steps, and a run depends on its seed alone."""
+
     metrics_port: Annotated[int, short("metrics-port"), between(0, MAX_PORT)] = 9464
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""
 

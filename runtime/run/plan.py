@@ -13,6 +13,7 @@ from envs.base import EnvSpec
 from runtime.deployment.bundle import Bundle
 from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.security import Keyring
+from runtime.run.serial_learner import SerialLearner
 
 Recorded = Literal["training", "all", "none"]
 """Episodes that agents and world record and send on."""
@@ -52,6 +53,8 @@ class Plan:
     evaluation_episodes: int
     start_learner: Callable[[LearnerPlace], BaseProcess] | None = None
     """Starts the learner process; None for a run without one."""
+    open_learner: Callable[[LearnerPlace], SerialLearner] | None = None
+    """Opens a learner in this very process; None where that is not asked for."""
     played_before: PlayedBefore = PlayedBefore()
     record: bool = False
     """Keep every evaluation episode (see `Run.recorder`)."""

@@ -114,6 +114,22 @@ class World:
             return self.learner.keeps_up
         return self.phase is Phase.EVALUATING
 
+    def figures(self) -> dict[str, float]:
+        """The world's own part of its status."""
+        episodes = self.episodes
+        return {
+            "env_steps": float(episodes.env_steps),
+            "steps_played": float(episodes.steps_played),
+            "episodes": float(episodes.num_begun),
+            "tick": float(self.tick),
+            "evaluations_left": float(episodes.evaluations_left),
+            "missed_deadlines": float(self.missed_deadlines),
+            "policy_version_min": float(self.min_version),
+            "missing_agents": float(len(self._waiting)),
+            "killed": float(len(self.kill.killed)),
+            **self.kill.aftermath.figures(),
+        }
+
     # --- events -----------------------------------------------------------------------------------
 
     def agent_state(self, agent: int, *, up: bool) -> list[WorldCommand]:

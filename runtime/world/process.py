@@ -109,7 +109,7 @@ def main(setup: WorldSetup) -> None:
             world = World(
                 copies,
                 config.env.copies,
-                _rules(setup),
+                rules_of(setup),
                 env_steps=setup.env_steps,
                 episodes=setup.episodes,
             )
@@ -125,7 +125,8 @@ def main(setup: WorldSetup) -> None:
             raise SystemExit(1) from None
 
 
-def _rules(setup: WorldSetup) -> WorldRules:
+def rules_of(setup: WorldSetup) -> WorldRules:
+    """What a world needs to know of a run."""
     config = setup.config
     agents = config.agents
     evaluates = config.evaluation.episodes > 0
@@ -316,19 +317,10 @@ class WorldHost:
         world, traffic = self._world, self._traffic
         classes = (TrafficClass.OBSERVATION, TrafficClass.TRAJECTORY)
         values = {
-            "env_steps": world.episodes.env_steps,
-            "steps_played": world.episodes.steps_played,
-            "episodes": world.episodes.num_begun,
-            "tick": world.tick,
-            "evaluations_left": world.episodes.evaluations_left,
-            "missed_deadlines": world.missed_deadlines,
-            "policy_version_min": world.min_version,
-            "missing_agents": world.num_missing,
+            **world.figures(),
             "dropped": traffic.dropped_total,
             **{f"dropped_{r}": n for r in REASONS if (n := traffic[f"dropped_{r}"])},
             "log_lines_lost": lines_lost(),
-            "killed": len(world.kill.killed),
-            **world.kill.aftermath.figures(),
             "records_unacknowledged": len(self._delivery.outbox) if self._delivery else 0,
             "records_given_up": self._delivery.outbox.dropped if self._delivery else 0,
             **{

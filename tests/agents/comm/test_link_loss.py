@@ -13,6 +13,7 @@ from configs.schema import GateMode, GateTiming
 from envs.copies import Copies
 from envs.relay import Relay
 from runtime.net import wire
+from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import (
     EVERYONE,
@@ -29,7 +30,6 @@ from tests.agents_helpers import (
     observation,
     out_neighbour,
 )
-from tests.serial import SerialRun
 
 TIMINGS: tuple[GateTiming, ...] = ("causal", "paper")
 

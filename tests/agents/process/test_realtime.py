@@ -19,6 +19,7 @@ from envs.copies import Copies
 from envs.relay import Relay
 from runtime.net import topology, wire
 from runtime.net.ticks import MODULUS
+from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import (
     acted,
@@ -35,7 +36,6 @@ from tests.agents_helpers import (
     out_neighbour,
     reasons_of,
 )
-from tests.serial import SerialRun
 from tests.world_helpers import ScriptedEnv
 
 MIXED = {"relay": -2.0, "scripted": 0.0}

@@ -9,13 +9,13 @@ from numpy.testing import assert_array_equal
 
 from configs.schema import GateTiming
 from envs.copies import Copies
+from runtime.run.serial import SerialRun
 from runtime.world.commands import Kill, WorldCommand
 from runtime.world.episodes import Phase
 from runtime.world.lockstep import World
 from runtime.world.rules import WorldRules
 from tests import agents_helpers
 from tests.agents_helpers import OPEN_ALL, make_flat, make_spec
-from tests.serial import SerialRun
 from tests.world_helpers import (
     NOOP,
     NUM_AGENTS,
