@@ -58,6 +58,8 @@ def pursuit_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         state_dim=2 * MINIMAP * MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,
+        can_be_won=False,
+        metrics=("tags",),
     )
 
 
@@ -69,7 +71,7 @@ class Pursuit:
     a prey, -0.2 for tagging anything else, nothing for moving. So 160 per predator is the most that
     an episode of 200 steps can bring.
 
-    Nobody wins: what counts is the return.
+    Nobody wins: what counts is the return. An episode's metric is `tags`, those of all predators.
     """
 
     def __init__(self, habitat: Habitat, max_cycles: int = 200) -> None:
@@ -92,6 +94,7 @@ class Pursuit:
         self._prey_views = np.zeros((habitat.prey, VIEW, 2, VIEW), dtype=np.float32)
         self._prey_actions: IntArray | None = None
         self._cycle = 0
+        self._tags = 0
         self._over = True
 
     @property
@@ -103,7 +106,7 @@ class Pursuit:
         habitat = self._habitat
         self._world.reset(seed, (habitat.predators, habitat.prey), walls=habitat.walls)
         self._prey_actions = None
-        self._cycle = 0
+        self._cycle = self._tags = 0
         self._over = False
         return self._snapshot()
 
@@ -143,6 +146,7 @@ class Pursuit:
         # Rewards of a step add up until the engine is told that it is over.
         world.bury()
         self._cycle += 1
+        self._tags += int(np.count_nonzero(rewards_N > 0.0))
         self._over = self._cycle >= self._spec.episode_limit
         return Transition(
             after=self._snapshot(),
@@ -150,6 +154,7 @@ class Pursuit:
             terminated=False,
             truncated=self._over,
             won=False,
+            metrics={"tags": float(self._tags)} if self._over else {},
         )
 
     def close(self) -> None:

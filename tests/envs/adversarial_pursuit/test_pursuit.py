@@ -193,6 +193,7 @@ def test_an_episode_lasts_to_its_limit_with_everybody_alive() -> None:
     assert all(step.after.alive_N.all() for step in steps)
     tags = sum(int((step.rewards_N > 0).sum()) for step in steps)
     assert tags > 0
+    assert [step.metrics for step in steps] == [{}] * 29 + [{"tags": tags}]
 
 
 def test_equal_seeds_give_equal_episodes_and_others_another_map() -> None:
