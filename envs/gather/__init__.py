@@ -1,1 +1,44 @@
-"""Gather: agents around a field of food, on MAgent2."""
+"""Gather: agents around a field of food, on MAgent2.
+
+--env gather -> GatherFamily -> Gather (gather.py)
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from configs.ranges import between, check_ranges
+from configs.schema.limits import MAX_CYCLES
+from envs.base import EnvSpec
+from envs.family import EnvFamily
+from envs.gather.gather import Gather, gather_spec
+from envs.gather.layout import lay_out
+from envs.magent import check_installed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatherOptions:
+    max_cycles: Annotated[int, between(1, MAX_CYCLES)] = 100
+    """Steps after which an episode is truncated; NVIF's tables have 100, MAgent2 has 500."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+class GatherFamily(EnvFamily[GatherOptions]):
+    """Gather at all its sizes."""
+
+    Options = GatherOptions
+
+    def spec(self, options: GatherOptions, num_agents: int) -> EnvSpec:
+        lay_out(num_agents)
+        return gather_spec(num_agents, options.max_cycles)
+
+    def check(self, options: GatherOptions, num_agents: int) -> None:
+        self.spec(options, num_agents)
+        check_installed(self.name)
+
+    def make(self, options: GatherOptions, num_agents: int) -> Gather:
+        return Gather(lay_out(num_agents), options.max_cycles)
+
+
+ENVIRONMENT = GatherFamily

@@ -64,6 +64,7 @@ def gather_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         state_dim=2 * MINIMAP * MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,
+        metrics=("food_eaten", "survivors"),
     )
 
 
@@ -76,7 +77,8 @@ class Gather:
     Who is hit by an agent dies, at -1.
 
     It ends with terminated when all food is eaten, which is what winning means here, or when
-    nobody is left; with truncated at the time limit.
+    nobody is left; with truncated at the time limit. An episode's metrics are `food_eaten` and
+    `survivors`, both as shares of what there was.
     """
 
     def __init__(self, layout: Layout, max_cycles: int = 100) -> None:
@@ -137,12 +139,18 @@ class Gather:
         terminated = self._food_left == 0 or len(self._living) == 0
         truncated = not terminated and self._cycle >= self._spec.episode_limit
         self._over = terminated or truncated
+        num_food = len(self._places[FOOD])
+        metrics = {
+            "food_eaten": 1.0 - self._food_left / num_food,
+            "survivors": len(self._living) / self._spec.num_agents,
+        }
         return Transition(
             after=self._snapshot(),
             rewards_N=rewards_N,
             terminated=terminated,
             truncated=truncated,
             won=self._food_left == 0,
+            metrics=metrics if self._over else {},
         )
 
     def close(self) -> None:
