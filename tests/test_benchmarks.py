@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from agents.process.profile import SECTIONS
-from learner import loss as loss_module
+from learner.algorithms import base as loss_module
 from learner.comm.unroll import unroll
 from runtime.net import topology
 from runtime.net.traffic import frame_zmtp_bytes

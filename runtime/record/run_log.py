@@ -17,6 +17,7 @@ import json
 import logging
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +39,12 @@ _WARNING_PERIOD_S = 30.0
 
 
 def new_run_directory(runs_dir: Path, env_name: str, now: datetime) -> Path:
-    """Create runs/YYYYMMDD-HHMMSS-env, with a number behind it if the second is taken."""
-    stem = f"{now:%Y%m%d-%H%M%S}-{env_name}"
+    """Create runs/YYYYMMDD-HHMMSS-env, with a number behind it if the second is taken.
+
+    Signs that mean something to a shell, as the colon in pettingzoo:mpe2.simple_spread_v3 does to
+    lists of paths, become hyphens.
+    """
+    stem = f"{now:%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]+', '-', env_name)}"
     runs_dir.mkdir(parents=True, exist_ok=True)
     attempt = 1
     while True:

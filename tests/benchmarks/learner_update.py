@@ -18,7 +18,7 @@ from configs.load import preset_for
 from configs.schema import RunConfig
 from envs.base import EnvSpec
 from envs.registry import spec_of
-from learner import loss as ours
+from learner.algorithms import base as ours
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, UnrollOutput
 from learner.experience.episode import Dimensions, Episode

@@ -85,7 +85,7 @@ def test_a_resumed_run_begins_with_its_policy_though_the_file_it_began_with_is_g
     plan = make_plan(resumed(stopped))
     assert plan.version == VERSION
     assert_array_equal(plan.parameters, stopped.published)
-    assert plan.progress.env_steps == 400
+    assert plan.played_before.env_steps == 400
 
 
 def test_every_resume_is_another_life_which_the_folder_remembers(stopped: Stopped) -> None:
@@ -163,10 +163,10 @@ def test_steps_that_were_acknowledged_after_the_checkpoint_count_as_played(
     torn.write_bytes(b"MURMJRN1 and no more")
     assert steps_played(stopped.folder / JOURNAL) == 600
     plan = make_plan(resumed(stopped))
-    assert plan.progress.env_steps == 600
-    assert plan.progress.episodes > 121
+    assert plan.played_before.env_steps == 600
+    assert plan.played_before.episodes > 121
     # All steps are played, and the learner still owes its updates for them.
-    assert make_plan(resumed(stopped, "--steps", "500")).progress.env_steps == 600
+    assert make_plan(resumed(stopped, "--steps", "500")).played_before.env_steps == 600
     with pytest.raises(SetupError, match="has already done 400 of 400 steps"):
         make_plan(resumed(stopped, "--steps", "400"))
 

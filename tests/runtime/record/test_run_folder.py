@@ -172,7 +172,7 @@ def test_files_without_checksums_are_taken_with_a_line_for_each(
 ) -> None:
     as_before_checksums(run)
     plan = make_plan(load_run_config(["--resume", str(run), "--steps", "1600"]))
-    assert (plan.progress.env_steps, plan.config.num_agents) == (700, 4)
+    assert (plan.played_before.env_steps, plan.config.num_agents) == (700, 4)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning: {run / RESOLVED} has no checksum")
     assert second.startswith(f"warning: {run / CHECKPOINT} has no checksum")
@@ -210,7 +210,7 @@ def test_a_torn_log_and_stray_files_do_not_keep_a_run_from_going_on(run: Path) -
     (journal / "0000000003-0000000099.episode").mkdir()
     (journal / "0000000002-0000000077.episode").write_bytes(b"")
     plan = make_plan(load_run_config(["--resume", str(run), "--steps", "1600"]))
-    assert plan.progress.episodes == 77 + 1 + plan.config.env.copies
+    assert plan.played_before.episodes == 77 + 1 + plan.config.env.copies
 
 
 def test_a_folder_that_is_no_runs_stays_as_it_is(

@@ -241,3 +241,11 @@ def test_agents_leave_the_console_alone(tmp_path: Path, capsys: pytest.CaptureFi
     logging.getLogger("agents.process").warning("packets under way did not arrive")
     assert capsys.readouterr().err == ""
     assert "did not arrive" in (tmp_path / "agent-17.log").read_text()
+
+
+def test_a_folder_is_named_after_an_environment_without_signs_of_the_shell(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 28, 3, 24, 8)
+    name = "pettingzoo:mpe2.simple_spread_v3"
+    folder = new_run_directory(tmp_path, name, now)
+    assert folder.name == "20261128-032408-pettingzoo-mpe2.simple_spread_v3"
+    assert new_run_directory(tmp_path, "../a b$", now).parent == tmp_path
