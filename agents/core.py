@@ -26,8 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.acting import Actor
-from agents.advice import Advice
+from agents.acting import Acting, make_actor
 from agents.comm import sending
 from agents.comm.freshest import Freshest
 from agents.comm.gate import edge_features, logistic_noise, within_budget
@@ -80,12 +79,15 @@ class AgentRules:
     """What is recorded of every step beside observation, action and gates."""
     gate_budget: int = 0
     """Edges that it may open in a step; 0 sets no limit."""
-    environment: str = "battle"
-    """Where the adviser is from."""
-    adviser: str = ""
-    """Who is asked in some of the exploring steps (agents/advice.py); empty: nobody."""
-    advice: float = 0.5
-    """Share of the exploring steps in which it is asked."""
+    acting: Acting = "epsilon-greedy"
+    """How it chooses its actions."""
+    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Where actions are real numbers: lower and upper bound of each; None: they are chosen."""
+    steady: bool = False
+    """Keep to one policy version within an episode of training: an on-policy algorithm learns from
+    it."""
+    comes_back: bool = False
+    """Whether it may live again within an episode in which it died."""
     drop_edges: float = 0.0
     """Probability with which a message or beacon that has arrived is thrown away (link loss)."""
     realtime: bool = False
@@ -190,11 +192,11 @@ class AgentCore:
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
         self._no_copy = np.packbits(self._nowhere_E, bitorder="little")
-        self._recorders = Recorders(identity, copies, rules.ships, rules.columns)
-        advice = None
-        if rules.adviser:
-            advice = Advice(rules.environment, rules.adviser, rules.advice)
-        self._actor = Actor(spec.observation_dim, advice, rng)
+        self._recorders = Recorders(
+            identity, copies, rules.ships, rules.columns, comes_back=rules.comes_back
+        )
+        self._actor = make_actor(rules.acting, spec.num_actions, rules.bounds, rng)
+        self._mask_width = (spec.num_actions + 7) // 8
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
@@ -283,6 +285,8 @@ class AgentCore:
             return [Dropped("range")]
         # A new version takes effect here and nowhere else: never within a step.
         is_new = self._network_version != self._parameters.version
+        if is_new and self._rules.steady:
+            is_new = not (takes_part.explores_E & (now.steps > 0)).any()
         if is_new:
             previous = self._network
             self._network = Network(self._rules.spec, self._parameters.flat, self._features_KF)
@@ -444,8 +448,8 @@ class AgentCore:
                 commands += beacons
         out_masks = self._masks.pack(self._open_EK)
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
-        actions = self._actor.choose(q_EA, now, takes_part)
-        computed = {GATES.name: out_masks, Q_VALUES.name: q_EA}
+        actions = self._actor.choose(q_EA, now, takes_part, self._allowed_actions())
+        computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
         self._recorders.record(now, takes_part, actions, self._network_version, computed)
         if takes_part.num_alive < self._rules.copies:
             open_EK = open_EK & takes_part.alive_E[:, None]
@@ -455,6 +459,17 @@ class AgentCore:
         action = wire.Action(now.tick, self._network_version, actions, out_masks, said)
         commands.append(ToWorld(action))
         return commands
+
+    def _allowed_actions(self) -> BoolArray | None:
+        """[E, A] actions that the environment allows, all of them for the dead; None: all are."""
+        masks = self._now.action_masks
+        if not masks.size:
+            return None
+        num_actions = self._rules.spec.num_actions
+        rows = np.unpackbits(masks, axis=1, count=num_actions, bitorder="little").astype(np.bool_)
+        allowed_EA = np.ones((self._rules.copies, num_actions), dtype=np.bool_)
+        allowed_EA[self._takes_part.alive_E] = rows | ~rows.any(axis=1, keepdims=True)
+        return allowed_EA
 
     def _present_tokens(self, heard: int) -> BoolArray | None:
         """[E, T] own token and the messages of step `heard` that are here; None: all are."""
@@ -534,9 +549,12 @@ class AgentCore:
     def _fits(self, now: wire.Observation, takes_part: Participation) -> bool:
         copies = (self._rules.copies,)
         columns = (now.episodes, now.steps, now.in_masks, now.peer_masks, now.beacon_masks)
-        return all(column.shape == copies for column in columns) and now.observations.shape == (
-            takes_part.num_alive,
-            self._rules.spec.observation_dim,
+        rows, dim = takes_part.num_alive, self._rules.spec.observation_dim
+        masks = now.action_masks.shape
+        return (
+            all(column.shape == copies for column in columns)
+            and now.observations.shape == (rows, dim)
+            and masks in ((0, 0), (rows, self._mask_width))
         )
 
     def _any_copy(self, masks: MaskArray) -> int:

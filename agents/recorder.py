@@ -89,13 +89,22 @@ class Recorders:
     """The episodes in progress of one agent, one for each copy."""
 
     def __init__(
-        self, agent: int, copies: int, ships: Ships, columns: Sequence[Column] = ()
+        self,
+        agent: int,
+        copies: int,
+        ships: Ships,
+        columns: Sequence[Column] = (),
+        *,
+        comes_back: bool = False,
     ) -> None:
         """
         Args:
             ships: which episodes are recorded: those of training, all, or none.
             columns: what is kept of every step beside observation, action and gates.
+            comes_back: the agent may live again after its death: what it has recorded leaves when
+                the episode ends, and not when it dies.
         """
+        self._comes_back = comes_back
         self._ships = ships
         self._names = tuple(column.name for column in by_agents(columns))
         self._recorders = [EpisodeRecorder(agent, self._names) for _ in range(copies)]
@@ -107,7 +116,8 @@ class Recorders:
             return commands
         for copy, recorder in enumerate(self._recorders):
             episode = int(now.episodes[copy])
-            if not recorder.is_recording(episode) or not takes_part.alive_E[copy]:
+            is_over = not takes_part.alive_E[copy] and not self._comes_back
+            if is_over or not recorder.is_recording(episode):
                 trajectory = recorder.finish()
                 if trajectory is not None:
                     commands.append(ToLearner(trajectory))

@@ -6,7 +6,7 @@
 
 A new column costs one declaration and the code that computes it: whatever lies between carries it
 by name. An algorithm lists the columns that it learns from, and those and no others are recorded.
-Standard library only.
+No numpy, no torch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,9 +69,34 @@ GUIDED = Column("guided", ("uint8",), by="world")
 """1 where a guide chose the action that was played (runtime/world/guide.py)."""
 
 
+_ALL = {c.name: c for c in (GATES, LOG_PROB, VALUE, Q_VALUES, ACTION_MASK, GUIDED)}
+
+
 def recorded(config: "RunConfig") -> tuple[Column, ...]:
-    """What a run records of every step beside observation, action and gates."""
-    return (Q_VALUES,) if config.agents.record_q else ()
+    """What a run records of every step beside observation, action and gates.
+
+    Raises:
+        ValueError: the run's algorithm asks for a column that does not exist, or that agents do not
+            compute as they act.
+    """
+    # Not at the top: a hundred agents import this file, and none of them that one.
+    from configs.algorithms.described import traits_of
+
+    traits = traits_of(config.learner)
+    asked = sorted(traits.columns)
+    algorithm = config.learner.algorithm
+    for name in asked:
+        if name not in _ALL:
+            raise ValueError(
+                f"algorithm {algorithm} asks for the column {name}: there are {', '.join(_ALL)}"
+            )
+        if name == VALUE.name or (name == LOG_PROB.name and traits.acting != "sample"):
+            raise ValueError(
+                f"algorithm {algorithm} asks for the column {name}, which agents that act by "
+                f"{traits.acting} do not compute"
+            )
+    extra = (Q_VALUES,) if config.agents.record_q else ()
+    return tuple(dict.fromkeys((*(_ALL[name] for name in asked), *extra)))
 
 
 def by_agents(columns: Iterable[Column]) -> tuple[Column, ...]:

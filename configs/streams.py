@@ -41,7 +41,7 @@ class Role(Enum):
     """Noise of the gates in the learner. Its state is in the checkpoint; where that cannot be used,
     the noise begins anew after so many steps."""
     AGENT = 7, ("agent", "life", "incarnation")
-    """Exploration, noise of the gates and advice of an agent; its child is link loss."""
+    """Exploration and noise of the gates of an agent; its child is link loss."""
     EPISODE = 8, ("life", "copy", "episode")
     """Seed of an environment's episode; episodes are counted for each copy."""
     OPPONENT_ACTIONS = 9, ("life", "copy", "episode")
@@ -64,6 +64,8 @@ class Role(Enum):
     """Actions in contests of opponents."""
     CONTEST_BATTLE = 18, ("episode",)
     """Seed of a battle of a contest."""
+    GUIDE = 19, ("life",)
+    """Steps that a guide plays, and what it draws."""
 
     def __init__(self, number: int, key: tuple[str, ...]) -> None:
         self.number = number

@@ -19,7 +19,7 @@ import numpy as np
 from configs import streams
 from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.streams import Role
-from envs.base import Env, EnvSpec, Snapshot, Transition
+from envs.base import ActionArray, Env, EnvSpec, Snapshot, Transition
 from envs.opponent import Opponent
 
 
@@ -58,7 +58,7 @@ class EnvCopies(Protocol):
 
     def step(
         self,
-        actions_EN: IntArray,
+        actions_EN: ActionArray,
         opponents_E: IntArray | None = None,
         rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
@@ -128,7 +128,7 @@ class Copies:
 
     def step(
         self,
-        actions_EN: IntArray,
+        actions_EN: ActionArray,
         opponents_E: IntArray | None = None,
         rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
@@ -143,7 +143,7 @@ class Copies:
             ValueError: not one row of actions for each copy.
         """
         expected = (len(self._envs), self.spec.num_agents)
-        if actions_EN.shape != expected:
+        if actions_EN.shape[:2] != expected:
             raise ValueError(f"copies play actions {expected}, got shape {actions_EN.shape}")
         plays_E = np.zeros(len(self._envs)) if opponents_E is None else opponents_E
         rests_E = np.zeros(len(self._envs), dtype=np.bool_) if rests_E is None else rests_E

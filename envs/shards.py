@@ -30,11 +30,11 @@ import numpy as np
 import setproctitle
 from numpy.typing import NDArray
 
-from configs.arrays import BoolArray, FloatArray, HalfArray, IntArray
+from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.cpus import usable_cpus
 from configs.schema import EnvConfig
 from envs import registry
-from envs.base import EnvSpec, Snapshot, Transition
+from envs.base import ActionArray, EnvSpec, ObservationArray, Snapshot, Transition
 from envs.copies import Copies, CopyStep, EnvCopies
 
 _RESET, _STEP = b"r", b"s"
@@ -101,39 +101,46 @@ def open_copies(
 class _Board(NamedTuple):
     """What world and shards have in common; every shard writes the rows of its own copies."""
 
-    actions_EN: IntArray
+    actions_EN: ActionArray
     opponents_E: IntArray
     rests_E: BoolArray
-    observations_END: HalfArray
+    observations_END: ObservationArray
     """Of what is seen now."""
     states_ES: FloatArray
     alive_EN: BoolArray
+    masks_ENA: BoolArray
+    """[E, N, 0] where the environment has none."""
     rewards_EN: FloatArray
     terminated_E: BoolArray
     truncated_E: BoolArray
     won_E: BoolArray
-    last_observations_END: HalfArray
-    """Of the end of the episodes that have ended with this step, as are the next two."""
+    last_observations_END: ObservationArray
+    """Of the end of the episodes that have ended with this step, as are the next three."""
     last_states_ES: FloatArray
     last_alive_EN: BoolArray
+    last_masks_ENA: BoolArray
 
     @classmethod
     def make(cls, num_copies: int, spec: EnvSpec) -> "_Board":
         """Lay it out in memory that processes forked from this one share."""
         per_agent, per_copy = (num_copies, spec.num_agents), (num_copies,)
         rows, states = (*per_agent, spec.observation_dim), (*per_copy, spec.state_dim)
-        layout: list[tuple[type[np.generic], tuple[int, ...]]] = [
-            (np.int64, per_agent),
+        actions = (*per_agent, spec.num_actions) if spec.is_continuous else per_agent
+        masks = (*per_agent, spec.num_actions if spec.has_action_masks else 0)
+        layout: list[tuple[Any, tuple[int, ...]]] = [
+            (np.float32 if spec.is_continuous else np.int64, actions),
             (np.int64, per_copy),
             (np.bool_, per_copy),
-            (np.float16, rows),
+            (spec.observation_dtype, rows),
             (np.float32, states),
             (np.bool_, per_agent),
+            (np.bool_, masks),
             (np.float32, per_agent),
             *[(np.bool_, per_copy)] * 3,
-            (np.float16, rows),
+            (spec.observation_dtype, rows),
             (np.float32, states),
             (np.bool_, per_agent),
+            (np.bool_, masks),
         ]
         sizes = [-(-np.dtype(t).itemsize * int(np.prod(shape)) // 64) * 64 for t, shape in layout]
         memory = mmap.mmap(-1, sum(sizes))
@@ -220,7 +227,7 @@ class Shards:
 
     def step(
         self,
-        actions_EN: IntArray,
+        actions_EN: ActionArray,
         opponents_E: IntArray | None = None,
         rests_E: BoolArray | None = None,
     ) -> tuple[CopyStep, ...]:
@@ -249,6 +256,7 @@ class Shards:
                     observations_ND=board.last_observations_END[copy].copy(),
                     state_S=board.last_states_ES[copy].copy(),
                     alive_N=board.last_alive_EN[copy].copy(),
+                    action_masks_NA=_masks(board.last_masks_ENA[copy].copy()),
                 )
             transition = Transition(
                 after=after,
@@ -273,7 +281,8 @@ class Shards:
         board = self._board
         rows_END = board.observations_END.copy()
         states_ES, alive_EN = board.states_ES.copy(), board.alive_EN.copy()
-        return tuple(map(Snapshot, rows_END, states_ES, alive_EN))
+        masks = map(_masks, board.masks_ENA.copy())
+        return tuple(map(Snapshot, rows_END, states_ES, alive_EN, masks))
 
     def _ask(self, what: bytes) -> None:
         for shard, line in enumerate(self._lines):
@@ -360,12 +369,21 @@ def _write(part: _Board, steps: Sequence[CopyStep]) -> None:
             part.last_observations_END[copy] = last.observations_ND
             part.last_states_ES[copy] = last.state_S
             part.last_alive_EN[copy] = last.alive_N
+            if last.action_masks_NA is not None:
+                part.last_masks_ENA[copy] = last.action_masks_NA
 
 
 def _write_now(part: _Board, copy: int, now: Snapshot) -> None:
     part.observations_END[copy] = now.observations_ND
     part.states_ES[copy] = now.state_S
     part.alive_EN[copy] = now.alive_N
+    if now.action_masks_NA is not None:
+        part.masks_ENA[copy] = now.action_masks_NA
+
+
+def _masks(masks_NA: BoolArray) -> BoolArray | None:
+    """What a snapshot says of allowed actions; None where the environment says nothing."""
+    return masks_NA if masks_NA.size else None
 
 
 def _die_with(parent: int) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from agents.policy import PolicySpec
 from configs.algorithms.base import Traits
+from configs.columns import ACTION_MASK
 from configs.schema import LearnerConfig, RunConfig
 from learner.algorithms.policy_terms import Loss, PolicyTerms
 from learner.auxiliary import make_auxiliary
@@ -208,18 +209,37 @@ class Algorithm(ABC):
         noisy_B = part.noisy_episodes(self.setup.run.gate.noise_share)
         rule = replace(self.rule(part.generator), noisy_B=noisy_B, rows=part.rows)
         output = unroll(self.policy, UnrollInput(part.observations, part.alive), rule)
-        return Unrolled(output, noisy_B)
+        return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()
     def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
-        return unroll(policy, UnrollInput(part.observations, part.alive), self.rule())
+        output = unroll(policy, UnrollInput(part.observations, part.alive), self.rule())
+        return allowed_only(output, part)
 
     def policy_terms(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
         """Auxiliary loss, price of edges and teacher, which go with any algorithm; and how many
         edges are open. A loss that leaves them out leaves those options without effect.
         """
         return self._terms(unrolled.output, part, divisors, self.rule())
+
+
+FORBIDDEN = -1e8
+"""Value, or logit, of an action that the environment does not allow: below any that is learned, and
+finite, so that sums and differences stay numbers."""
+
+
+def allowed_only(output: UnrollOutput, part: Part) -> UnrollOutput:
+    """The same with FORBIDDEN for actions that the environment did not allow: they never win a
+    maximum, and no policy draws them. Where nothing is allowed, nobody acts, and nothing changes.
+    """
+    mask = part.columns.get(ACTION_MASK.name)
+    if mask is None:
+        return output
+    allowed_TBNA = mask.bool()
+    nobody_TBN1 = ~allowed_TBNA.any(-1, keepdim=True)
+    q_TBNA = output.q_TBNA.masked_fill(~(allowed_TBNA | nobody_TBN1), FORBIDDEN)
+    return replace(output, q_TBNA=q_TBNA)
 
 
 class SharedLoss(nn.Module):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from agents.rounding import is_plausible
 from configs.arrays import FloatArray
-from configs.columns import GATES, Column
+from configs.columns import ACTION_MASK, GATES, Column
 from envs.base import EnvSpec
 from runtime.net import wire
 from runtime.net.codecs import LARGEST
@@ -35,7 +35,7 @@ class Dimensions:
     num_agents: int
     observation_dim: int
     num_actions: int
-    """A; 0 where actions are numbers."""
+    """A; where actions are numbers, how many make up one."""
     state_dim: int
     action_dim: int = 0
     """Numbers that make up an action; 0 where actions are chosen from a list."""
@@ -47,12 +47,15 @@ class Dimensions:
     @classmethod
     def of(cls, spec: EnvSpec, columns: Iterable[Column] = ()) -> "Dimensions":
         """Those of an environment, and of what is recorded in it."""
+        masks = (ACTION_MASK,) if spec.has_action_masks else ()
         return cls(
             num_agents=spec.num_agents,
             observation_dim=spec.observation_dim,
             num_actions=spec.num_actions,
             state_dim=spec.state_dim,
-            columns=tuple(dict.fromkeys((GATES, *columns))),
+            action_dim=spec.num_actions if spec.is_continuous else 0,
+            comes_back=spec.comes_back,
+            columns=tuple(dict.fromkeys((GATES, *masks, *columns))),
         )
 
     @property

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agents.acting import Acting
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec
 from agents.process import pinning
+from configs.algorithms.base import OnPolicy, Traits
+from configs.algorithms.described import traits_of
 from configs.columns import recorded
 from configs.cpus import usable_cpus
 from configs.schema import RunConfig
+from envs import registry
+from envs.spaces import Box
 from runtime.deployment.bundle import Bundle
 from runtime.deployment.hosts import Hosts
 from runtime.net.security import Keyring
@@ -97,6 +102,11 @@ class NodeSetup:
     """Agents stay on one core each (agents/process/pinning.py)."""
 
 
+def _acting(traits: Traits) -> Acting:
+    """How agents act; a guide plays in the world, and agents beside it sample."""
+    return "sample" if traits.acting == "guided" else traits.acting
+
+
 def training_setup(
     config: RunConfig,
     spec: PolicySpec,
@@ -117,7 +127,10 @@ def training_setup(
     `drop_edges` is the probability with which its agents lose what arrives
     (runtime/net/failures.py).
     """
-    runtime = config.runtime
+    runtime, traits = config.runtime, traits_of(config.learner)
+    env = registry.spec_of(config.env, config.num_agents)
+    space = env.actions
+    bounds = (space.low, space.high) if isinstance(space, Box) else None
     everybody = tuple(range(config.num_agents))
     return NodeSetup(
         agents=everybody if place is None else place.hosts[place.host].agents,
@@ -133,9 +146,10 @@ def training_setup(
             dead=config.agents.dead,
             ships=ships,
             columns=recorded(config),
-            environment=config.env.name,
-            adviser=config.agents.adviser,
-            advice=config.agents.advice,
+            acting=_acting(traits),
+            bounds=bounds,
+            steady=isinstance(traits.experience, OnPolicy),
+            comes_back=env.comes_back,
             drop_edges=drop_edges,
         ),
         parameters=parameters,

@@ -37,7 +37,9 @@ PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_COPIES)]
 EdgeMasks = Annotated[NDArray[Any], Tensor(("uint16", "uint64"), 1, MOST_COPIES)]
 """A bit for each edge: 16, and where a graph has more edges 64."""
 PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, MOST_COPIES)]
-Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8"), 2, 4 * MIB)]
+Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8", "uint8"), 2, 4 * MIB)]
+PackedRows = Annotated[NDArray[np.uint8], Tensor(("uint8",), 2, 4 * MIB)]
+Actions = Annotated[NDArray[Any], Tensor(("uint8", "uint16", "float32"), 1, MIB, 2)]
 Counts = Annotated[NDArray[np.uint64], Tensor(("uint64",), 1, 4096)]
 # float16 where every number is one to the bit.
 Weights = Annotated[NDArray[Any], Tensor(("float32", "float16"), 1, 16 * MIB)]

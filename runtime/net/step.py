@@ -3,7 +3,7 @@
 Observation -> agent -> Message, Beacon -> other agents;  Action (Gates, InMask) -> world
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from runtime.net.packet import (
     U16,
     U32,
     U64,
+    Actions,
     EdgeMasks,
+    PackedRows,
     Packet,
     PerCopyU8,
     PerCopyU16,
@@ -30,6 +32,9 @@ FIRST = 4
 """Of BodyObservation: the first of an episode; the agent forgets what went before."""
 REST = 8
 """The copy is not played: nobody takes part in it, nor do the dead where they relay."""
+
+ALL_ALLOWED = np.zeros((0, 0), dtype=np.uint8)
+"""Of Observation.action_masks, where the environment has none."""
 
 
 def action_dtype(num_actions: int) -> np.dtype[Any]:
@@ -62,17 +67,20 @@ class Observation(Packet):
     """[E] bit k: a beacon of out-neighbour k is on its way (causal: of the last tick)."""
     observations: Rows
     """[copies alive, D] rows of the copies whose ALIVE bit is set, in order."""
+    action_masks: PackedRows = field(default_factory=lambda: ALL_ALLOWED)
+    """[copies alive, ceil(A / 8)] bitmaps of the actions that are allowed, least significant bit
+    first; [0, 0]: all are."""
 
 
-@packet(2, 64 * KIB)
+@packet(2, 5 * MIB)
 @dataclass(frozen=True, slots=True, eq=False)
 class Action(Packet):
     """Agent to world: what it does, and which edges it has used."""
 
     tick: U32
     policy_version: U32
-    actions: PerCopyU8
-    """[E] action of each copy (0 where it is dead)."""
+    actions: Actions
+    """[E] action of each copy, or [E, n] numbers (0 where it is dead)."""
     out_masks: EdgeMasks
     """[E] bit k: a message went to out-neighbour k at this tick."""
     beacons: PerCopyU8

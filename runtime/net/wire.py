@@ -83,6 +83,7 @@ from runtime.net.parameters import (
 )
 from runtime.net.step import (
     ALIVE,
+    ALL_ALLOWED,
     EXPLORE,
     FIRST,
     REST,
@@ -104,6 +105,7 @@ from runtime.net.trajectory import (
 
 __all__ = [
     "ALIVE",
+    "ALL_ALLOWED",
     "EXPLORE",
     "FINISHED",
     "FIRST",
@@ -216,7 +218,7 @@ def _field_reader(cls: type[Packet]) -> Callable[[Packet], tuple[Any, ...]]:
 _LAYOUTS: dict[type[Packet], Layout] = {
     cls: Layout(cls.FORMAT, cls.KIND, numbers, tensors)
     for cls, numbers, tensors in (
-        (Observation, (32, None), 7),
+        (Observation, (32, None), 8),
         (Action, (32, 32), 3),
         (Gates, (32,), 1),
         (InMask, (32,), 1),

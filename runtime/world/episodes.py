@@ -10,6 +10,7 @@ Dimension key: E = copies, N = agents, T = steps.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple
@@ -18,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import streams
-from configs.arrays import BoolArray, FloatArray, IntArray
+from configs.arrays import BoolArray, FloatArray
+from configs.columns import ACTION_MASK, GUIDED
 from configs.streams import Role
-from envs.base import Snapshot
+from envs.base import ActionArray, Snapshot
 from envs.copies import CopyStep, EnvCopies
 from runtime.net import wire
 from runtime.world.rules import WorldRules
+
+MOST_SEEN = 65504.0
+"""Largest number of an observation that agents take."""
 
 
 class Phase(Enum):
@@ -40,8 +45,9 @@ class _Mode(Enum):
     TRAIN = auto()
     EVALUATE = auto()
     REST = auto()
-    """The evaluation needs the copy no more: it is not played, and nobody takes part in it, so that
-    bytes and latency are of the episodes that count and no others."""
+    """The evaluation needs the copy no more, or the round of training goes on elsewhere: it is not
+    played, and nobody takes part in it, so that bytes and latency are of the episodes that count
+    and no others."""
 
 
 @dataclass(slots=True)
@@ -64,6 +70,8 @@ class _Episode:
         self.states = [first.state_S]
         self.alive = [first.alive_N]
         self.actions: list[NDArray[Any]] = []
+        self.masks: list[BoolArray | None] = [first.action_masks_NA]
+        self.guided: list[BoolArray] = []
         self.rewards: list[FloatArray] = []
         self.complete = True
 
@@ -71,8 +79,13 @@ class _Episode:
     def step(self) -> int:
         return len(self.rewards)
 
-    def record(self, env_steps: int, last: CopyStep) -> wire.EpisodeRecord:
-        observations = last.transition.after.observations_ND
+    def record(self, env_steps: int, last: CopyStep, columns: Sequence[str]) -> wire.EpisodeRecord:
+        after = last.transition.after
+        kept: dict[str, NDArray[Any]] = {}
+        if after.action_masks_NA is not None:
+            kept[ACTION_MASK.name] = np.array(self.masks, dtype=np.uint8)
+        if GUIDED.name in columns:
+            kept[GUIDED.name] = np.array(self.guided, dtype=np.uint8)
         return wire.EpisodeRecord(
             episode=self.number,
             env_steps=env_steps,
@@ -82,9 +95,16 @@ class _Episode:
             alive=np.array(self.alive, dtype=np.uint8),
             terminated=int(last.transition.terminated),
             complete=int(self.complete),
-            final_observations=observations.astype(np.float16),
-            columns={},
+            final_observations=on_wire(after.observations_ND),
+            columns=kept,
         )
+
+
+def on_wire(observations: NDArray[Any]) -> NDArray[Any]:
+    """As they travel: an agent takes no number beyond those of float16."""
+    if observations.dtype == np.float32:
+        return observations.clip(-MOST_SEEN, MOST_SEEN)
+    return observations
 
 
 class EpisodeEnd(NamedTuple):
@@ -117,7 +137,8 @@ class Episodes:
         """
         self._copies = copies
         self._rules = rules
-        self._action_dtype = wire.action_dtype(copies.spec.num_actions)
+        spec = copies.spec
+        self._action_dtype = wire.action_dtype(0 if spec.is_continuous else spec.num_actions)
         self.env_steps = env_steps
         """Training steps of all copies together, continued from an earlier run."""
         self.steps_played = 0
@@ -189,13 +210,18 @@ class Episodes:
             if self.now[copy].alive_N[agent]:
                 episode.complete = False
 
-    def play(self, actions_EN: IntArray, acted_N: BoolArray) -> list[EpisodeEnd]:
+    def play(
+        self, actions_EN: ActionArray, acted_N: BoolArray, guided_EN: BoolArray | None = None
+    ) -> list[EpisodeEnd]:
         """Move every copy by one step; episodes that end make way for the next at once.
 
         Args:
             acted_N: agents that chose their actions; an episode in which another one lives will
                 not be whole.
+            guided_EN: where a guide chose the action; None: nowhere.
         """
+        if guided_EN is None:
+            guided_EN = np.zeros(actions_EN.shape[:2], dtype=np.bool_)
         rests_E = self.rests_E
         for episode, alive_N in zip(self._current, self.alive_EN, strict=True):
             if (alive_N & ~acted_N).any():
@@ -207,6 +233,8 @@ class Episodes:
         for copy in np.flatnonzero(~rests_E).tolist():
             episode, step = self._current[copy], steps[copy]
             episode.actions.append(actions_EN[copy].astype(self._action_dtype))
+            episode.guided.append(guided_EN[copy])
+            episode.masks.append(step.transition.after.action_masks_NA)
             episode.rewards.append(step.transition.rewards_N)
             episode.states.append(step.transition.after.state_S)
             episode.alive.append(step.transition.after.alive_N)
@@ -214,6 +242,10 @@ class Episodes:
                 self.env_steps += 1
             if step.transition.terminated or step.transition.truncated:
                 ends.append(self._finish(copy, step))
+        if self._rules.in_rounds and self.rests_E.all() and self.phase is Phase.TRAINING:
+            self._current = [
+                self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self.now)
+            ]
         self._turn_phase()
         return ends
 
@@ -237,8 +269,9 @@ class Episodes:
             evaluated_at=episode.evaluated_at,
         )
         recorded = self._is_recorded(episode.mode)
-        record = episode.record(self.env_steps, last) if recorded else None
-        if self.phase is Phase.EVALUATING and not self._evaluations_due:
+        record = episode.record(self.env_steps, last, self._rules.columns) if recorded else None
+        waits = self.phase is Phase.TRAINING and self._rules.in_rounds
+        if waits or (self.phase is Phase.EVALUATING and not self._evaluations_due):
             episode.mode = _Mode.REST
         else:
             self._current[copy] = self._new_episode(copy, last.now)

@@ -28,9 +28,11 @@ from runtime.net import ticks, wire
 from runtime.net.topology import exponential
 from runtime.world.commands import Refused, ToAgent, ToLauncher, ToLearner, WorldCommand
 from runtime.world.edges import EdgesInUse, MaskArray
-from runtime.world.episodes import Episodes, Phase
+from runtime.world.episodes import Episodes, Phase, on_wire
+from runtime.world.guide import Guide
 from runtime.world.pacing import LearnerPace, Patience
 from runtime.world.planned_kill import PlannedKill
+from runtime.world.played import Played
 from runtime.world.rules import WorldRules
 
 
@@ -74,7 +76,9 @@ class World:
         self._gated: set[int] = set()
         """paper timing: agents that have given their gates in this tick, and so wait for their
         in-masks."""
-        self._actions_EN = np.full((num_copies, spec.num_agents), spec.noop_action, dtype=np.int64)
+        self._played = Played(spec, num_copies)
+        self._epsilon = 0.0
+        """Exploration rate of this tick, the guide's share included."""
         self._acted_N = np.zeros(spec.num_agents, dtype=np.bool_)
 
     @property
@@ -162,7 +166,7 @@ class World:
         self._edges.tick_begins()
         self._parting.clear()
         self._acted_N[:] = False
-        self._actions_EN[:] = self._spec.noop_action
+        self._played.tick_begins()
         self._waiting = set(
             np.flatnonzero(self._up_N & self._patience.waits_for(self.tick)).tolist()
         )
@@ -207,7 +211,7 @@ class World:
         if fault is not None:
             return [Refused(agent, fault)]
         self._patience.answered(agent)
-        self._actions_EN[:, agent] = packet.actions
+        self._played.take(agent, packet.actions)
         self._edges.out_EN[:, agent] = packet.out_masks
         self._edges.says_EN[:, agent] = np.unpackbits(
             packet.beacons, count=self._num_copies, bitorder="little"
@@ -234,10 +238,9 @@ class World:
         return None if self._edges.exist(out_masks) else "range"
 
     def _fault_of_choice(self, packet: wire.Action) -> Literal["shape", "range"] | None:
-        copies = self._num_copies
-        if packet.actions.shape != (copies,) or packet.beacons.shape != ((copies + 7) // 8,):
+        if packet.beacons.shape != ((self._num_copies + 7) // 8,):
             return "shape"
-        return "range" if int(packet.actions.max()) >= self._spec.num_actions else None
+        return self._played.fault_of(packet.actions)
 
     def _is_parting(self, agent: int, tick: int) -> bool:
         """Whether this is the agent's one answer to the farewell."""
@@ -285,7 +288,11 @@ class World:
             self.kill.evaluation_step(acting_EN, edges.out_EN[counts_E])
         edges.step_ends(self._present_EN(self._acted_N))
         commands: list[WorldCommand] = []
-        for end in episodes.play(self._actions_EN, self._acted_N):
+        guided_EN = None
+        if self._rules.guide is not None:
+            guided_EN = self._follow_guide(self._rules.guide)
+        self._played.settle(episodes.now)
+        for end in episodes.play(self._played.actions_EN, self._acted_N, guided_EN):
             commands.append(ToLauncher(end.result))
             if evaluating and end.result.evaluation:
                 self.kill.aftermath.count_episode(end.rewards_TN)
@@ -294,6 +301,13 @@ class World:
                 commands.append(ToLearner(end.record))
             edges.forget(end.copy)
         return commands
+
+    def _follow_guide(self, guide: Guide) -> BoolArray:
+        """[E, N] where the guide plays in place of agents that have acted."""
+        episodes = self.episodes
+        may_EN = episodes.alive_EN & self._acted_N & episodes.explores_E[:, None]
+        rows_END = np.array([snapshot.observations_ND for snapshot in episodes.now])
+        return guide.lead(self._played.actions_EN, rows_END, may_EN, self._epsilon)
 
     # --- what agents are told ---------------------------------------------------------------------
 
@@ -305,10 +319,17 @@ class World:
 
     def _observations(self, *, nobody: bool = False) -> list[WorldCommand]:
         episodes, edges = self.episodes, self._edges
-        # Environments round to float16 themselves: what an agent sees is what the learner unrolls.
-        rows_END: NDArray[Any] = np.array(
-            [snapshot.observations_ND for snapshot in episodes.now], dtype=np.float16
+        # Environments round themselves: what an agent sees is what the learner unrolls.
+        rows_END: NDArray[Any] = on_wire(
+            np.array(
+                [snapshot.observations_ND for snapshot in episodes.now],
+                dtype=self._spec.observation_dtype,
+            )
         )
+        masks_ENB: NDArray[np.uint8] | None = None
+        if self._spec.has_action_masks:
+            masks_ENA = np.array([snapshot.action_masks_NA for snapshot in episodes.now])
+            masks_ENB = np.packbits(masks_ENA, axis=-1, bitorder="little")
         alive_EN = episodes.alive_EN & (not nobody)
         flags_E = episodes.explores_E * wire.EXPLORE + episodes.rests_E * wire.REST
         flags_EN = alive_EN * wire.ALIVE + flags_E[:, None]
@@ -324,7 +345,9 @@ class World:
             beacons_NE = np.ascontiguousarray(edges.beacons_EN.T)
         in_masks_NE = np.ascontiguousarray(edges.in_EN.T)
         numbers_E, steps_E = episodes.numbers_E, episodes.steps_E
-        epsilon = self._rules.epsilon(episodes.env_steps)
+        epsilon = self._epsilon = self._rules.epsilon(episodes.env_steps)
+        if self._rules.guide is not None:
+            epsilon = self._rules.guide.epsilon_of_agents(epsilon)
         return [
             ToAgent(
                 agent,
@@ -338,6 +361,9 @@ class World:
                     peer_masks=peers_NE[agent],
                     beacon_masks=beacons_NE[agent],
                     observations=rows_END[alive_EN[:, agent], agent],
+                    action_masks=wire.ALL_ALLOWED
+                    if masks_ENB is None
+                    else masks_ENB[alive_EN[:, agent], agent],
                 ),
             )
             for agent in np.flatnonzero(self._up_N).tolist()

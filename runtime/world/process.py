@@ -19,8 +19,13 @@ import setproctitle
 import zmq
 
 from agents.comm.graphs import graph_of
+from configs import streams
+from configs.algorithms.base import OnPolicy
+from configs.algorithms.described import traits_of
+from configs.columns import by_world, recorded
 from configs.schedule import linear
 from configs.schema import RunConfig
+from configs.streams import Role
 from envs import registry
 from envs.shards import ShardError, open_copies
 from runtime.net import wire
@@ -51,6 +56,7 @@ from runtime.world.commands import (
     WorldCommand,
 )
 from runtime.world.episodes import Phase
+from runtime.world.guide import Guide
 from runtime.world.lockstep import World
 from runtime.world.rules import WorldRules
 
@@ -142,11 +148,24 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         updates_per_episode=config.learner.updates_per_episode,
         max_backlog=config.learner.max_backlog,
         opponents=registry.opponents_of(config.env),
+        guide=_guide(config) if setup.train_steps else None,
+        columns=tuple(column.name for column in by_world(recorded(config))),
+        in_rounds=isinstance(traits_of(config.learner).experience, OnPolicy),
         seed=config.seed,
         life=config.life,
         victims=setup.failures.victims(config.num_agents, config.seed),
         kill_at=setup.failures.kill_at,
     )
+
+
+def _guide(config: RunConfig) -> Guide | None:
+    """Whoever a run has asked to play some of the exploring steps."""
+    name = config.agents.adviser
+    if not name:
+        return None
+    player = registry.contested_family_of(config.env.name).adviser(name)
+    rng = streams.generator(config.seed, Role.GUIDE, life=config.life)
+    return Guide(player, config.agents.advice, rng)
 
 
 class WorldHost:

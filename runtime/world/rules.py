@@ -7,6 +7,7 @@ from typing import Literal
 from configs.schema import GateTiming
 from envs.opponent_schedule import OpponentSchedule
 from runtime.net.topology import Graph
+from runtime.world.guide import Guide
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,5 +38,13 @@ class WorldRules:
     """Agents to be killed for good in an evaluation."""
     graph: Graph | None = None
     """Edges that exist; None: the exponential graph."""
+    guide: Guide | None = None
+    """Plays some of the exploring steps of training."""
+    columns: tuple[str, ...] = ()
+    """What the world records of every step beside actions and rewards (configs/columns.py)."""
+    in_rounds: bool = False
+    """Copies wait for each other: training episodes begin together, when all of the round before
+    have ended. Only then is there a moment at which agents can take up a new policy without
+    changing it within an episode."""
     kill_at: int = 0
     """Steps that all copies of that evaluation have played when the kill comes."""
