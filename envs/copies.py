@@ -36,6 +36,18 @@ class ContestedEnv(Env, Protocol):
         ...
 
 
+class EnvFailure(Exception):
+    """An environment cannot go on. Whatever it raised is its author's to read: it stands in the
+    log.
+    """
+
+    def __init__(self, name: str, method: str, error: Exception) -> None:
+        said = " ".join(str(error).split())[:300]
+        super().__init__(
+            f"the environment {name} failed in its {method}: {type(error).__name__}: {said}"
+        )
+
+
 class CopyStep(NamedTuple):
     """What one step brought to one copy."""
 
@@ -141,6 +153,7 @@ class Copies:
 
         Raises:
             ValueError: not one row of actions for each copy.
+            EnvFailure: an environment has raised something.
         """
         expected = (len(self._envs), self.spec.num_agents)
         if actions_EN.shape[:2] != expected:
@@ -158,7 +171,10 @@ class Copies:
                 now = self._now[copy]
                 steps.append(CopyStep(_nothing_happens(now), now))
                 continue
-            transition = env.step(actions_EN[copy])
+            try:
+                transition = env.step(actions_EN[copy])
+            except Exception as error:
+                raise EnvFailure(self.spec.name, "step", error) from error
             ended = transition.terminated or transition.truncated
             now = self._begin(copy) if ended else transition.after
             steps.append(CopyStep(transition, now))
@@ -177,7 +193,11 @@ class Copies:
             # A stream for each episode: how the other copies fare must not decide what happens in
             # this one, nor who hosts them.
             self._chances[copy] = streams.generator(self._seed, Role.OPPONENT_ACTIONS, **key)
-        return self._envs[copy].reset(streams.number(self._seed, Role.EPISODE, **key))
+        seed = streams.number(self._seed, Role.EPISODE, **key)
+        try:
+            return self._envs[copy].reset(seed)
+        except Exception as error:
+            raise EnvFailure(self.spec.name, "reset", error) from error
 
 
 def _nothing_happens(now: Snapshot) -> Transition:

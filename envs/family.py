@@ -112,6 +112,8 @@ class ContestedFamily(EnvFamily[OptionsT]):
     is_contested: ClassVar[bool] = True
     evaluated_against: ClassVar[str] = "random"
     """Opponent of `runtime.evaluate`, unless it is told another."""
+    judged_against: ClassVar[tuple[str, ...]] = ("random",)
+    """Opponents of the studies' tables, one evaluation each."""
 
     @abstractmethod
     def opponent(self, name: str) -> Opponent:

@@ -35,7 +35,7 @@ from configs.cpus import usable_cpus
 from configs.schema import EnvConfig
 from envs import registry
 from envs.base import ActionArray, EnvSpec, ObservationArray, Snapshot, Transition
-from envs.copies import Copies, CopyStep, EnvCopies
+from envs.copies import Copies, CopyStep, EnvCopies, EnvFailure
 
 _RESET, _STEP = b"r", b"s"
 _DONE, _FAILED = b".", b"!"
@@ -115,10 +115,11 @@ class _Board(NamedTuple):
     truncated_E: BoolArray
     won_E: BoolArray
     last_observations_END: ObservationArray
-    """Of the end of the episodes that have ended with this step, as are the next three."""
+    """Of the end of the episodes that have ended with this step, as are the next four."""
     last_states_ES: FloatArray
     last_alive_EN: BoolArray
     last_masks_ENA: BoolArray
+    metrics_EM: NDArray[np.float64]
 
     @classmethod
     def make(cls, num_copies: int, spec: EnvSpec) -> "_Board":
@@ -141,6 +142,7 @@ class _Board(NamedTuple):
             (np.float32, states),
             (np.bool_, per_agent),
             (np.bool_, masks),
+            (np.float64, (*per_copy, len(spec.metrics))),
         ]
         sizes = [-(-np.dtype(t).itemsize * int(np.prod(shape)) // 64) * 64 for t, shape in layout]
         memory = mmap.mmap(-1, sum(sizes))
@@ -250,7 +252,7 @@ class Shards:
         terminated, truncated = board.terminated_E.tolist(), board.truncated_E.tolist()
         steps: list[CopyStep] = []
         for copy, now in enumerate(self._now()):
-            after = now
+            after, metrics = now, dict[str, float]()
             if terminated[copy] or truncated[copy]:
                 after = Snapshot(
                     observations_ND=board.last_observations_END[copy].copy(),
@@ -258,12 +260,15 @@ class Shards:
                     alive_N=board.last_alive_EN[copy].copy(),
                     action_masks_NA=_masks(board.last_masks_ENA[copy].copy()),
                 )
+                numbers = board.metrics_EM[copy].tolist()
+                metrics = dict(zip(self._spec.metrics, numbers, strict=True))
             transition = Transition(
                 after=after,
                 rewards_N=rewards_EN[copy],
                 terminated=terminated[copy],
                 truncated=truncated[copy],
                 won=bool(board.won_E[copy]),
+                metrics=metrics,
             )
             steps.append(CopyStep(transition, now))
         return tuple(steps)
@@ -314,7 +319,7 @@ class Shards:
             return
         if answer[:1] == _FAILED:
             report = answer[1:].decode(errors="replace")
-            raise ShardError(f"shard {shard} cannot go on:\n{report}")
+            raise ShardError(f"shard {shard} cannot go on: {report}")
         raise self._lost(shard)
 
     def _lost(self, shard: int) -> ShardError:
@@ -349,15 +354,18 @@ def _serve(
                 for copy, snapshot in enumerate(copies.reset()):
                     _write_now(part, copy, snapshot)
             else:
-                _write(part, copies.step(part.actions_EN, part.opponents_E, part.rests_E))
+                steps = copies.step(part.actions_EN, part.opponents_E, part.rests_E)
+                _write(part, steps, copies.spec.metrics)
             line.send(_DONE)
     except ConnectionError:  # the world has left without a word
         pass
-    except Exception:  # the process edge: the world says it in its log
-        line.send(_FAILED + traceback.format_exc().encode()[-_LONGEST_REPORT + 1 :])
+    except Exception as error:  # the process edge: the world says it in its log
+        named = "" if isinstance(error, EnvFailure) else f"{type(error).__name__}: "
+        report = f"{named}{error}\n{traceback.format_exc()[-_LONGEST_REPORT // 8 :]}"
+        line.send(_FAILED + report.encode())
 
 
-def _write(part: _Board, steps: Sequence[CopyStep]) -> None:
+def _write(part: _Board, steps: Sequence[CopyStep], metrics: Sequence[str]) -> None:
     for copy, (transition, now) in enumerate(steps):
         _write_now(part, copy, now)
         part.rewards_EN[copy] = transition.rewards_N
@@ -371,6 +379,8 @@ def _write(part: _Board, steps: Sequence[CopyStep]) -> None:
             part.last_alive_EN[copy] = last.alive_N
             if last.action_masks_NA is not None:
                 part.last_masks_ENA[copy] = last.action_masks_NA
+            for i, name in enumerate(metrics):
+                part.metrics_EM[copy, i] = transition.metrics[name]
 
 
 def _write_now(part: _Board, copy: int, now: Snapshot) -> None:

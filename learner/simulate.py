@@ -10,7 +10,7 @@ packets are lost.
 Dimension key: E = copies, N = agents, A = actions, K = offsets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,8 @@ class SimulatedEpisode:
     """Out-edges used by living agents."""
     message_bytes: int
     """Payload of the messages on those edges, without headers."""
+    metrics: Mapping[str, float]
+    """Further figures, by the environment's own names."""
 
     @property
     def out_degree(self) -> float:
@@ -169,6 +171,7 @@ def simulate(
                     edges_open=tally.edges_open,
                     opponent=int(plays_E[copy]),
                     message_bytes=tally.edges_open * bytes_per_edge,
+                    metrics=transition.metrics,
                 )
             )
             if progress is not None:

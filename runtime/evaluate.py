@@ -67,6 +67,7 @@ from runtime.host.exporter import require_free_port
 from runtime.net.errors import SetupError
 from runtime.net.failures import NO_FAILURES, Failures, standard_error
 from runtime.net.logs import setup_logging
+from runtime.run.evaluations import mean_metrics
 from runtime.run.head import invitations, open_bundles
 from runtime.run.plan import Plan, RunEnd
 from runtime.run.run import Run
@@ -417,19 +418,26 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
         )
     finally:
         copies.close()
-    count = len(results)
+    count, can_be_won = len(results), copies.spec.can_be_won
     figures: dict[str, Any] = {
         "env": config.env.name,
         "agents": config.num_agents,
         "evaluation_episodes": count,
-        "win_rate": sum(r.won for r in results) / count,
+        "win_rate": sum(r.won for r in results) / count if can_be_won else None,
+        "headline": copies.spec.headline,
+        **_metrics([r.metrics for r in results]),
         "agent_steps": sum(r.agent_steps for r in results),
         **_mean_and_error("return", [r.episode_return for r in results]),
         **_figures_of_gate(
             config, sum(r.edges_open for r in results), sum(r.agent_steps for r in results)
         ),
         "by_opponent": {
-            name: {"episodes": len(met), "win_rate": sum(r.won for r in met) / len(met)}
+            name: {
+                "episodes": len(met),
+                **({"win_rate": sum(r.won for r in met) / len(met)} if can_be_won else {}),
+                "return_mean": sum(r.episode_return for r in met) / len(met),
+                **mean_metrics(met),
+            }
             for i, name in enumerate(opponents.names if opponents else ())
             if (met := [r for r in results if r.opponent == i])
         },
@@ -460,6 +468,7 @@ def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
     agent_steps = world.get("evaluated_agent_steps", 0.0)
     return {
         **_mean_and_error("return", [result.episode_return for result in run.board.evaluated]),
+        **_metrics([result.metrics for result in run.board.evaluated]),
         **_figures_of_gate(config, world.get("evaluated_edges_open", 0.0), agent_steps),
     }
 
@@ -512,6 +521,18 @@ def _mean_and_error(name: str, values: Sequence[float]) -> dict[str, float | Non
     return {
         f"{name}_mean": total / len(values) if values else None,
         f"{name}_error": standard_error(total, squares, len(values)),
+    }
+
+
+def _metrics(of_episodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Means and their standard errors of the environment's own figures; nothing if it has none."""
+    names = list(of_episodes[0]) if of_episodes else []
+    if not names:
+        return {}
+    both = {name: _mean_and_error(name, [m[name] for m in of_episodes]) for name in names}
+    return {
+        "metrics": {name: both[name][f"{name}_mean"] for name in names},
+        "metrics_error": {name: both[name][f"{name}_error"] for name in names},
     }
 
 

@@ -31,6 +31,7 @@ class BattleFamily(ContestedFamily[BattleOptions]):
     has_advisers: ClassVar[bool] = True
     takes_max_cycles: ClassVar[bool] = True
     evaluated_against: ClassVar[str] = "idqn"
+    judged_against: ClassVar[tuple[str, ...]] = ("scripted", "idqn")
     trainer: ClassVar[str] = "learner.opponents.options:OpponentOptions"
 
     def read(self, config: EnvConfig) -> BattleOptions:

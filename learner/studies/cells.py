@@ -26,6 +26,7 @@ from configs.load import ConfigError, read_resolved
 from configs.run_files import METRICS
 from configs.schema import EnvName, RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
+from learner.studies.headline import opponents_of
 from learner.studies.methods import Method
 from runtime.launch import CHECKPOINT
 from runtime.record.json_lines import last_record, lives, read_records
@@ -34,9 +35,6 @@ from runtime.record.run_folder import take_lock
 _POLICY = "policy.safetensors"
 _OF_RUN = "evaluated_run"
 """Key in an evaluation: the name of the run's folder."""
-
-OPPONENTS: dict[EnvName, tuple[str, ...]] = {"battle": ("scripted", "idqn"), "relay": ("",)}
-"""Who is met in evaluations; nobody, in an environment without an other team."""
 
 
 class State(Enum):
@@ -85,7 +83,7 @@ class Cell:
         # that was interrupted after its last step lacks the updates that were owed by then.
         if env_steps < steps and self.summary().get("exit_reason") != "finished":
             return Standing(State.HALF_DONE, run, env_steps)
-        met = [self.evaluation(opponent) for opponent in OPPONENTS[task]]
+        met = [self.evaluation(opponent) for opponent in opponents_of(task)]
         missing = any(figures.get("evaluation_episodes", 0) < episodes for figures in met)
         return Standing(State.TRAINED if missing else State.DONE, run, env_steps)
 

@@ -6,10 +6,11 @@ episodes.jsonl -> whole evaluations, each at the training step when it fell due 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -33,7 +34,8 @@ from learner.studies.figure_style import (
 from runtime.record.json_lines import current_lives, read_records
 from runtime.terminal.places import require_picture
 
-Figure = Literal["return", "win rate"]
+Figure = str
+"""return, win rate, or a metric of the environment's own."""
 
 _GRID = 60
 """Points of a mean curve: evaluations of several runs do not fall on the same steps."""
@@ -50,7 +52,7 @@ class PlotOptions:
     """A name for each run; folder names by default. Runs of the same name are seeds: one line."""
 
     figure: Figure = "return"
-    """What to plot."""
+    """What to plot: return, win rate, or a figure of the environment's own."""
 
     out: Path = Path("curves.png")
     """Picture to write; the ending decides the format."""
@@ -74,14 +76,27 @@ class Evaluation(NamedTuple):
     return_mean: float
     return_std: float
     win_rate: float
+    metrics: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Mean and standard deviation of the environment's own figures."""
 
     def reached(self, figure: Figure) -> float:
-        return self.return_mean if figure == "return" else self.win_rate
+        return self._mean_and_spread(figure)[0]
 
     def error(self, figure: Figure) -> float:
         """Standard error over the episodes."""
-        spread = self.return_std if figure == "return" else _deviation(self.win_rate)
-        return spread / self.episodes**0.5
+        return self._mean_and_spread(figure)[1] / self.episodes**0.5
+
+    def _mean_and_spread(self, figure: Figure) -> tuple[float, float]:
+        match figure:
+            case "return":
+                return self.return_mean, self.return_std
+            case "win rate":
+                return self.win_rate, _deviation(self.win_rate)
+            case _ if figure in self.metrics:
+                return self.metrics[figure]
+            case _:
+                known = ", ".join(("return", "win rate", *self.metrics))
+                raise ValueError(f"figure: there is no {figure!r} in these runs, choose {known}")
 
 
 def _deviation(win_rate: float) -> float:
@@ -120,6 +135,11 @@ def _evaluation(batch: Sequence[Any]) -> Evaluation:
         return_mean=float(returns.mean()),
         return_std=float(returns.std()),
         win_rate=float(np.mean([episode["won"] for episode in batch])),
+        metrics={
+            name: (float(np.mean(values)), float(np.std(values)))
+            for name in batch[0].get("metrics", {})
+            if (values := [episode["metrics"][name] for episode in batch])
+        },
     )
 
 
@@ -201,6 +221,10 @@ def _bands(lines: Sequence[Sequence[Sequence[Evaluation]]]) -> str:
     return f"bands: {'; '.join(parts)}" if parts else ""
 
 
+def _own(evaluation: Evaluation) -> str:
+    return "".join(f", {name} {mean:.3f}" for name, (mean, _) in evaluation.metrics.items())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -215,6 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for evaluation in read_evaluations(run):
             print(
                 f"  {evaluation.env_steps:>9,} steps: return {evaluation.return_mean:8.3f}, "
-                f"win rate {evaluation.win_rate:4.0%} ({evaluation.episodes} episodes)"
+                f"win rate {evaluation.win_rate:4.0%}{_own(evaluation)} "
+                f"({evaluation.episodes} episodes)"
             )
     return 0

@@ -25,10 +25,10 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from configs.load import ConfigError, exit_with_error, parse_command_line
-from learner.studies.cells import OPPONENTS, Cell, State
+from learner.studies.cells import Cell, State
+from learner.studies.headline import opponents_of, reached_of
 from learner.studies.protocol_plan import Job, ProtocolOptions, plan
 from learner.studies.protocol_report import report, standings
-from learner.studies.protocol_table import reached_of
 from runtime.terminal import stop_signals
 from runtime.terminal.places import require_folder
 
@@ -113,7 +113,7 @@ class Worker:
 
     def _evaluate(self, job: Job, lock: int) -> None:
         cell, options = job.cell, self._options
-        for opponent in OPPONENTS[options.task]:
+        for opponent in opponents_of(options.task):
             if cell.evaluation(opponent).get("evaluation_episodes", 0) >= options.episodes:
                 continue
             if self._stop.is_due:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import EnvName
-from learner.studies.cells import OPPONENTS, Cell
+from learner.studies.cells import Cell
 from learner.studies.figure_style import (
     BACKGROUND,
     TEXT,
@@ -25,9 +25,10 @@ from learner.studies.figure_style import (
     marker,
     standard_error,
 )
+from learner.studies.headline import headline_of, in_print, opponents_of, reached_of
 from learner.studies.methods import METHODS, REFERENCE
 from learner.studies.plot import Curve, Figure, mean_curve, read_evaluations
-from learner.studies.protocol_table import Row, reached_of
+from learner.studies.protocol_table import Row
 
 _SIZES = (0.01, 0.02, 0.03, 0.06, 0.11, 0.2, 0.5, 1.0)
 """Marks on the axis of sizes; those of the paper's sparsities among them."""
@@ -40,7 +41,7 @@ def draw_sizes(rows: Sequence[Row], task: EnvName, out: Path) -> None:
     """Reached over size, both as shares of the dense method's; a line through each method's
     sparsities. Rows without these shares are left out.
     """
-    opponents = OPPONENTS[task]
+    opponents = opponents_of(task)
     known = [row for row in rows if row.size is not None and row.normalised]
     by_method = {base: _sizes_of(base, known) for base in METHODS if base != REFERENCE}
     methods = [base for base, own in by_method.items() if own] or [REFERENCE]
@@ -129,7 +130,7 @@ def draw_curves(cells: Sequence[Cell], task: EnvName, out: Path) -> None:
 def draw_seeds(cells: Sequence[Cell], task: EnvName, out: Path) -> None:
     """What each seed of each method has reached in the end, against each opponent."""
     reached: dict[str, dict[str, list[float]]] = {}
-    for opponent in OPPONENTS[task]:
+    for opponent in opponents_of(task):
         for cell in cells:
             if cell.method.name.partition("@")[0] in METHODS:
                 values = reached.setdefault(opponent, {}).setdefault(cell.method.name, [])
@@ -181,11 +182,11 @@ def method_curve(cells: Sequence[Cell], task: EnvName) -> Curve | None:
 
 
 def _plotted(task: EnvName) -> Figure:
-    return "win rate" if task == "battle" else "return"
+    return headline_of(task).replace("_", " ")
 
 
 def _figure(task: EnvName) -> str:
-    return "win rate" if task == "battle" else "mean return"
+    return in_print(task)
 
 
 def _seeds(number: int) -> str:

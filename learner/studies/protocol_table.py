@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from agents.policy import write_atomically
 from configs.schema import EnvName
-from learner.studies.cells import OPPONENTS, Cell
+from learner.studies.cells import Cell
+from learner.studies.headline import in_print, opponents_of, reached_of
 from learner.studies.methods import ABLATED, ABLATIONS, METHODS, REFERENCE, Method
 
 
@@ -60,18 +61,13 @@ class Row:
     """Of messages and beacons, per agent and step of the evaluations."""
 
 
-def reached_of(figures: Mapping[str, Any], task: EnvName) -> float:
-    """What an evaluation counts by."""
-    return float(figures["win_rate" if task == "battle" else "return_mean"])
-
-
 def rows_of(cells: Iterable[Cell], task: EnvName) -> list[Row]:
     """A row for each method, in the order in which they come; cells are complete."""
     grouped: dict[str, list[Cell]] = {}
     for cell in cells:
         grouped.setdefault(cell.method.name, []).append(cell)
     dense = grouped.get(REFERENCE, [])
-    wanted = {opponent: _reached(dense, opponent, task) for opponent in OPPONENTS[task]}
+    wanted = {opponent: _reached(dense, opponent, task) for opponent in opponents_of(task)}
     return [_row(name, own, dense, wanted, task) for name, own in grouped.items()]
 
 
@@ -88,14 +84,14 @@ def _row(
 
     reached: dict[str, Spread] = {}
     normalised: dict[str, Spread] = {}
-    for opponent in OPPONENTS[task]:
+    for opponent in opponents_of(task):
         spread, of = _reached(cells, opponent, task), wanted[opponent]
         assert spread is not None
         reached[opponent] = spread
         relative = None if of is None else spread.over(of.mean)
         if relative is not None:
             normalised[opponent] = relative
-    evaluations = [cell.evaluation(opponent) for cell in cells for opponent in OPPONENTS[task]]
+    evaluations = [cell.evaluation(opponent) for cell in cells for opponent in opponents_of(task)]
     return Row(
         name=name,
         seeds=tuple(cell.seed for cell in cells),
@@ -139,9 +135,9 @@ def markdown(rows: Sequence[Row], ablated: Sequence[Method], task: EnvName) -> s
         rows: of all methods that have one.
         ablated: what each table holds.
     """
-    what = "win rate" if task == "battle" else "mean return"
+    what = in_print(task)
     heads = ["method", "seeds", "sparsity", "total size", "FLOPs train", "FLOPs test"]
-    for opponent in OPPONENTS[task]:
+    for opponent in opponents_of(task):
         heads += [f"{what} against {opponent}" if opponent else what, "of dense"]
     heads += ["s per update", "s per run", "bytes per version", "edge bytes per agent-step"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -150,7 +146,7 @@ def markdown(rows: Sequence[Row], ablated: Sequence[Method], task: EnvName) -> s
             continue
         cells = [row.name, f"{len(row.seeds)}", f"{row.sparsity:.1%}", _times(row.size)]
         cells += [_times(row.training_flops), _times(row.inference_flops)]
-        for opponent in OPPONENTS[task]:
+        for opponent in opponents_of(task):
             cells += [_spread(row.reached[opponent]), _relative(row.normalised.get(opponent))]
         cells += [_number(row.update_s, 3), _number(row.wall_s, 0)]
         cells += [_number(row.version_bytes, 0), _number(row.edge_bytes, 0)]
@@ -166,14 +162,14 @@ def _ablations(rows: Sequence[Row], ablated: Sequence[Method], task: EnvName) ->
         if all(method.name == ABLATED for method in present):
             continue
         title = f"Table {table}" if table != "-" else "Not in the paper"
-        heads = [f"against {o}" if o else "of dense" for o in OPPONENTS[task]]
+        heads = [f"against {o}" if o else "of dense" for o in opponents_of(task)]
         lines += ["", f"{title}: {ablation.caption}", "", f"| | {' | '.join(heads)} |"]
         lines.append("|---" * (len(heads) + 1) + "|")
         for method in present:
             row = by_name[method.name]
             reached = [
                 _relative(row.normalised.get(o)) if row.normalised else _spread(row.reached[o])
-                for o in OPPONENTS[task]
+                for o in opponents_of(task)
             ]
             lines.append(f"| {method.label} | {' | '.join(reached)} |")
     return lines

@@ -1,7 +1,7 @@
 """Packets that start, watch and end a run, and those between hosts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -185,7 +185,7 @@ class Status(Packet):
     values: Annotated[Mapping[str, float], Scalars()]
 
 
-@packet(27, KIB)
+@packet(27, 64 * KIB)
 @dataclass(frozen=True, slots=True)
 class EpisodeResult(Packet):
     """World to launch: one finished episode."""
@@ -201,6 +201,8 @@ class EpisodeResult(Packet):
     """Index in the run's opponent schedule."""
     evaluated_at: Count = 0
     """Training steps at which the evaluation fell due that the episode is part of."""
+    metrics: Annotated[Mapping[str, float], Scalars()] = field(default_factory=dict[str, float])
+    """Further figures of the episode, by the environment's own names."""
 
 
 @packet(28, 2 * KIB)

@@ -122,6 +122,8 @@ class RunLog:
 
     def episode(self, result: EpisodeResult) -> None:
         fields = dataclasses.asdict(result)
+        if not result.metrics:
+            del fields["metrics"]
         flags = {name: bool(fields[name]) for name in ("evaluation", "won")}
         self._append(self._episodes, {**_finite({**fields, **flags})})
 

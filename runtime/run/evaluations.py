@@ -7,9 +7,18 @@ one fell due. Figures are of whole evaluations only, because the episodes that e
 short ones.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from runtime.net.wire import EpisodeResult
+
+
+class _Measured(Protocol):
+    """An episode, played or simulated."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,18 @@ class Evaluation:
     @property
     def win_rate(self) -> float:
         return sum(result.won for result in self.results) / len(self.results)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means of the environment's own figures."""
+        return mean_metrics(self.results)
+
+
+def mean_metrics(results: Collection[_Measured]) -> dict[str, float]:
+    """Means of the figures that all these episodes have."""
+    known = [set(result.metrics) for result in results]
+    names = sorted(set[str].intersection(*known)) if known else []
+    return {name: sum(r.metrics[name] for r in results) / len(results) for name in names}
 
 
 class Evaluations:

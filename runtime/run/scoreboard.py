@@ -7,13 +7,13 @@ summary
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 from configs.schema import RunConfig
 from envs import registry
 from runtime.net import wire
 from runtime.net.traffic import FORM_OF, REASONS
-from runtime.run.evaluations import Evaluation, Evaluations
+from runtime.run.evaluations import Evaluation, Evaluations, mean_metrics
 from runtime.run.view import RunSnapshot
 
 RECENT_EPISODES = 100
@@ -40,6 +40,11 @@ class _Recent:
     @property
     def win_rate(self) -> float | None:
         return sum(r.won for r in self._recent) / len(self._recent) if self._recent else None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means of the environment's own figures."""
+        return mean_metrics(self._recent)
 
 
 class Scoreboard:
@@ -75,6 +80,7 @@ class Scoreboard:
         self._training = _Recent()
         self._evaluations = Evaluations(evaluation_episodes)
         self._evaluation_episodes = evaluation_episodes
+        self._env = registry.spec_of(config.env, config.num_agents)
         schedule = registry.opponents_of(config.env)
         self._opponents = schedule.names if schedule else ()
         self._played_when_last_rated = (0.0, 0.0)
@@ -160,8 +166,10 @@ class Scoreboard:
             num_agents=self._config.num_agents,
             restarts=int(self._node.get("restarts", 0)),
             steps_per_s=self._steps_per_s,
-            episode_return=self._best("return_mean"),
-            win_rate=self._best("win_rate"),
+            episode_return=self._source.return_mean,
+            win_rate=self._win_rate(self._source),
+            can_be_won=self._env.can_be_won,
+            metrics=self._source.metrics,
             evaluated_at=self._evaluated_at if self._trains else None,
             out_degree=self._ratio("edges_open", "agent_steps"),
             bytes_per_agent_step=self._bytes_per_agent_step(),
@@ -185,7 +193,8 @@ class Scoreboard:
             "env/missed_deadlines": self._world.get("missed_deadlines"),
             "env/records_given_up": self._world.get("records_given_up"),
             "train/return_mean": self._training.return_mean,
-            "train/win_rate": self._training.win_rate,
+            "train/win_rate": self._win_rate(self._training),
+            **{f"train/{name}": value for name, value in self._training.metrics.items()},
             **({} if last is None else self.evaluation_metrics(last)),
             "comm/out_degree_mean": self._ratio("edges_open", "agent_steps"),
             "comm/open_share": self._ratio("edges_open", "edge_slots"),
@@ -210,10 +219,10 @@ class Scoreboard:
         learner, last, training = self._learner, self._evaluations.last, self._training
         figures: dict[str, float | None] = {
             "episode_return_evaluation": None if last is None else last.return_mean,
-            "win_rate_evaluation": None if last is None else last.win_rate,
+            "win_rate_evaluation": None if last is None else self._win_rate(last),
             "evaluation_env_steps": None if last is None else float(last.env_steps),
             "episode_return_training": training.return_mean,
-            "win_rate_training": training.win_rate,
+            "win_rate_training": self._win_rate(training),
             "learner_updates": learner.get("updates"),
             "learner_updates_owed": learner.get("backlog"),
             "learner_loss": learner.get("loss"),
@@ -230,11 +239,13 @@ class Scoreboard:
 
     def evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
         """Figures of a whole evaluation by name, as in `metrics`."""
+        won = {"eval/win_rate": evaluation.win_rate} if self._env.can_be_won else {}
         return {
             "eval/env_steps": float(evaluation.env_steps),
             "eval/return_mean": evaluation.return_mean,
-            "eval/win_rate": evaluation.win_rate,
-            **self._win_rates(evaluation),
+            **won,
+            **{f"eval/{name}": value for name, value in evaluation.metrics.items()},
+            **self._against_each(evaluation),
         }
 
     def summary(
@@ -242,9 +253,12 @@ class Scoreboard:
     ) -> dict[str, Any]:
         """What summary.json holds. Byte counts are sums over all agents of the run.
 
-        `return_mean`, `win_rate` and `by_opponent` are of the last whole evaluation, which fell due
-        after `evaluated_at` training steps; the first two are of the last 100 training episodes if
-        there was none. Edges, bytes and latency are of all steps that the run has played.
+        `headline` names the figure by which policies of this environment are compared: return,
+        win_rate, or one of `metrics`, which are the environment's own.
+        `return_mean`, `win_rate`, `metrics` and `by_opponent` are of the last whole evaluation,
+        which fell due after `evaluated_at` training steps; the first three are of the last 100
+        training episodes if there was none. Edges, bytes and latency are of all steps that the run
+        has played.
         `env_steps` counts training steps; `env_steps_per_s` counts all, over `playing_s`, the
         seconds since all agents were ready.
         """
@@ -274,10 +288,12 @@ class Scoreboard:
             "episodes": self._training.count + self._evaluations.count,
             "evaluation_episodes": self._evaluations.count,
             "evaluated_at": self._evaluated_at,
-            "return_mean": self._best("return_mean"),
-            "win_rate": self._best("win_rate"),
+            "return_mean": self._source.return_mean,
+            "win_rate": self._win_rate(self._source),
+            "metrics": self._source.metrics,
+            "headline": self._env.headline,
             "train_return_mean": self._training.return_mean,
-            "train_win_rate": self._training.win_rate,
+            "train_win_rate": self._win_rate(self._training),
             "out_degree_mean": self._ratio("edges_open", "agent_steps"),
             "open_share": self._ratio("edges_open", "edge_slots"),
             "agent_steps": count.get("agent_steps", 0),
@@ -340,21 +356,29 @@ class Scoreboard:
         return {
             name: {
                 "episodes": len(met),
-                "win_rate": sum(result.won for result in met) / len(met),
+                **self._wins(met),
                 "return_mean": sum(result.episode_return for result in met) / len(met),
+                **mean_metrics(met),
             }
             for name, met in sorted(grouped.items())
         }
 
-    def _win_rates(self, evaluation: Evaluation) -> dict[str, float]:
-        """One figure for each opponent, where there are several."""
+    def _wins(self, results: Sequence[wire.EpisodeResult]) -> dict[str, float]:
+        if not self._env.can_be_won:
+            return {}
+        return {"win_rate": sum(result.won for result in results) / len(results)}
+
+    def _against_each(self, evaluation: Evaluation) -> dict[str, float]:
+        """The headline figure against each opponent, where there are several."""
         by_opponent = self._by_opponent(evaluation.results)
         if len(by_opponent) < 2:
             return {}
         labels = labels_of(self._opponents)
+        headline = "return_mean" if self._env.headline == "return" else self._env.headline
         return {
-            f"eval/win_rate_{labels[name]}": figures["win_rate"]
+            f"eval/{headline}_{labels[name]}": figures[headline]
             for name, figures in by_opponent.items()
+            if headline in figures
         }
 
     @property
@@ -367,9 +391,14 @@ class Scoreboard:
     def _evaluated_at(self) -> int | None:
         return None if self.evaluation is None else self.evaluation.env_steps
 
-    def _best(self, figure: Literal["return_mean", "win_rate"]) -> float | None:
-        """Of the last evaluation if there was one, else of training episodes."""
-        return getattr(self._training if self.evaluation is None else self.evaluation, figure)
+    @property
+    def _source(self) -> "Evaluation | _Recent":
+        """The last evaluation if there was one, else recent training episodes."""
+        return self._training if self.evaluation is None else self.evaluation
+
+    def _win_rate(self, of: "Evaluation | _Recent") -> float | None:
+        """None where nobody can win."""
+        return of.win_rate if self._env.can_be_won else None
 
     def _ratio(self, of: str, to: str) -> float | None:
         total = self._node.get(to, 0.0)

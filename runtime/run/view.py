@@ -9,7 +9,7 @@ While the live view draws, all that goes to its terminal goes through it: what c
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -51,6 +51,10 @@ class RunSnapshot:
     """Mean over the last whole evaluation, before the first over recent training episodes."""
     win_rate: float | None = None
     """Share of the same episodes that were won, in [0, 1]."""
+    can_be_won: bool = True
+    """Whether the environment knows winners."""
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Means of the environment's own figures over the same episodes."""
     evaluated_at: int | None = None
     """Training steps at which that evaluation was taken; None if these are training episodes."""
     out_degree: float | None = None
@@ -243,7 +247,15 @@ def _numbers(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     figures = [
         ("steps/s", _number(snapshot.steps_per_s, ",.0f")),
         ("return", _number(snapshot.episode_return, ".3f") + _whose(snapshot)),
-        ("win rate", _number(snapshot.win_rate, ".0%") + _whose(snapshot)),
+        *(
+            [("win rate", _number(snapshot.win_rate, ".0%") + _whose(snapshot))]
+            if snapshot.can_be_won
+            else []
+        ),
+        *(
+            (name.replace("_", " "), _number(value, ".3f") + _whose(snapshot))
+            for name, value in snapshot.metrics.items()
+        ),
         ("out-degree", _number(snapshot.out_degree, ".2f")),
         ("bytes/agent-step", _number(snapshot.bytes_per_agent_step, ",.0f")),
         ("policy version", f"{version} (lag {_number(snapshot.policy_lag, '.1f')})"),

@@ -121,7 +121,10 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         _Row("exit_reason", "end", _plain),
     ),
 }
-_BESIDES = {"algorithm", "by_opponent", "episodes", "evaluated_at", "sparse_method"}
+_BESIDES = {
+    "algorithm", "by_opponent", "episodes", "evaluated_at", "headline", "metrics", "metrics_error",
+    "sparse_method",
+}  # fmt: skip
 """Shown elsewhere, or says nothing of an evaluation."""
 
 
@@ -131,6 +134,7 @@ def figures_table(figures: Mapping[str, Any]) -> Table:
     for title, rows in _GROUPS.items():
         lines = [*_lines(rows, figures)]
         if title == "Result":
+            lines += _own(figures)
             lines += _against(figures.get("by_opponent") or {})
         _add(table, title, lines)
     known = {name for rows in _GROUPS.values() for row in rows for name in (row.name, row.error)}
@@ -156,9 +160,24 @@ def _lines(rows: tuple[_Row, ...], figures: Mapping[str, Any]) -> Iterator[tuple
         yield row.label, row.say(value) + ("" if error is None else f" ± {row.say(error)}")
 
 
+def _own(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Figures of the environment's own."""
+    metrics: dict[str, float] = figures.get("metrics") or {}
+    errors: dict[str, float | None] = figures.get("metrics_error") or {}
+    for name, value in metrics.items():
+        error = errors.get(name)
+        label = name.replace("_", " ")
+        yield label, _plain(value) + ("" if error is None else f" ± {_plain(error)}")
+
+
 def _against(opponents: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, str]]:
     for name, met in opponents.items():
-        yield f"against {name}", f"{_share(met['win_rate'])} of {_count(met['episodes'])} won"
+        if "win_rate" in met:
+            reached = f"{_share(met['win_rate'])} of {_count(met['episodes'])} won"
+        else:
+            means = [f"{of} {_plain(met[of])}" for of in met if of != "episodes"]
+            reached = f"{', '.join(means)} in {_count(met['episodes'])} episodes"
+        yield f"against {name}", reached.replace("return_mean", "return").replace("_", " ")
 
 
 def _is_empty(value: object) -> bool:

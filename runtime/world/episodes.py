@@ -267,6 +267,7 @@ class Episodes:
             won=int(last.transition.won),
             opponent=int(self._opponents_E[copy]),
             evaluated_at=episode.evaluated_at,
+            metrics=dict(last.transition.metrics),
         )
         recorded = self._is_recorded(episode.mode)
         record = episode.record(self.env_steps, last, self._rules.columns) if recorded else None

@@ -27,6 +27,7 @@ from configs.schedule import linear
 from configs.schema import RunConfig
 from configs.streams import Role
 from envs import registry
+from envs.copies import EnvFailure
 from envs.shards import ShardError, open_copies
 from runtime.net import wire
 from runtime.net.delivery import WORLD_MOST_BYTES, Delivery
@@ -236,6 +237,9 @@ class WorldHost:
         except ShardError as error:
             (reason, *_) = str(error).splitlines()
             self._launcher.send(wire.Failure(f"the world's {reason}"))
+            raise
+        except EnvFailure as error:
+            self._launcher.send(wire.Failure(str(error)))
             raise
 
     def _turn(self) -> None:
