@@ -18,18 +18,19 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from agents.comm.graphs import graph_of
 from agents.policy import PolicySpec
 from configs.algorithms.base import Traits
-from configs.columns import ACTION_MASK
+from configs.columns import ACTION_MASK, GATES
 from configs.schema import LearnerConfig, RunConfig
 from learner.algorithms.policy_terms import Loss, PolicyTerms
 from learner.auxiliary import make_auxiliary
-from learner.comm.gates import GateRule
+from learner.comm.gates import GateRule, open_edges_of
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
 from learner.experience.episode import Dimensions
 from learner.experience.part import Divisors, Part
@@ -204,10 +205,20 @@ class Algorithm(ABC):
         run = self.setup.run
         return GateRule.of(run.comm, run.gate, self.schedules.temperature, noise)
 
-    def unroll(self, part: Part) -> Unrolled:
-        """The policy in training over T + 1 steps, its gates with noise."""
+    def unroll(self, part: Part, *, gates: Literal["drawn", "recorded"] = "drawn") -> Unrolled:
+        """The policy in training over T + 1 steps.
+
+        Args:
+            gates: drawn anew with noise; or those that were open when the data was made, so that
+                the agents hear what they heard then. Either way gradients reach the scores.
+        """
         noisy_B = part.noisy_episodes(self.setup.run.gate.noise_share)
         rule = replace(self.rule(part.generator), noisy_B=noisy_B, rows=part.rows)
+        if gates == "recorded":
+            run = self.setup.run
+            graph = graph_of(run.comm, run.comm_options, run.num_agents)
+            recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
+            rule = replace(rule, recorded_TBNK=recorded_TBNK)
         output = unroll(self.policy, UnrollInput(part.observations, part.alive), rule)
         return Unrolled(allowed_only(output, part), noisy_B)
 

@@ -36,6 +36,9 @@ class GateRule:
     rows: Rows | None = None
     """Rows of a larger batch that this one is. Noise is drawn for all of it, so that it does not
     depend on who works off which rows."""
+    recorded_TBNK: Tensor | None = None
+    """bool: edges that were open when the data was made, of the first steps or all; there neither
+    scores nor noise decide. None: they decide everywhere."""
 
     @classmethod
     def of(
@@ -97,11 +100,19 @@ def gate(scores_TBNK: Tensor, allowed_TBNK: Tensor, rule: GateRule) -> Tensor:
         noisy = noisy + noise
     candidates = allowed_TBNK & (noisy.detach() > 0.0)
     chosen = within_budget(noisy.detach(), candidates, rule.budget)
+    if rule.recorded_TBNK is not None:
+        chosen = torch.cat((rule.recorded_TBNK, chosen[len(rule.recorded_TBNK) :]))
     margin = noisy
     if 0 < rule.budget < scores_TBNK.shape[-1]:
         margin = noisy - _threshold(noisy.detach(), candidates, chosen, rule.budget)
     surrogate = torch.sigmoid(margin / rule.temperature) * allowed_TBNK
     return straight_through(surrogate, chosen.to(noisy.dtype))
+
+
+def open_edges_of(masks_TBN: Tensor, num_edges: int) -> Tensor:
+    """[T, B, N, K] bool: edges that are open by int64 masks, whose bit k stands for out-edge k."""
+    bits_K = torch.arange(num_edges, device=masks_TBN.device)
+    return (masks_TBN.unsqueeze(-1) >> bits_K) & 1 != 0
 
 
 def deployed(scores_TBNK: Tensor, allowed_TBNK: Tensor, budget: int) -> Tensor:
