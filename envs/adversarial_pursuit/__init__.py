@@ -30,7 +30,8 @@ class AdversarialPursuit(ContestedFamily[PursuitOptions]):
     """AdversarialPursuit at all its sizes."""
 
     Options = PursuitOptions
-    evaluated_against: ClassVar[str] = "scripted"
+    evaluated_against: ClassVar[str] = "idqn"
+    trainer: ClassVar[str] = "learner.opponents.prey_options:PreyOptions"
 
     def spec(self, options: PursuitOptions, num_agents: int) -> EnvSpec:
         settle(num_agents)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import configs
 from configs.arrays import FloatArray, IntArray
 from envs.adversarial_pursuit.pursuit import (
     NUM_ACTIONS,
@@ -27,11 +28,14 @@ from envs.battle.opponents import Opponent, PolicyFileOpponent, UniformArray
 PREY_MOVES = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], dtype=np.int64)
 """[G, 2] dx and dy of a prey's actions; y grows downwards."""
 
+TRAINED = Path(configs.__file__).parent / "policies" / "adversarial-pursuit-prey.safetensors"
+"""Those of `python -m learner.opponent --env adversarial-pursuit`; docs/results/pursuit.md."""
+
 _CENTRE = PREY_VIEW // 2
 
 
 def make_prey(name_or_path: str) -> Opponent:
-    """Build the prey called `random` or `scripted`, or those in a safetensors file.
+    """Build the prey called `random`, `scripted` or `idqn`, or those in a safetensors file.
 
     Raises:
         ValueError: neither a known name nor a file, or a file that does not fit.
@@ -41,12 +45,14 @@ def make_prey(name_or_path: str) -> Opponent:
             return RandomPrey()
         case "scripted":
             return ScriptedPrey()
+        case "idqn":
+            return PolicyFilePrey(TRAINED)
         case _ if Path(name_or_path).is_file():
             return PolicyFilePrey(Path(name_or_path))
         case _:
             raise ValueError(
-                f"no prey {name_or_path!r}: choose random, scripted or the path of a safetensors "
-                "policy file"
+                f"no prey {name_or_path!r}: choose random, scripted, idqn or the path of a "
+                "safetensors policy file"
             )
 
 

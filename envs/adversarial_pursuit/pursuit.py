@@ -127,6 +127,10 @@ class Pursuit:
         _check_actions("prey", actions_M, self._habitat.prey, NUM_PREY_ACTIONS)
         self._prey_actions = actions_M
 
+    def opponent_rewards(self) -> FloatArray:
+        """[M] of the last step: -1 for every predator that tagged the prey."""
+        return self._world.rewards(PREY).copy()
+
     def step(self, actions_N: IntArray) -> Transition:
         """Play one action per predator, and what was set for the prey.
 
@@ -136,15 +140,15 @@ class Pursuit:
         assert not self._over, "the episode is over: reset before the next step"
         _check_actions("predators", actions_N, self._habitat.predators, NUM_ACTIONS)
         world = self._world
-        # Nobody dies, so that the engine's lists are always in our order.
+        # Nobody dies, so that the engine's lists are always in our order. But what it paid for one
+        # step adds up with the next one's until it is told to forget.
+        world.bury()
         world.order(PREDATORS, actions_N)
         if self._prey_actions is not None:
             world.order(PREY, self._prey_actions)
             self._prey_actions = None
         world.step()
         rewards_N = world.rewards(PREDATORS).copy()
-        # Rewards of a step add up until the engine is told that it is over.
-        world.bury()
         self._cycle += 1
         self._tags += int(np.count_nonzero(rewards_N > 0.0))
         self._over = self._cycle >= self._spec.episode_limit

@@ -37,8 +37,8 @@ def test_it_goes_by_its_name_and_says_what_it_is_before_an_engine_is_there() -> 
 
 
 def test_it_refuses_prey_options_and_numbers_that_there_are_not() -> None:
-    with pytest.raises(ValueError, match="no prey 'idqn'"):
-        check(EnvConfig(name=NAME, opponent="idqn"), 25)
+    with pytest.raises(ValueError, match="no prey 'wolves'"):
+        check(EnvConfig(name=NAME, opponent="wolves"), 25)
     with pytest.raises(ValueError, match="max-cycles must be between 1"):
         check(EnvConfig(name=NAME, options="max_cycles=0"), 25)
     with pytest.raises(ValueError, match="between 2 and 1024 agents"):

@@ -261,8 +261,9 @@ def tags(prey: Opponent, seed: int) -> int:
     return landed
 
 
-def test_scripted_prey_get_away_where_random_ones_are_tagged() -> None:
-    assert 10 * tags(ScriptedPrey(), 0) < tags(RandomPrey(), 0)
+@pytest.mark.parametrize("name", ["scripted", "idqn"])
+def test_scripted_and_trained_prey_get_away_where_random_ones_are_tagged(name: str) -> None:
+    assert 5 * tags(make_prey(name), 0) < tags(RandomPrey(), 0)
 
 
 def test_what_a_prey_does_depends_on_its_row_alone() -> None:
@@ -290,8 +291,8 @@ def test_a_policy_file_plays_prey_and_what_they_cannot_do_is_their_first_action(
 
 
 def test_unknown_prey_and_files_for_another_game_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="choose random, scripted or the path"):
-        make_prey("idqn")
+    with pytest.raises(ValueError, match="choose random, scripted, idqn or"):
+        make_prey("nobody")
     tensors = {f"layer{i}.weight": np.zeros((4, 4), np.float32) for i in (1, 2, 3)}
     tensors |= {f"layer{i}.bias": np.zeros(4, np.float32) for i in (1, 2, 3)}
     (tmp_path / "small.safetensors").write_bytes(save(tensors))
