@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from agents.acting import Acting, make_actor
 from agents.comm import sending
+from agents.comm.base import Heard
 from agents.comm.freshest import Freshest
-from agents.comm.gate import edge_features, logistic_noise, within_budget
+from agents.comm.gating import Moment, Site
 from agents.comm.graphs import graph_of
 from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
@@ -47,15 +48,22 @@ from agents.events import (
     ToNode,
     ToWorld,
 )
-from agents.network import Network
+from agents.found import scheme_of
 from agents.parameters import Outcome, ParameterStore
 from agents.participation import Participants, Participation
 from agents.policy import PolicySpec
 from agents.recorder import Recorders, Ships
-from agents.rounding import is_plausible, message_from_wire, message_to_wire
+from agents.rounding import (
+    LARGEST_BEACON,
+    LARGEST_OBSERVATION,
+    is_plausible,
+    message_from_wire,
+    message_to_wire,
+)
+from agents.version import PolicyVersion
 from configs.arrays import BoolArray, FloatArray
 from configs.columns import GATES, Q_VALUES, Column
-from configs.schema import Comm, GateMode, GateTiming
+from configs.schema import GateMode, GateTiming
 from runtime.net import ticks, wire
 from runtime.net.topology import Graph
 
@@ -67,7 +75,8 @@ class AgentRules:
     num_agents: int
     copies: int
     spec: PolicySpec
-    comm: Comm
+    comm: str
+    """The communication scheme, by name; of `spec` it takes the parameters."""
     comm_options: str = ""
     """Of the scheme itself, as text."""
     gate_timing: GateTiming
@@ -105,6 +114,12 @@ class AgentRules:
             raise ValueError(
                 "gate.timing paper needs two exchanges in every step and somebody to wait for "
                 "both: in real time there is only causal"
+            )
+        timings = scheme_of(self.comm).timings
+        if self.gate_timing not in timings:
+            raise ValueError(
+                f"--comm {self.comm} runs with gate.timing {' or '.join(timings)}, got "
+                f"{self.gate_timing}"
             )
         if not 1 <= self.max_message_age_steps <= 100:
             raise ValueError(
@@ -156,38 +171,31 @@ class AgentCore:
         self._rules = rules
         self._parameters = parameters
         self._rng = rng
-        graph = rules.graph
-        self._out = graph.out_neighbours(identity)
-        self._offset_of_out = {peer: k for k, peer in enumerate(self._out)}
+        scheme, graph = scheme_of(rules.comm), rules.graph
+        self._offset_of_out = {peer: k for k, peer in enumerate(graph.out_neighbours(identity))}
         self._offset_of_in = {peer: k for k, peer in enumerate(graph.in_neighbours(identity))}
-        self._features_KF = edge_features(rules.num_agents)
         self._oldest = rules.max_message_age_steps if rules.realtime else 1
         """Ticks that a packet may be behind ours when it arrives."""
-        self._speaks = rules.comm == "sops" and rules.gate_mode != "closed"
-        # Only the scorer reads beacons, so without a learned gate none is sent.
-        self._beacons = self._speaks and rules.gate_mode == "learned"
-
         # What may get lost is said again: where packets do, or in paper timing, with every step.
         repeat_ticks = REPEAT_TICKS if rules.realtime else 0
         if rules.drop_edges or rules.gate_timing == "paper":
             repeat_ticks = 1
-        self._says_every_step = repeat_ticks == 1
-        self._oldest_beacon = 2 * REPEAT_TICKS + rules.max_message_age_steps
 
-        copies, spec, offsets = rules.copies, rules.spec, len(self._out)
+        copies, spec, offsets = rules.copies, rules.spec, graph.num_edges
+        self._masks = EdgeMasks(graph.num_edges)
         self._messages = self._new_inbox(spec.message)
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
-        self._network = Network(spec, parameters.flat, self._features_KF)
-        self._network_version: int = parameters.version
-        self._hidden_EH: FloatArray = self._network.begin(copies)
-        self._parts_EP = self._network.parts(self._hidden_EH)
+        self._policy = PolicyVersion(spec, parameters.flat, rules.num_agents)
+        self._policy_version: int = parameters.version
+        self._hidden_EH: FloatArray = self._policy.begin(copies)
+        self._parts_EP = self._policy.parts(self._hidden_EH)
         self._beacon = SaidBeacon(spec, copies, repeat_ticks=repeat_ticks, says_who=rules.realtime)
         self._own_EM: FloatArray = np.zeros((copies, spec.message), dtype=np.float32)
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
         self._message_form = spec.message, np.dtype(spec.message_dtype)
         self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
+        self._largest = self._policy.scheme.largest
         self._bitmaps = CopyBitmaps(copies)
-        self._masks = EdgeMasks(offsets)
         self._participants = Participants(copies, relays=rules.dead == "relay")
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         self._all_copies = np.packbits(~self._nowhere_E, bitorder="little")
@@ -198,8 +206,34 @@ class AgentCore:
         self._actor = make_actor(rules.acting, spec.num_actions, rules.bounds, rng)
         self._mask_width = (spec.num_actions + 7) // 8
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
+        self._gating = scheme.gating(
+            Site(
+                timing=rules.gate_timing,
+                mode=rules.gate_mode,
+                budget=rules.gate_budget,
+                realtime=rules.realtime,
+                says_every_step=repeat_ticks == 1,
+                oldest_beacon=2 * REPEAT_TICKS + rules.max_message_age_steps,
+                masks=self._masks,
+                own_beacon=self._beacon,
+                peer_beacons=self._peer_beacons,
+                rng=rng,
+            )
+        )
+        self._speaks = self._gating.speaks
+        # Only a scorer reads beacons, so without a learned gate none is sent.
+        self._beacons = self._gating.scores
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
+
+        self._heard = Heard(
+            own_EM=self._own_EM,
+            tokens_ETM=None,
+            present_ET=None,
+            steps_E=np.zeros(copies, dtype=np.uint16),
+            memory_EX=np.zeros((copies, self._policy.scheme.memory), dtype=np.float32),
+        )
+        self._remembers = self._policy.scheme.memory > 0
 
         self._phase = _Phase.IDLE
         self._tick: int | None = None
@@ -247,7 +281,7 @@ class AgentCore:
     @property
     def policy_version(self) -> int:
         """Version that the current step runs with."""
-        return self._network_version
+        return self._policy_version
 
     def handle(self, event: Event) -> list[Command]:
         """Take one event; commands come in the order in which they are to be carried out."""
@@ -281,17 +315,18 @@ class AgentCore:
         takes_part = self._participants.of(now.flags)
         if takes_part is None or not self._fits(now, takes_part):
             return [Dropped("shape")]
-        if not is_plausible(now.observations, "observation"):
+        if not is_plausible(now.observations, LARGEST_OBSERVATION):
             return [Dropped("range")]
         # A new version takes effect here and nowhere else: never within a step.
-        is_new = self._network_version != self._parameters.version
+        is_new = self._policy_version != self._parameters.version
         if is_new and self._rules.steady:
             is_new = not (takes_part.explores_E & (now.steps > 0)).any()
         if is_new:
-            previous = self._network
-            self._network = Network(self._rules.spec, self._parameters.flat, self._features_KF)
-            self._hidden_EH = self._network.adopt(self._hidden_EH, previous)
-            self._network_version = self._parameters.version
+            previous = self._policy
+            rules = self._rules
+            self._policy = PolicyVersion(rules.spec, self._parameters.flat, rules.num_agents)
+            self._hidden_EH = self._policy.adopt(self._hidden_EH, previous)
+            self._policy_version = self._parameters.version
 
         self._tick, self._now, self._takes_part = now.tick, now, takes_part
         self._peers_late = False
@@ -301,7 +336,7 @@ class AgentCore:
         if self._first_E is not None:
             self._forget(self._first_E)
         if is_new or self._first_E is not None:
-            self._parts_EP = self._network.parts(self._hidden_EH)
+            self._parts_EP = self._policy.parts(self._hidden_EH)
         self._peer_beacons.advance(now.tick, self._first_E)
         if isinstance(self._messages, Freshest):
             first_E = self._nowhere_E if self._first_E is None else self._first_E
@@ -314,10 +349,10 @@ class AgentCore:
             shape = (self._rules.copies, self._rules.spec.observation_dim)
             observation_ED = np.zeros(shape, dtype=np.float32)
             observation_ED[takes_part.alive_E] = now.observations
-        self._hidden_EH = self._network.recur(observation_ED, self._hidden_EH, self._parts_EP)
-        self._parts_EP = self._network.parts(self._hidden_EH)
+        self._hidden_EH = self._policy.recur(observation_ED, self._hidden_EH, self._parts_EP)
+        self._parts_EP = self._policy.parts(self._hidden_EH)
         if self._beacons:
-            self._beacon.take(self._network.beacon(self._parts_EP))
+            self._beacon.take(self._gating.beacon(self._policy, self._parts_EP))
             if self._rules.gate_timing == "paper":
                 commands += self._send_beacon()[0]
 
@@ -336,6 +371,8 @@ class AgentCore:
         """Begin episodes: nothing was seen or said, and everybody knows a beacon of zeros."""
         self._hidden_EH[first_E] = 0.0
         self._own_EM[first_E] = 0.0
+        if self._remembers:
+            self._heard.memory_EX[first_E] = 0.0
         self._sent_rows = self._sent_rows.copy()
         self._sent_rows[first_E] = 0
         self._beacon.begin(first_E)
@@ -354,7 +391,7 @@ class AgentCore:
             return [Dropped("shape")]
         if packet.rows.dtype != dtype:
             return [Dropped("dtype")]
-        if not is_plausible(packet.rows, "message"):
+        if not is_plausible(packet.rows, self._largest if is_message else LARGEST_BEACON):
             return [Dropped("range")]
         if self._tick is not None:
             ahead = ticks.ahead(packet.tick, self._tick)
@@ -425,17 +462,16 @@ class AgentCore:
         return []
 
     def _act(self) -> list[Command]:
-        now, spec, network = self._now, self._rules.spec, self._network
+        now, spec, policy = self._now, self._rules.spec, self._policy
         paper = self._rules.gate_timing == "paper"
         heard = now.tick if paper else (now.tick - 1) % ticks.MODULUS
+        words = self._heard
+        words.own_EM, words.steps_E = self._own_EM, now.steps
         if self._speaks:
-            present_ET = self._present_tokens(heard)
-            tokens_ETM = self._messages.tokens(heard, self._own_EM)
-            heard_EM = network.attend(self._parts_EP, tokens_ETM, present_ET)
-        else:
-            heard_EM = self._own_EM
-        message_EM = network.message(self._parts_EP, heard_EM)
-        q_EA = network.q_values(self._parts_EP, message_EM)
+            words.present_ET = self._present_tokens(heard)
+            words.tokens_ETM = self._messages.tokens(heard, self._own_EM)
+        message_EM = policy.message(self._parts_EP, words)
+        q_EA = policy.q_values(self._parts_EP, message_EM)
         self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
         self._own_EM = message_from_wire(self._sent_rows)
 
@@ -450,13 +486,13 @@ class AgentCore:
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
         actions = self._actor.choose(q_EA, now, takes_part, self._allowed_actions())
         computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
-        self._recorders.record(now, takes_part, actions, self._network_version, computed)
+        self._recorders.record(now, takes_part, actions, self._policy_version, computed)
         if takes_part.num_alive < self._rules.copies:
             open_EK = open_EK & takes_part.alive_E[:, None]
         tally.agent_steps += takes_part.num_alive
-        tally.edge_slots += takes_part.num_alive * len(self._out)
+        tally.edge_slots += takes_part.num_alive * self._masks.edges
         tally.edges_open += int(np.count_nonzero(open_EK))
-        action = wire.Action(now.tick, self._network_version, actions, out_masks, said)
+        action = wire.Action(now.tick, self._policy_version, actions, out_masks, said)
         commands.append(ToWorld(action))
         return commands
 
@@ -491,58 +527,18 @@ class AgentCore:
         """Choose edges by what is known since `beacon_tick` and send the current message over
         them.
         """
-        self._open_EK = self._open_edges(beacon_tick)
-        return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
-
-    def _open_edges(self, beacon_tick: int) -> BoolArray:
-        """[E, K] score > 0, in copies that explore with the noise of equations 3 and 4; of these
-        the best that the budget allows. Without a scorer all are equal.
-        """
-        if not self._speaks:
-            return np.zeros_like(self._open_EK)
-        if self._beacons:
-            lost_EK = None if self._loss is None else self._lost_beacons_EK
-            self.tally.lost_beacons += self._peer_beacons.settle(beacon_tick, lost_EK)
-        allowed_EK = self._allowed_edges(beacon_tick)
-        budget = self._rules.gate_budget
-        if not self._beacons:
-            return within_budget(np.zeros(allowed_EK.shape, np.float32), allowed_EK, budget)
-        scores_EK = self._network.scorer(self._beacon.values, self._peer_beacons.values)
-        if self._takes_part.any_explores:
-            noise_EK = logistic_noise(self._rng, scores_EK.shape)
-            scores_EK += np.where(self._takes_part.explores_E[:, None], noise_EK, np.float32(0.0))
-        open_EK = scores_EK > 0.0
-        open_EK &= allowed_EK
-        return within_budget(scores_EK, open_EK, budget)
-
-    def _allowed_edges(self, beacon_tick: int) -> BoolArray:
-        """[E, K] out-edges to neighbours that take part, and of whom something is known.
-
-        In lock-step the world says who takes part, and an edge whose beacon is under way and does
-        not come is closed. In real time it is closed when two of those said again have not come.
-        """
-        realtime, first_E = self._rules.realtime, self._first_E
-        allowed_EK = (
-            np.ones_like(self._open_EK) if realtime else self._masks.unpack(self._now.peer_masks)
+        moment = Moment(
+            now=self._now,
+            takes_part=self._takes_part,
+            first_E=self._first_E,
+            beacon_tick=beacon_tick,
+            peers_late=self._peers_late,
+            lost_beacons_EK=None if self._loss is None else self._lost_beacons_EK,
         )
+        self._open_EK = self._gating.choose(self._policy, moment)
         if self._beacons:
-            if realtime:
-                since = (beacon_tick - self._oldest_beacon + 1) % ticks.MODULUS
-                allowed_EK &= self._peer_beacons.heard_since(since)
-            else:
-                if self._peers_late or self._says_every_step:
-                    allowed_EK &= self._peer_beacons.heard_since(beacon_tick) | ~self._masks.unpack(
-                        self._now.beacon_masks
-                    )
-                if not self._peer_beacons.all_known:
-                    allowed_EK &= self._peer_beacons.known
-        if first_E is not None:
-            # With the paper's timing the message of the step before goes out, and at step 0 there
-            # is none. Else nobody has been heard: every peer counts as there.
-            allowed_EK[first_E] = self._rules.gate_timing == "causal"
-        if not self._takes_part.all_active:
-            allowed_EK &= self._takes_part.active_E[:, None]
-        return allowed_EK
+            self.tally.lost_beacons += self._gating.lost_beacons
+        return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
 
     # --- small things -----------------------------------------------------------------------------
 
@@ -564,7 +560,7 @@ class AgentCore:
         return self._masks.any_copy(masks)
 
     def _new_inbox(self, vector: int) -> Inbox | Freshest:
-        rules, peers = self._rules, len(self._out)
+        rules, peers = self._rules, self._masks.edges
         if rules.realtime:
             return Freshest(peers, rules.copies, vector, rules.max_message_age_steps)
         return Inbox(peers, rules.copies, vector)

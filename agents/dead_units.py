@@ -13,21 +13,26 @@ the same messages, beacons, scores and q-values but for the order of additions:
   readers the time.
 - Message, beacon and actions keep their sizes, because others read them.
 
-Dimension key: H = hidden, X = encoder units, U = units of the Q head, S = scorer units, G = the
-GRU's three gates, I = inputs, O = units of the layer that reads.
+Network and scheme know their own layers: each says what may go. Where one of them does not say
+which hidden units it reads, all of these are kept.
+
+Dimension key: H = hidden, U = units of a relu layer, I = inputs, O = units of the layer that reads.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.found import network_of, scheme_of
 from configs.arrays import BoolArray, FloatArray
+
+if TYPE_CHECKING:
+    from agents.policy import PolicySpec
 
 Tensors = Mapping[str, FloatArray]
 
-_GATES = 3
 _ZERO = np.float32(0.0)
 
 
@@ -38,22 +43,33 @@ class LivingUnits(NamedTuple):
     """Indices of the hidden units that are left."""
 
 
-def without_dead_units(tensors: Tensors) -> LivingUnits:
+def without_dead_units(spec: "PolicySpec", tensors: Tensors) -> LivingUnits:
     """Take out what has no effect, seen from the outputs backwards."""
+    every_unit = np.arange(spec.hidden)
     if all(
         tensor.all() for tensor in tensors.values()
     ):  # dense: a look costs a quarter of a search
-        return LivingUnits(tensors, np.arange(tensors["gru.weight_hh"].shape[1]))
+        return LivingUnits(tensors, every_unit)
+    network, scheme = network_of(spec.network), scheme_of(spec.scheme)
     living = dict(tensors)
-    _shrink_relu(living, "q_hidden", "q_out")
-    _shrink_relu(living, "scorer_hidden", "scorer_out")
-    hidden_H = _heard_hidden(living)
-    _shrink_gru(living, hidden_H)
-    _shrink_relu(living, "encoder", "gru", "_ih")
-    return LivingUnits(living, np.flatnonzero(hidden_H))
+    shrink_relu(living, "q_hidden", "q_out")
+    scheme.shrink(living)
+    readers = scheme.hidden_readers
+    if readers is None:
+        return LivingUnits(living, every_unit)
+    read_H = scheme.read_hidden(living, spec.hidden)
+    read_H |= read_inputs(living["q_hidden.weight"][:, : spec.hidden])
+    kept = network.shrink(living, read_H)
+    if kept is None:
+        return LivingUnits(living, every_unit)
+    for name in (*readers, "q_hidden.weight"):
+        # Own state comes first; what follows it, a context or a message, stays.
+        own, others = np.split(living[name], [spec.hidden], axis=1)
+        living[name] = np.concatenate((own[:, kept], others), axis=1)
+    return LivingUnits(living, kept)
 
 
-def _shrink_relu(living: dict[str, FloatArray], layer: str, reader: str, of: str = "") -> None:
+def shrink_relu(living: dict[str, FloatArray], layer: str, reader: str, of: str = "") -> None:
     """Take dead units out of a relu layer that one other layer reads.
 
     Args:
@@ -64,40 +80,12 @@ def _shrink_relu(living: dict[str, FloatArray], layer: str, reader: str, of: str
     constant_U = ~weight_UI.any(axis=1)
     constants_U = np.maximum(bias_U[constant_U], _ZERO)
     living[f"{reader}.bias{of}"] = reader_bias_O + reader_OU[:, constant_U] @ constants_U
-    kept_U = _read(reader_OU) & ~constant_U
+    kept_U = read_inputs(reader_OU) & ~constant_U
     living[f"{layer}.weight"], living[f"{layer}.bias"] = weight_UI[kept_U], bias_U[kept_U]
     living[f"{reader}.weight{of}"] = reader_OU[:, kept_U]
 
 
-def _heard_hidden(living: dict[str, FloatArray]) -> BoolArray:
-    """[H] the hidden units from which a path leads to an output."""
-    hidden = living["gru.weight_hh"].shape[1]
-    answered = living["key.weight"].any(axis=1)  # a query that no key answers asks nothing
-    heard_H = _read(living["query.weight"][answered])
-    for layer in ("message", "q_hidden", "beacon"):
-        heard_H |= _read(living[f"{layer}.weight"][:, :hidden])
-    recurrent_GHH = living["gru.weight_hh"].reshape(_GATES, hidden, hidden)
-    while True:
-        wider_H = heard_H | _read(recurrent_GHH[:, heard_H].reshape(-1, hidden))
-        if np.array_equal(wider_H, heard_H):
-            return heard_H
-        heard_H = wider_H
-
-
-def _read(weight_OI: FloatArray) -> BoolArray:
+def read_inputs(weight_OI: FloatArray) -> BoolArray:
     """[I] the inputs that any of these units reads."""
     read_I: BoolArray = np.logical_or.reduce(weight_OI != _ZERO, axis=0)
     return read_I
-
-
-def _shrink_gru(living: dict[str, FloatArray], kept_H: BoolArray) -> None:
-    rows_GH = np.tile(kept_H, _GATES)
-    for name in ("gru.weight_ih", "gru.weight_hh", "gru.bias_ih", "gru.bias_hh"):
-        living[name] = living[name][rows_GH]
-    living["gru.weight_hh"] = living["gru.weight_hh"][:, kept_H]
-    for name in ("query.weight", "message.weight", "q_hidden.weight", "beacon.weight"):
-        weight = living[name]
-        # Own state comes first; what follows it, a context or a message, stays.
-        kept = np.ones(weight.shape[1], dtype=np.bool_)
-        kept[: kept_H.size] = kept_H
-        living[name] = weight[:, kept]

@@ -53,6 +53,8 @@ class EdgeMasks:
     """Masks of K edges in E copies."""
 
     def __init__(self, edges: int) -> None:
+        self.edges = edges
+        """K"""
         self._bits_K = np.array([1 << k for k in range(edges)], dtype=mask_dtype(edges))
         self._every_edge = (1 << edges) - 1
         self._in_edges: dict[bytes, InEdges] = {}

@@ -9,10 +9,12 @@ population.
 
 import contextlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -23,12 +25,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as _save
 
+from agents.found import network_of, scheme_of
+from agents.head import QHead
+from agents.layers import Layout, draw_uniform
 from configs.arrays import FloatArray
 from configs.bounded import brief, parse_json, require_regular, shorten
+from configs.options import read as read_options
 from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
-
-EDGE_FEATURES = 4
-"""Numbers that describe an offset before they are embedded (`agents.comm.gate.edge_features`)."""
 
 FORMAT = "murmuration-policy/1"
 _MOST_BYTES = 1 << 30
@@ -55,6 +58,16 @@ class PolicySpec:
     beacon_delta: float = 0.0
     """Largest change of a beacon's entries that its agent keeps to itself; policies that are older
     than this field say every change."""
+    network: str = "gru"
+    """Encoder and memory, by name (agents/networks/); policies that are older than this field have
+    a GRU."""
+    network_options: str = ""
+    """What the network itself takes: name=value,name=value."""
+    scheme: str = "sops"
+    """The communication scheme whose parameters these are, by name (agents/comm/)."""
+    scheme_options: str = ""
+    observation_shape: str = ""
+    """As 13x13x5, of which the observation is the flat form; empty: it has no other."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.beacon_delta <= 2.0:
@@ -63,10 +76,36 @@ class PolicySpec:
         for name, size in sizes.items():
             if not 1 <= size <= 65_536:
                 raise ValueError(f"policy {name} must be between 1 and 65536, got {size}")
+        if self.observation_shape and math.prod(self.shape) != self.observation_dim:
+            raise ValueError(
+                f"policy observation_shape {self.observation_shape} has another size than "
+                f"observation_dim {self.observation_dim}"
+            )
 
     @classmethod
-    def of(cls, network: NetworkConfig, observation_dim: int, num_actions: int) -> "PolicySpec":
-        return cls(
+    def of(
+        cls,
+        network: NetworkConfig,
+        observation_dim: int,
+        num_actions: int,
+        *,
+        comm: str = "sops",
+        comm_options: str = "",
+        observation_shape: tuple[int, ...] = (),
+    ) -> "PolicySpec":
+        """The policy that a run asks for.
+
+        Args:
+            observation_shape: of which observations are the flat form; networks that use it keep
+                it.
+
+        Raises:
+            ExtensionError: there is no such network or scheme.
+            OptionsError: it does not take these options.
+        """
+        scheme = scheme_of(comm)
+        name = scheme.parameters_of or comm
+        spec = cls(
             observation_dim=observation_dim,
             num_actions=num_actions,
             hidden=network.hidden,
@@ -78,43 +117,64 @@ class PolicySpec:
             message_dtype=network.message_dtype,
             beacon_dtype=network.beacon_dtype,
             beacon_delta=network.beacon_delta,
+            network=network.name,
+            network_options=network.options,
+            scheme=name,
+            scheme_options="" if name != comm else comm_options,
+            observation_shape=(
+                "x".join(map(str, observation_shape)) if network_of(network.name).uses_shape else ""
+            ),
         )
+        spec.network_opts()
+        spec.scheme_opts()
+        return spec
 
     @property
-    def layout(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    def shape(self) -> tuple[int, ...]:
+        """Of an observation, as the environment makes it."""
+        if not self.observation_shape:
+            return (self.observation_dim,)
+        return tuple(int(size) for size in self.observation_shape.split("x"))
+
+    def network_opts(self) -> Any:
+        """The network's options, as its own dataclass."""
+        return _options(network_of(self.network).Options, self.network_options, "--network.options")
+
+    def scheme_opts(self) -> Any:
+        """The scheme's options, as its own dataclass."""
+        return _options(scheme_of(self.scheme).Options, self.scheme_options, "--comm.options")
+
+    @property
+    def layout(self) -> Layout:
         """Names and shapes in the order of the flat vector; matrices are [out, in] as in torch."""
-        hidden, message = self.hidden, self.message
-        pair = 2 * self.beacon + self.edge_embedding
-        return (
-            ("encoder.weight", (hidden, self.observation_dim)),
-            ("encoder.bias", (hidden,)),
-            ("gru.weight_ih", (3 * hidden, hidden)),
-            ("gru.weight_hh", (3 * hidden, hidden)),
-            ("gru.bias_ih", (3 * hidden,)),
-            ("gru.bias_hh", (3 * hidden,)),
-            ("query.weight", (self.attention, hidden)),
-            ("key.weight", (self.attention, message)),
-            ("value.weight", (hidden, message)),
-            ("message.weight", (message, 2 * hidden)),
-            ("message.bias", (message,)),
-            ("q_hidden.weight", (hidden, hidden + message)),
-            ("q_hidden.bias", (hidden,)),
-            ("q_out.weight", (self.num_actions, hidden)),
-            ("q_out.bias", (self.num_actions,)),
-            ("beacon.weight", (self.beacon, hidden)),
-            ("beacon.bias", (self.beacon,)),
-            ("edge.weight", (self.edge_embedding, EDGE_FEATURES)),
-            ("edge.bias", (self.edge_embedding,)),
-            ("scorer_hidden.weight", (self.scorer, pair)),
-            ("scorer_hidden.bias", (self.scorer,)),
-            ("scorer_out.weight", (1, self.scorer)),
-            ("scorer_out.bias", (1,)),
-        )
+        return _layout(self)
 
     @property
     def size(self) -> int:
         """Numbers in the flat vector."""
         return sum(int(np.prod(shape)) for _, shape in self.layout)
+
+
+@lru_cache(maxsize=32)
+def _layout(spec: PolicySpec) -> Layout:
+    network, scheme = network_of(spec.network), scheme_of(spec.scheme)
+    layout = (
+        *network.layout(spec),
+        *scheme.layout(spec),
+        *QHead.layout(spec),
+        *scheme.gate_layout(spec),
+    )
+    names = [name for name, _ in layout]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"network {spec.network} and scheme {spec.scheme} have parameters of the same name"
+        )
+    return layout
+
+
+@lru_cache(maxsize=32)
+def _options(options: type[Any], text: str, flag: str) -> Any:
+    return read_options(options, text, flag)
 
 
 def views(spec: PolicySpec, flat: FloatArray) -> Mapping[str, FloatArray]:
@@ -140,19 +200,17 @@ def checksum(flat: FloatArray) -> int:
 
 
 def initialise(spec: PolicySpec, rng: np.random.Generator) -> FloatArray:
-    """Draw an untrained policy: U(±1/sqrt(fan_in)), torch's default for Linear and GRU layers.
-
-    The scorer's last bias starts at 1, so that an untrained gate leaves most edges open and the
-    first messages can be learnt from.
-    """
+    """Draw an untrained policy, tensor by tensor in the order of its layout."""
     flat = np.empty(spec.size, dtype=np.float32)
     tensors = views(spec, flat)
-    for name, tensor in tensors.items():
-        layer = name.split(".")[0]
-        fan_in = spec.hidden if layer == "gru" else tensors[f"{layer}.weight"].shape[1]
-        bound = 1.0 / np.sqrt(fan_in)
-        tensor[...] = rng.uniform(-bound, bound, tensor.shape)
-    tensors["scorer_out.bias"][...] = 1.0
+    network, scheme = network_of(spec.network), scheme_of(spec.scheme)
+    of_network = {name for name, _ in network.layout(spec)}
+    of_head = {name for name, _ in QHead.layout(spec)}
+    for name in tensors:
+        if name in of_head:
+            draw_uniform(name, tensors, rng)
+        else:
+            (network if name in of_network else scheme).draw(spec, name, tensors, rng)
     return flat
 
 

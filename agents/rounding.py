@@ -5,7 +5,7 @@ or float32. Sender, receiver and the learner's unroll all use the rounded values
 trained is what runs.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,19 @@ from configs.arrays import FloatArray
 from configs.schema import BeaconDtype, MessageDtype
 
 BEACON_STEPS = np.float32(127.0)
-_LARGEST = {"message": 1.0, "observation": 65504.0}
+LARGEST_OBSERVATION = 65504.0
+"""Observations are float16 in training."""
+LARGEST_BEACON = 1.0
+"""Beacons are tangents."""
 
 
-def is_plausible(rows: NDArray[Any], what: Literal["message", "observation"]) -> bool:
-    """Whether no number is larger than such a vector can have: 1 in messages and beacons, which are
-    tangents, 65504 in observations, which are float16 in training.
+def is_plausible(rows: NDArray[Any], largest: float) -> bool:
+    """Whether no number is larger than such a vector can have, without sign.
 
     Finite is not enough: one float32 of 1e38 makes a hidden state that is not a number for good.
     What float16 and int8 hold does no harm, and is not looked at.
     """
-    return rows.dtype != np.float32 or not rows.size or bool(np.abs(rows).max() <= _LARGEST[what])
+    return rows.dtype != np.float32 or not rows.size or bool(np.abs(rows).max() <= largest)
 
 
 def message_to_wire(message: FloatArray, dtype: MessageDtype) -> NDArray[Any]:

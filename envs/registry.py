@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from configs.extensions import ENVIRONMENT, ExtensionError, load
-from configs.schema import EnvConfig
+from configs.schema import EnvConfig, RunConfig
 from envs.base import EnvSpec
 from envs.copies import Copies
 from envs.family import ContestedFamily, EnvFamily
@@ -132,3 +132,12 @@ def _opponents(config: EnvConfig) -> list[Opponent]:
         return []
     family = contested_family_of(config.name)
     return [family.opponent(name) for name in schedule.names]
+
+
+def observation_shape_of(config: RunConfig) -> tuple[int, ...]:
+    """Of an observation before it is laid flat, for policies whose network asks for it; () for the
+    usual one, whose hosts need not know the environment.
+    """
+    if config.network.name == "gru":
+        return ()
+    return spec_of(config.env, config.num_agents).observation_shape

@@ -25,6 +25,7 @@ import zmq
 
 from agents.policy import PolicySpec
 from configs.run_files import JOURNAL
+from envs.registry import observation_shape_of
 from learner.checkpoint import load_checkpoint
 from learner.experience.episode import Part
 from learner.follower import begin_together, follow
@@ -113,7 +114,14 @@ def _follow(setup: LearnerSetup, ranks: Ranks) -> None:
 def make_learner(setup: LearnerSetup) -> Learner:
     """A fresh learner, as the setup describes it."""
     config, dimensions = setup.config, setup.dimensions
-    spec = PolicySpec.of(config.network, dimensions.observation_dim, dimensions.num_actions)
+    spec = PolicySpec.of(
+        config.network,
+        dimensions.observation_dim,
+        dimensions.num_actions,
+        comm=config.comm,
+        comm_options=config.comm_options,
+        observation_shape=observation_shape_of(config),
+    )
     device, workers = resolve_device(config.learner), torch.get_num_threads()
     return Learner(config, spec, dimensions, setup.initial, device, workers)
 

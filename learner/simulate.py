@@ -118,7 +118,9 @@ def simulate(
     spared_N = np.ones(num_agents, dtype=np.bool_)
     spared_N[victims] = False
     up_N = np.ones(num_agents, dtype=np.bool_)
-    losses = _Losses(failures.drop_edges, rule, config.seed, carry) if failures.drop_edges else None
+    losses = None
+    if failures.drop_edges:
+        losses = _Losses(failures.drop_edges, rule, config.seed, carry, network)
     # As in runtime/world/lockstep.py: episodes meet the opponents in the order in which they begin.
     begun = min(episodes, num_copies)
     rests_E = np.arange(num_copies) >= begun
@@ -189,8 +191,11 @@ def simulate(
 class _Losses:
     """What the receivers throw away, each by the draws that its process would make."""
 
-    def __init__(self, probability: float, rule: GateRule, seed: int, carry: Carry) -> None:
+    def __init__(
+        self, probability: float, rule: GateRule, seed: int, carry: Carry, network: PolicyNetwork
+    ) -> None:
         num_copies, num_agents, num_offsets = carry.edges_BNK.shape
+        self._offsets = network.scheme.graph.offsets
         self._loses_beacons = rule.mode == "learned"  # only the scorer reads them
         self._losses = [
             LinkLoss(
@@ -212,9 +217,10 @@ class _Losses:
 
     def after_messages(self, edges_BNK: Tensor) -> Tensor:
         """The out-edges whose message is under way and will be heard."""
-        # A receiver draws for its in-edges: out-edge (i, k) ends at i + 2^k.
+        # A receiver draws for its in-edges: out-edge (i, k) ends at i + offset k.
         heard_KEN = [
-            np.roll(self._heard_ENK[:, :, k], -(1 << k), axis=1) for k in range(edges_BNK.shape[-1])
+            np.roll(self._heard_ENK[:, :, k], -offset, axis=1)
+            for k, offset in enumerate(self._offsets)
         ]
         return edges_BNK * torch.tensor(np.stack(heard_KEN, axis=-1))
 

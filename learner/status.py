@@ -5,6 +5,7 @@ from collections import deque
 
 import numpy as np
 
+from agents.found import scheme_of
 from configs.schema import RunConfig
 from learner.gate_watch import GateWatch
 from learner.learner import Learner
@@ -26,7 +27,7 @@ class Status:
         self._updates, self._updating_s = 0, 0.0
         """Of this life, and the seconds that they took."""
         self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
-        learns_gates = config.comm == "sops" and config.gate.mode == "learned"
+        learns_gates = scheme_of(config.comm).gate_mode(config.gate.mode) == "learned"
         self._gate_watch = GateWatch(config.gate, config.steps) if learns_gates else None
 
     def updated(self, metrics: dict[str, float], seconds: float) -> None:

@@ -22,9 +22,10 @@ from typing import Annotated, cast, get_args
 import tyro
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
+from configs import extensions
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
-from configs.schema import MAX_AGENTS, MAX_OFFSETS, MAX_SEED, Comm, EnvName, GateMode
+from configs.schema import MAX_AGENTS, MAX_OFFSETS, MAX_SEED, EnvName, GateMode
 from configs.shipped import policy_path
 from runtime.deployment.body_endpoint import DEFAULT_BODY, require_bodies
 from runtime.deployment.bundle import DeployOptions, make_keys, write_bundles
@@ -99,8 +100,13 @@ def deploy(command: DeployCommand) -> list[Path]:
     """
     path = policy_path(command.policy, command.env)
     policy = load_policy(path)
+    comm = policy.trained.get("comm", policy.spec.scheme)
+    try:
+        extensions.address(extensions.SCHEME, comm)
+    except extensions.ExtensionError as error:
+        raise SetupError(f"{path}: policy says comm {comm[:100]!r}: {error}") from error
     options = DeployOptions(
-        comm=cast("Comm", _trained(policy, "comm", get_args(Comm), "sops")),
+        comm=comm,
         gate_mode=cast("GateMode", _trained(policy, "gate_mode", get_args(GateMode), "learned")),
         gate_budget=policy.gate_budget if command.gate_budget is None else command.gate_budget,
         rate_hz=command.rate_hz,

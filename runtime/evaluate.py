@@ -250,7 +250,14 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     num_agents = options.agents or registry.population_of(env) or preset.num_agents
     spec = registry.spec_of(env, num_agents)
     if options.policy == UNTRAINED:
-        shape = PolicySpec.of(preset.network, spec.observation_dim, spec.num_actions)
+        shape = PolicySpec.of(
+            preset.network,
+            spec.observation_dim,
+            spec.num_actions,
+            comm=preset.comm,
+            comm_options=preset.comm_options,
+            observation_shape=spec.observation_shape,
+        )
         flat = initialise(shape, streams.generator(options.seed, Role.POLICY))
         policy = PolicyFile(shape, flat, 0, {})
     else:
@@ -272,7 +279,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         preset,
         num_agents=num_agents,
         seed=options.seed,
-        comm=policy.trained.get("comm", preset.comm),  # type: ignore[arg-type]  # as it was saved
+        comm=policy.trained.get("comm", policy.spec.scheme),
+        comm_options=policy.spec.scheme_options,
         env=env,
         gate=dataclasses.replace(preset.gate, **trained),
         agents=dataclasses.replace(
@@ -289,6 +297,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         ),
     )
     preflight.require_players(config)
+    preflight.require_scheme(config)
     registry.check(config.env, config.num_agents)
     if options.record:
         require_folder(Path(options.record), "--record")
@@ -335,7 +344,10 @@ def _usual_opponent(env: str) -> str:
 
 def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
     names = [field.name for field in dataclasses.fields(preset.network)]
-    return dataclasses.replace(preset.network, **{name: getattr(spec, name) for name in names})
+    sizes = {name: getattr(spec, name) for name in names if name not in ("name", "options")}
+    return dataclasses.replace(
+        preset.network, name=spec.network, options=spec.network_options, **sizes
+    )
 
 
 def _open_head(options: EvaluateOptions, num_agents: int) -> Bundle | None:

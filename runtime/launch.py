@@ -143,7 +143,14 @@ def make_plan(config: RunConfig) -> Plan:
     preflight.require_players(config)
     config = effective(config)
     registry.check(config.env, config.num_agents)
-    spec = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
+    spec = PolicySpec.of(
+        config.network,
+        env.observation_dim,
+        env.num_actions,
+        comm=config.comm,
+        comm_options=config.comm_options,
+        observation_shape=env.observation_shape,
+    )
     preflight.check(config, spec)
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.gate import edge_features
+from agents.comm.sops import Sops
 from agents.core import AgentCore, AgentRules
 from agents.events import Command, Dropped, SendBeacon, SendMessage, ToLearner, ToWorld
-from agents.network import Network
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec, checksum, initialise, views
 from agents.rounding import beacon_to_wire, message_to_wire
+from agents.version import PolicyVersion
 from configs.arrays import FloatArray
 from configs.columns import Q_VALUES
-from configs.schema import BeaconDtype, Comm, GateMode, GateTiming, MessageDtype
+from configs.schema import BeaconDtype, GateMode, GateTiming, MessageDtype
 from runtime.net import topology, wire
 
 NUM_AGENTS = 6
@@ -67,8 +67,14 @@ OPEN_ALL, SHUT_ALL = 50.0, -50.0
 
 def make_network(
     spec: PolicySpec = SPEC, flat: FloatArray | None = None, num_agents: int = NUM_AGENTS
-) -> Network:
-    return Network(spec, make_flat(spec) if flat is None else flat, edge_features(num_agents))
+) -> PolicyVersion:
+    return PolicyVersion(spec, make_flat(spec) if flat is None else flat, num_agents)
+
+
+def sops(version: PolicyVersion) -> Sops:
+    """The scheme of a version."""
+    assert isinstance(version.scheme, Sops)
+    return version.scheme
 
 
 def make_rules(
@@ -76,7 +82,7 @@ def make_rules(
     num_agents: int = NUM_AGENTS,
     copies: int = 1,
     spec: PolicySpec = SPEC,
-    comm: Comm = "sops",
+    comm: str = "sops",
     timing: GateTiming = "causal",
     mode: GateMode = "learned",
     relay: bool = False,

@@ -14,7 +14,6 @@ from configs.columns import GATES, Q_VALUES
 from configs.schema import (
     AgentsConfig,
     BeaconDtype,
-    Comm,
     GateConfig,
     LearnerConfig,
     MessageDtype,
@@ -94,7 +93,7 @@ def array(tensor: torch.Tensor) -> NDArray[Any]:
 
 def make_config(
     *,
-    comm: Comm = "sops",
+    comm: str = "sops",
     gate: GateConfig | None = None,
     agents: AgentsConfig | None = None,
     learner: LearnerConfig | None = None,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from agents.comm.gate import edge_features
 from learner.comm.gates import GateRule, gate, within_budget
 from learner.comm.unroll import Carry, UnrollInput, UnrollOutput
 from learner.kernels.straight_through import round_beacon, straight_through
@@ -59,19 +60,21 @@ def _step(
     heard_from = torch.tensor([in_neighbours(i, agents) for i in range(agents)])
 
     hidden_BNH = _gru_cell(network, torch.relu(network.encoder(observation_BND)), carry.hidden_BNH)
-    beacon_BNZ = carry.beacon_BNZ
+    beacon_BNZ = carry.own["beacon"]
     if rule.mode == "learned":
         beacon_BNZ = torch.tanh(network.beacon(hidden_BNH))
         beacon_BNZ = round_beacon(beacon_BNZ, network.spec.beacon_dtype)
 
     said_BNZ = beacon_BNZ
     if network.spec.beacon_delta > 0.0:
-        moved_BN1 = (beacon_BNZ - carry.beacon_BNZ).abs().amax(-1, keepdim=True)
-        said_BNZ = torch.where(moved_BN1 > network.spec.beacon_delta, beacon_BNZ, carry.beacon_BNZ)
+        moved_BN1 = (beacon_BNZ - carry.own["beacon"]).abs().amax(-1, keepdim=True)
+        said_BNZ = torch.where(
+            moved_BN1 > network.spec.beacon_delta, beacon_BNZ, carry.own["beacon"]
+        )
 
     first_B11 = carry.first_B[:, None, None]
     if rule.timing == "causal":
-        peers_BNZ = carry.beacon_BNZ
+        peers_BNZ = carry.own["beacon"]
         allowed_BNK = alive_BN[:, :, None] & (carry.alive_BN[:, told] | first_B11)
     else:
         peers_BNZ = said_BNZ
@@ -106,7 +109,8 @@ def _step(
         Carry(
             hidden_BNH=hidden_BNH,
             message_BNM=sent_BNM,
-            beacon_BNZ=said_BNZ,
+            step_B=carry.step_B + 1,
+            own={"beacon": said_BNZ},
             alive_BN=alive_BN,
             edges_BNK=gates_BNK,
             first_B=torch.zeros_like(carry.first_B),
@@ -128,7 +132,8 @@ def _gru_cell(network: PolicyNetwork, x_BNH: Tensor, hidden_BNH: Tensor) -> Tens
 def _scores(network: PolicyNetwork, own_BNZ: Tensor, peers_BNKZ: Tensor) -> Tensor:
     """[B, N, K] f(z_i, z_j, e_k) on the concatenation (equation 2)."""
     num_offsets = len(offsets(network.num_agents))
-    embedding_KG = torch.tanh(network.edge(network.edge_features_KF))
+    features_KF = torch.tensor(edge_features(network.num_agents)).to(network.edge.weight)
+    embedding_KG = torch.tanh(network.edge(features_KF))
     pairs = torch.cat(
         (
             own_BNZ[:, :, None].expand(-1, -1, num_offsets, -1),

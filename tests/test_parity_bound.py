@@ -82,12 +82,12 @@ def test_unrounded_messages_do_not_tip(
 ) -> None:
     network, window = trained
     spec = network.spec
-    network.spec = dataclasses.replace(spec, message_dtype="float32")
+    network.spec = network.scheme.spec = dataclasses.replace(spec, message_dtype="float32")
     try:
         assert bound(network, window, RULE, 1000) == FLOAT32
         assert noisy(network, window, EPSILON, monkeypatch) < FLOAT32
     finally:
-        network.spec = spec
+        network.spec = network.scheme.spec = spec
 
 
 def test_the_gain_is_what_a_q_value_owes_to_one_entry(

@@ -13,6 +13,9 @@ import numpy as np
 from configs.arrays import BoolArray, FloatArray
 from runtime.net import topology
 
+EDGE_FEATURES = 4
+"""Numbers that describe an offset before they are embedded (`edge_features`)."""
+
 _ZERO = np.float32(0.0)
 
 

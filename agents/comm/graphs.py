@@ -1,6 +1,8 @@
 """Which edges exist in a run: a matter of the communication scheme."""
 
-from runtime.net.topology import Graph, exponential
+from agents.found import scheme_of
+from configs.options import read
+from runtime.net.topology import Graph
 
 
 def graph_of(comm: str, options: str, num_agents: int) -> Graph:
@@ -11,7 +13,7 @@ def graph_of(comm: str, options: str, num_agents: int) -> Graph:
         options: its own, as text.
 
     Raises:
-        ValueError: the scheme does not take this many agents.
+        ValueError: the scheme does not take these options, or this many agents.
     """
-    del comm, options  # the schemes that exist share the backbone
-    return exponential(num_agents)
+    scheme = scheme_of(comm)
+    return scheme.graph(num_agents, read(scheme.Options, options, "--comm.options"))

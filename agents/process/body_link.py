@@ -15,7 +15,7 @@ import numpy as np
 import zmq
 
 from agents.policy import PolicySpec
-from agents.rounding import is_plausible
+from agents.rounding import LARGEST_OBSERVATION, is_plausible
 from runtime.net import latency, ticks, wire
 from runtime.net.errors import SetupError
 from runtime.net.security import is_private
@@ -116,7 +116,7 @@ class BodyLink:
             return "unknown_sender"
         if packet.observation.shape != (self._dim,):
             return "shape"
-        if not is_plausible(packet.observation, "observation"):
+        if not is_plausible(packet.observation, LARGEST_OBSERVATION):
             return "range"
         if self._newest_step is not None and ticks.ahead(packet.step, self._newest_step) <= 0:
             return "stale"

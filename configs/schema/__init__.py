@@ -9,7 +9,6 @@ never defaults; `configs.load` does the merging. Objects receive the sub-tree th
 from configs.schema.agents import AgentsConfig
 from configs.schema.choices import (
     BeaconDtype,
-    Comm,
     EnvName,
     GateMode,
     GateTiming,
@@ -57,7 +56,6 @@ __all__ = [
     "START_S_PER_AGENT",
     "AgentsConfig",
     "BeaconDtype",
-    "Comm",
     "EnvConfig",
     "EnvName",
     "EvaluationConfig",

@@ -4,7 +4,6 @@ from typing import Literal
 
 EnvName = str
 """Of a family (configs/extensions.py) with what it takes behind a colon, or module:attribute."""
-Comm = Literal["sops", "none"]
 GateTiming = Literal["causal", "paper"]
 GateMode = Literal["learned", "open", "closed"]
 MessageDtype = Literal["float16", "float32"]

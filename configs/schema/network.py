@@ -3,12 +3,22 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import tyro
+
+from configs import extensions
 from configs.ranges import between, check_ranges, within
 from configs.schema.choices import BeaconDtype, MessageDtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
+    name: Annotated[str, tyro.conf.arg(name="network", prefix_name=False)] = "gru"
+    """Encoder and memory in front of the communication scheme: a name, or
+    package.module:attribute."""
+
+    options: str = ""
+    """What the network itself takes: name=value,name=value."""
+
     hidden: Annotated[int, between(1, 4096)] = 64
     """Units H of the encoder, the GRU and the Q head."""
 
@@ -39,3 +49,4 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "network")
+        extensions.address(extensions.NETWORK, self.name)

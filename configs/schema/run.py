@@ -5,9 +5,9 @@ from typing import Annotated
 
 import tyro
 
+from configs import extensions
 from configs.ranges import between, check_ranges
 from configs.schema.agents import AgentsConfig
-from configs.schema.choices import Comm
 from configs.schema.env import EnvConfig
 from configs.schema.evaluation import EvaluationConfig
 from configs.schema.gate import GateConfig
@@ -29,8 +29,9 @@ class RunConfig:
     seed: Annotated[int, between(0, MAX_SEED)] = 0
     """Root seed; every process and every episode derives its own from it."""
 
-    comm: Comm = "sops"
-    """sops: gated messages over the exponential graph; none: agents that never speak."""
+    comm: str = "sops"
+    """Communication scheme: a name, or package.module:attribute. sops: gated messages over the
+    exponential graph; none: agents that never speak."""
 
     comm_options: Annotated[str, tyro.conf.arg(name="comm.options")] = ""
     """What the communication scheme itself takes: name=value,name=value."""
@@ -58,6 +59,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        extensions.address(extensions.SCHEME, self.comm)
 
     @property
     def start_patience_s(self) -> float:

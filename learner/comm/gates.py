@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configs.schema import Comm, GateConfig, GateMode, GateTiming
+from agents.found import scheme_of
+from configs.schema import GateConfig, GateMode, GateTiming
 from learner.experience.replay import Rows
 from learner.kernels.straight_through import straight_through
 
@@ -43,13 +44,13 @@ class GateRule:
     @classmethod
     def of(
         cls,
-        comm: Comm,
+        comm: str,
         gate: GateConfig,
         temperature: float = 1.0,
         noise: torch.Generator | None = None,
     ) -> "GateRule":
         """The rule of a run; agents that never speak are agents whose gates are closed."""
-        mode = "closed" if comm == "none" else gate.mode
+        mode = scheme_of(comm).gate_mode(gate.mode)
         return cls(gate.timing, mode, temperature, noise, budget=gate.budget)
 
 

@@ -57,11 +57,11 @@ class _Tokens:
 
 
 @lru_cache(maxsize=16)
-def _tokens(batch: int, agents: int, offsets: int, device: torch.device) -> _Tokens:
-    shifts_J = torch.tensor([0, *(1 << k for k in range(offsets))], device=device)
+def _tokens(batch: int, agents: int, offsets: tuple[int, ...], device: torch.device) -> _Tokens:
+    shifts_J = torch.tensor([0, *offsets], device=device)
     agents_N1 = torch.arange(agents, device=device).unsqueeze(1)
     first_B11 = (torch.arange(batch, device=device) * agents).view(-1, 1, 1)
-    rows, tokens = batch * agents, 1 + offsets
+    rows, tokens = batch * agents, 1 + len(offsets)
 
     def table(agents_NJ: Tensor) -> Tensor:
         return (first_B11 + agents_NJ % agents).view(rows, tokens)
@@ -100,26 +100,29 @@ def message_sequence(
     weight_MM: Tensor,
     *,
     half: bool,
+    offsets: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor]:
     """[T, B, N, M] messages before rounding, and the last one as it crosses the wire.
 
     Args:
         own_part_TBNM: what a message owes to its sender's own state.
         queries_TBNM: of the receivers, scaled and through the transposed key matrix.
-        heard_TBNK: in-edges of each receiver, entry k from agent i - 2^k: 1 where a message of the
-            step before is heard. None, like no queries: nobody ever hears anybody.
+        heard_TBNK: in-edges of each receiver, entry k from agent i - offset k: 1 where a message of
+            the step before is heard. None, like no queries: nobody ever hears anybody.
         start_BNM: own messages before the first step as they cross the wire.
         weight_MM: from mixtures of messages (rows) to what a message owes to them (columns).
         half: messages cross the wire as float16; the gradient passes the rounding unchanged.
+        offsets: of the edges; empty: 2^k, those of the backbone.
     """
     time, batch, agents, size = own_part_TBNM.shape
     rows = batch * agents
-    queries, heard, offsets = None, None, 0
+    queries, heard, shifts = None, None, ()
     if queries_TBNM is not None and heard_TBNK is not None:
-        offsets = heard_TBNK.shape[-1]
+        edges = heard_TBNK.shape[-1]
+        shifts = offsets or tuple(1 << k for k in range(edges))
         queries = queries_TBNM.reshape(time, rows, size)
-        heard = heard_TBNK.reshape(time, rows, offsets)
-    tokens = _tokens(batch, agents, offsets, own_part_TBNM.device)
+        heard = heard_TBNK.reshape(time, rows, edges)
+    tokens = _tokens(batch, agents, shifts, own_part_TBNM.device)
     arguments = (
         own_part_TBNM.reshape(time, rows, size),
         queries,

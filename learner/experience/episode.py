@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.rounding import is_plausible
+from agents.rounding import LARGEST_OBSERVATION, is_plausible
 from configs.arrays import FloatArray
 from configs.columns import ACTION_MASK, GATES, Column
 from envs.base import EnvSpec
@@ -303,7 +303,7 @@ class EpisodeJoiner:
             return "range"
         if packet.observations.shape != (length, known.observation_dim):
             return "shape"
-        if not is_plausible(packet.observations, "observation"):
+        if not is_plausible(packet.observations, LARGEST_OBSERVATION):
             return "range"
         wanted = [column for column in known.columns if column.by == "agent"]
         return _fault_of_actions(packet.actions, known, (length,)) or _fault_of_columns(
@@ -386,7 +386,7 @@ def _fault_of_actions(
     if known.action_dim:
         if actions.dtype != np.float32:
             return "dtype"
-        return None if is_plausible(actions, "observation") else "range"
+        return None if is_plausible(actions, LARGEST_OBSERVATION) else "range"
     if actions.dtype == np.float32:
         return "dtype"
     return "range" if actions.size and int(actions.max()) >= known.num_actions else None

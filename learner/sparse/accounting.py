@@ -27,10 +27,9 @@ from typing import Any
 from torch import nn
 
 from configs.schema import RunConfig
+from learner.comm.gates import GateRule
 from learner.learner import Learner
 from learner.sparse.layer_costs import Layer, Layers, Networks, flops, parameters, weights
-from learner.sparse.layers import GROUPS
-from runtime.net.topology import offsets
 
 
 def in_training(networks: Networks, targets: Collection[str], size: Callable[[Layers], int]) -> int:
@@ -75,7 +74,7 @@ def networks_of(learner: Learner, config: RunConfig) -> Networks:
     return Networks(
         num_agents=num_agents,
         num_actions=learner.dimensions.num_actions,
-        agent=layers("policy", _uses(config, num_agents)),
+        agent=layers("policy", learner.network.uses(GateRule.of(config.comm, config.gate))),
         parts={name: layers(name) for name in others},
         mixing_flops=learner.algorithm.mixing_flops(learner.algorithm.setup),
     )
@@ -97,16 +96,3 @@ def _layer(learner: Learner, module: nn.Module, uses: int) -> Layer | None:
         biases=sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 1),
         uses=uses,
     )
-
-
-def _uses(config: RunConfig, num_agents: int) -> dict[str, int]:
-    """How often an agent's step needs the layers that it does not need exactly once."""
-    uses = {"edge": 0}  # once per policy version
-    if config.comm == "sops" and config.gate.mode == "learned":
-        out_edges = len(offsets(num_agents))
-        return uses | {"scorer_hidden": out_edges, "scorer_out": out_edges}
-    uses |= dict.fromkeys(GROUPS["scorer"], 0)
-    if config.comm == "none" or config.gate.mode == "closed":
-        # One's own last message is all there is to attend to.
-        uses |= {"query": 0, "key": 0}
-    return uses

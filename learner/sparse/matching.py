@@ -17,6 +17,7 @@ from configs import streams
 from configs.algorithms.described import describe, traits_of, with_sizes
 from configs.schema import RunConfig, SparseConfig
 from configs.streams import Role
+from envs.registry import observation_shape_of
 from learner.algorithms import options_of
 from learner.experience.episode import Dimensions
 from learner.learner import Learner
@@ -73,7 +74,14 @@ def matches(config: RunConfig, dimensions: Dimensions) -> dict[str, Match]:
     if config.sparse.method == "none":
         raise ValueError("sparse.method is none: there is nothing to match")
     network, learner = config.network, config.learner
-    spec = PolicySpec.of(network, dimensions.observation_dim, dimensions.num_actions)
+    spec = PolicySpec.of(
+        network,
+        dimensions.observation_dim,
+        dimensions.num_actions,
+        comm=config.comm,
+        comm_options=config.comm_options,
+        observation_shape=observation_shape_of(config),
+    )
     sparse = replace(config, policy="", learner=replace(learner, teacher="", device="cpu"))
     flat = initialise(spec, streams.generator(config.seed, Role.POLICY))
     full = Learner(sparse, spec, dimensions, flat)

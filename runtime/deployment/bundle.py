@@ -26,9 +26,10 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 import zmq
 
 from agents.policy import PolicyFile, PolicyFileError, load_policy
+from configs import extensions
 from configs.bounded import parse_json, shorten
 from configs.ranges import between, check_ranges, within
-from configs.schema import MAX_OFFSETS, MAX_SEED, Comm, GateMode
+from configs.schema import MAX_OFFSETS, MAX_SEED, GateMode
 from runtime.deployment.body_endpoint import DEFAULT_BODY, body_endpoint
 from runtime.deployment.hosts import Host, Hosts
 from runtime.net.errors import SetupError
@@ -50,7 +51,7 @@ _LARGEST_BYTES = 1 << 30
 class DeployOptions:
     """How deployed agents behave, apart from their policy."""
 
-    comm: Comm
+    comm: str
     gate_mode: GateMode
     gate_budget: Annotated[int, between(0, MAX_OFFSETS)] = 0
     """Edges that an agent may open in a step; 0 sets no limit."""
@@ -66,6 +67,7 @@ class DeployOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        extensions.address(extensions.SCHEME, self.comm)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, object]) -> "DeployOptions":

@@ -30,6 +30,7 @@ from agents.policy import PolicyFileError, PolicySpec, write_atomically
 from configs.load import ConfigError, exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_PORT, START_S_PER_AGENT
+from envs.registry import observation_shape_of
 from runtime.deployment.body_endpoint import require_bodies
 from runtime.deployment.bundle import Bundle, read_bundle
 from runtime.deployment.hosts import Host
@@ -233,7 +234,14 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
     try:
         text = assignment.config.tobytes().decode()
         config = parse_run_config(text, "its configuration")
-        spec = PolicySpec.of(config.network, assignment.observation_dim, assignment.num_actions)
+        spec = PolicySpec.of(
+            config.network,
+            assignment.observation_dim,
+            assignment.num_actions,
+            comm=config.comm,
+            comm_options=config.comm_options,
+            observation_shape=observation_shape_of(config),
+        )
     except ValueError as error:
         raise SetupError(f"{endpoint}: cannot run what the head runs: {error}") from error
     hosts = bundle.book.hosts

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from agents.comm.graphs import graph_of
+from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
 from configs.algorithms.described import traits_of
 from configs.schema import LearnerConfig, RunConfig
@@ -40,6 +41,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     Raises:
         SetupError: names the obstacle, the value, and what to do about it.
     """
+    require_scheme(config)
     require_open_files(graph_of(config.comm, config.comm_options, config.num_agents))
     require_tasks(config.num_agents, config.learner.threads)
     require_temporary_folder()
@@ -47,6 +49,24 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     require_writable(Path(config.runtime.runs_dir))
     if config.policy and not config.resume:  # a resumed run has a policy of its own
         require_policy(policy_path(config.policy, config.env.name), spec)
+
+
+def require_scheme(config: RunConfig) -> None:
+    """Check that the communication scheme runs with so many agents and in such steps.
+
+    Raises:
+        SetupError: it has more edges than can be named, or not this timing.
+    """
+    try:
+        graph_of(config.comm, config.comm_options, config.num_agents)
+    except ValueError as error:
+        raise SetupError(f"--comm {config.comm}: {error}") from error
+    timings = scheme_of(config.comm).timings
+    if config.gate.timing not in timings:
+        raise SetupError(
+            f"--comm {config.comm} runs with --gate.timing {' or '.join(timings)}, got "
+            f"{config.gate.timing}"
+        )
 
 
 def open_files_needed(graph: Graph) -> int:

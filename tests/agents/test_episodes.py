@@ -28,6 +28,7 @@ from tests.agents_helpers import (
     messages_of,
     observation,
     out_neighbour,
+    sops,
     trajectories_of,
 )
 
@@ -118,7 +119,7 @@ def test_an_agent_remembers_its_own_message_as_the_others_heard_it() -> None:
             before = network.parts(hidden)
             hidden = network.recur(row[None].astype(np.float32), hidden, before)
             parts = network.parts(hidden)
-            said = network.message(parts, network.attend(parts, own[:, None], None))
+            said = sops(network).message_of(parts, sops(network).attend(parts, own[:, None], None))
             q.append(network.q_values(parts, said)[0])
             own = message_from_wire(message_to_wire(said, "float16")) if rounded else said
         assert np.allclose(trajectory.columns["q_values"], q, rtol=0, atol=1e-6) == rounded

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents import network as networks
+from agents import version as versions
 from agents.dead_units import LivingUnits, without_dead_units
-from agents.network import Network
-from agents.policy import views
+from agents.policy import PolicySpec, views
+from agents.version import PolicyVersion
 from configs.arrays import FloatArray
 from tests.agents_helpers import (
     OFFSETS,
@@ -22,6 +22,7 @@ from tests.agents_helpers import (
     make_network,
     make_rules,
     observation,
+    sops,
 )
 
 COPIES, STEPS, TOKENS = 3, 8, 4
@@ -43,7 +44,7 @@ class Output(NamedTuple):
     q_EA: FloatArray
 
 
-def play(network: Network) -> list[Output]:
+def play(network: PolicyVersion) -> list[Output]:
     """An episode from its first step; messages and beacons of others are the same for everybody."""
     rng = np.random.default_rng(5)
     hidden_EH = network.begin(COPIES)
@@ -59,12 +60,14 @@ def play(network: Network) -> list[Output]:
         )
         hidden_EH = network.recur(observation_ED, hidden_EH, network.parts(hidden_EH))
         parts_EP = network.parts(hidden_EH)
-        beacon_EZ = network.beacon(parts_EP)
-        message_EM = network.message(parts_EP, network.attend(parts_EP, tokens_ETM, None))
+        beacon_EZ = sops(network).beacon(parts_EP)
+        message_EM = sops(network).message_of(
+            parts_EP, sops(network).attend(parts_EP, tokens_ETM, None)
+        )
         outputs.append(
             Output(
                 beacon_EZ,
-                network.scorer(beacon_EZ, peers_EKZ),
+                sops(network).scorer(beacon_EZ, peers_EKZ),
                 message_EM,
                 network.q_values(parts_EP, message_EM),
             )
@@ -72,12 +75,12 @@ def play(network: Network) -> list[Output]:
     return outputs
 
 
-def with_all_units(flat: FloatArray, monkeypatch: pytest.MonkeyPatch) -> Network:
-    def keep_all(tensors: Mapping[str, FloatArray]) -> LivingUnits:
+def with_all_units(flat: FloatArray, monkeypatch: pytest.MonkeyPatch) -> PolicyVersion:
+    def keep_all(_spec: PolicySpec, tensors: Mapping[str, FloatArray]) -> LivingUnits:
         return LivingUnits(tensors, np.arange(SPEC.hidden))
 
     with monkeypatch.context() as patch:
-        patch.setattr(networks, "without_dead_units", keep_all)
+        patch.setattr(versions, "without_dead_units", keep_all)
         return make_network(flat=flat)
 
 
@@ -97,7 +100,7 @@ class PlaysAsBefore:
         for ours, theirs in zip(shrunk, whole, strict=True):
             for name, value in ours._asdict().items():
                 assert_allclose(value, getattr(theirs, name), rtol=0, atol=TOLERANCE, err_msg=name)
-        tensors, hidden_H = without_dead_units(views(SPEC, flat))
+        tensors, hidden_H = without_dead_units(SPEC, views(SPEC, flat))
         layers = ("encoder", "q_hidden", "scorer_hidden")
         sizes = {layer: tensors[f"{layer}.bias"].size for layer in layers}
         return {**sizes, "hidden": hidden_H.size}
@@ -183,7 +186,7 @@ def test_hidden_units_that_only_read_themselves_and_each_other_are_dead(
         readers = [u for u in range(SPEC.hidden) if u not in {2: {2}, 5: {6}, 6: {5, 6}}[unit]]
         gru(t, "hh")[:, readers, unit] = 0.0
     assert plays_as_before(flat) == {**ALL, "hidden": 5}
-    assert_array_equal(without_dead_units(t).hidden, [0, 1, 3, 4, 7])
+    assert_array_equal(without_dead_units(SPEC, t).hidden, [0, 1, 3, 4, 7])
 
 
 @pytest.mark.parametrize("gate", [0, 1, 2])

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from agents import network as networks
-from agents.comm.gate import edge_features
+from agents import version as versions
+from agents.comm.sops import Sops
 from agents.dead_units import LivingUnits, Tensors
-from agents.network import Network
 from agents.policy import PolicySpec, initialise, load_policy, views
+from agents.version import PolicyVersion
 from configs.arrays import FloatArray
 from configs.load import preset_for
 from configs.schema import NetworkConfig
@@ -84,21 +84,21 @@ def with_dead_units(spec: PolicySpec, share: float) -> FloatArray:
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def whole_network(spec: PolicySpec, flat: FloatArray) -> Network:
+def whole_network(spec: PolicySpec, flat: FloatArray) -> PolicyVersion:
     """The network with its dead units."""
 
-    def keep_all(tensors: Tensors) -> LivingUnits:
+    def keep_all(_spec: PolicySpec, tensors: Tensors) -> LivingUnits:
         return LivingUnits(tensors, np.arange(spec.hidden))
 
-    original = networks.without_dead_units
-    networks.without_dead_units = keep_all
+    original = versions.without_dead_units
+    versions.without_dead_units = keep_all
     try:
-        return Network(spec, flat, edge_features(AGENTS))
+        return PolicyVersion(spec, flat, AGENTS)
     finally:
-        networks.without_dead_units = original
+        versions.without_dead_units = original
 
 
-def step_of(network: Network, spec: PolicySpec, copies: int) -> Callable[[], object]:
+def step_of(network: PolicyVersion, spec: PolicySpec, copies: int) -> Callable[[], object]:
     """A step of an agent all of whose in-edges are open, without packets."""
     rng, offsets = np.random.default_rng(1), len(topology.offsets(AGENTS))
 
@@ -109,10 +109,13 @@ def step_of(network: Network, spec: PolicySpec, copies: int) -> Callable[[], obj
     tokens, peers = normal(copies, offsets + 1, spec.message), normal(copies, offsets, spec.beacon)
     before = network.parts(hidden_EH)
 
+    sops = network.scheme
+    assert isinstance(sops, Sops)
+
     def step() -> FloatArray:
         parts_EP = network.parts(network.recur(observation_ED, hidden_EH, before))
-        network.scorer(network.beacon(parts_EP), peers)
-        message_EM = network.message(parts_EP, network.attend(parts_EP, tokens, None))
+        sops.scorer(sops.beacon(parts_EP), peers)
+        message_EM = sops.message_of(parts_EP, sops.attend(parts_EP, tokens, None))
         return network.q_values(parts_EP, message_EM)
 
     return step
@@ -129,10 +132,13 @@ def time_us(kinds: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     return {name: float(np.quantile(values, 0.25)) for name, values in laps.items()}
 
 
-def matrix_bytes(network: Network) -> int:
+def matrix_bytes(network: PolicyVersion) -> int:
     """Of everything that the network has made from the vector."""
     arrays: list[NDArray[Any]] = []
-    for part in (*vars(network).values(), *vars(network.scorer).values()):
+    sops = network.scheme
+    assert isinstance(sops, Sops)
+    owners = (network, network.network, sops, sops.scorer)
+    for part in (value for owner in owners for value in vars(owner).values()):
         candidates = cast("tuple[object, ...]", part) if isinstance(part, tuple) else (part,)
         arrays += [array for array in candidates if isinstance(array, np.ndarray)]
     return sum(array.nbytes for array in arrays)
@@ -161,7 +167,7 @@ def private_kib(work: Callable[[], object]) -> int:
 # --- products -------------------------------------------------------------------------------------
 
 
-def products_of(network: Network) -> list[FloatArray]:
+def products_of(network: PolicyVersion) -> list[FloatArray]:
     """[I, O] the matrices of a step's six products."""
     names = ("_encoder", "_gru_input", "_parts_HP", "_heard", "_said", "_q_out")
     found = [vars(network)[name] for name in names]
@@ -210,7 +216,7 @@ def main() -> None:
         title="memory and loading",
     )
     for name, (its, flat) in policies.items():
-        whole, living = whole_network(its, flat), Network(its, flat, edge_features(AGENTS))
+        whole, living = whole_network(its, flat), PolicyVersion(its, flat, AGENTS)
         units = f"{living.begin(1).shape[1]} of {its.hidden}"
         for copies in COPIES:
             times = time_us(
@@ -220,15 +226,15 @@ def main() -> None:
                 name, units, str(copies), f"{times['whole']:.0f}", f"{times['living']:.0f}"
             )
 
-        def load(its: PolicySpec = its, flat: FloatArray = flat) -> Network:
-            return Network(its, flat, edge_features(AGENTS))
+        def load(its: PolicySpec = its, flat: FloatArray = flat) -> PolicyVersion:
+            return PolicyVersion(its, flat, AGENTS)
 
-        def load_whole(its: PolicySpec = its, flat: FloatArray = flat) -> Network:
+        def load_whole(its: PolicySpec = its, flat: FloatArray = flat) -> PolicyVersion:
             return whole_network(its, flat)
 
         def act(its: PolicySpec = its, flat: FloatArray = flat) -> object:
             own = flat.copy()  # a version is an agent's own, its first one apart
-            network = Network(its, own, edge_features(AGENTS))
+            network = PolicyVersion(its, own, AGENTS)
             step_of(network, its, 1)()
             return own, network
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.network import Network
 from agents.policy import views
+from agents.version import PolicyVersion
 from configs.arrays import FloatArray
-from tests.agents_helpers import SPEC, make_flat, make_network
+from tests.agents_helpers import SPEC, make_flat, make_network, sops
 
 COPIES = 4
 RNG_SEED = 2
@@ -45,7 +45,7 @@ def gru_by_hand(observation_D: FloatArray, hidden_H: FloatArray) -> list[float]:
     return following
 
 
-def recur(network: Network, observation_ED: FloatArray, hidden_EH: FloatArray) -> FloatArray:
+def recur(network: PolicyVersion, observation_ED: FloatArray, hidden_EH: FloatArray) -> FloatArray:
     return network.recur(observation_ED, hidden_EH, network.parts(hidden_EH))
 
 
@@ -73,7 +73,7 @@ def test_recur_stays_finite_for_inputs_of_any_size() -> None:
 def test_beacon_is_the_tangent_of_an_affine_map() -> None:
     hidden_EH, t = draw(COPIES, SPEC.hidden), tensors()
     expected = np.tanh(hidden_EH @ t["beacon.weight"].T + t["beacon.bias"])
-    assert_allclose(make_network().beacon(parts_of(hidden_EH)), expected, rtol=1e-6)
+    assert_allclose(sops(make_network()).beacon(parts_of(hidden_EH)), expected, rtol=1e-6)
 
 
 # --- c --------------------------------------------------------------------------------------------
@@ -107,37 +107,39 @@ def test_attention_equals_the_formula_over_the_tokens_present() -> None:
     expected = [
         attention_by_hand(hidden_EH[e], tokens_ETM[e], PRESENT[e].tolist()) for e in range(COPIES)
     ]
-    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    heard_EM = sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     assert_allclose(heard_EM, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_with_nothing_open_is_the_own_token() -> None:
     hidden_EH, tokens_ETM = draw(1, SPEC.hidden), draw(1, 4, SPEC.message)
-    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT[3:])
+    heard_EM = sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT[3:])
     assert_array_equal(heard_EM, tokens_ETM[:, 0])
 
 
 def test_attention_without_a_mask_is_over_all_tokens() -> None:
     parts_EP, tokens_ETM = parts_of(draw(COPIES, SPEC.hidden)), draw(COPIES, 4, SPEC.message)
     everything = np.ones((COPIES, 4), dtype=np.bool_)
-    expected = make_network().attend(parts_EP, tokens_ETM, everything)
-    assert_array_equal(make_network().attend(parts_EP, tokens_ETM, None), expected)
+    expected = sops(make_network()).attend(parts_EP, tokens_ETM, everything)
+    assert_array_equal(sops(make_network()).attend(parts_EP, tokens_ETM, None), expected)
 
 
 def test_a_closed_token_has_no_influence_whatever_it_holds() -> None:
     hidden_EH, tokens_ETM = draw(COPIES, SPEC.hidden), draw(COPIES, 4, SPEC.message)
-    before = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    before = sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     tokens_ETM[~PRESENT] = 1e4
-    assert_array_equal(make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT), before)
+    assert_array_equal(
+        sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT), before
+    )
 
 
 def test_an_open_token_has_influence() -> None:
     hidden_EH, tokens_ETM = draw(COPIES, SPEC.hidden), draw(COPIES, 4, SPEC.message)
-    before = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    before = sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     tokens_ETM[:, 2] += 1.0
-    changed_E = (make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT) != before).any(
-        axis=1
-    )
+    changed_E = (
+        sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT) != before
+    ).any(axis=1)
     assert_array_equal(changed_E, PRESENT[:, 2])
 
 
@@ -145,7 +147,7 @@ def test_an_open_token_has_influence() -> None:
 def test_attention_takes_logits_that_would_overflow_an_exponential(scale: float) -> None:
     hidden_EH = draw(COPIES, SPEC.hidden, scale=scale)
     tokens_ETM = draw(COPIES, 4, SPEC.message)
-    heard_EM = make_network().attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
+    heard_EM = sops(make_network()).attend(parts_of(hidden_EH), tokens_ETM, PRESENT)
     assert np.isfinite(heard_EM).all()
     # Nothing but a mixture of tokens can come out.
     assert (heard_EM <= tokens_ETM.max(axis=1) + 1e-4).all()
@@ -158,7 +160,7 @@ def test_attention_takes_logits_that_would_overflow_an_exponential(scale: float)
 def test_a_message_holds_the_own_state_even_without_context() -> None:
     # Decision 1: read literally, equation 5 would have everyone send the same constant.
     nothing = np.zeros((2, SPEC.message), dtype=np.float32)
-    first, second = make_network().message(parts_of(draw(2, SPEC.hidden)), nothing)
+    first, second = sops(make_network()).message_of(parts_of(draw(2, SPEC.hidden)), nothing)
     assert np.abs(first - second).max() > 0.1
 
 
@@ -168,7 +170,9 @@ def test_message_takes_state_first_and_context_second() -> None:
     context_EH = heard_EM @ t["value.weight"].T
     expected = np.tanh(hidden_EH @ own.T + context_EH @ heard.T + t["message.bias"])
     # Two matrices are merged, so the order of additions differs.
-    assert_allclose(make_network().message(parts_of(hidden_EH), heard_EM), expected, atol=1e-5)
+    assert_allclose(
+        sops(make_network()).message_of(parts_of(hidden_EH), heard_EM), expected, atol=1e-5
+    )
 
 
 def test_q_values_equal_the_formula() -> None:
@@ -183,9 +187,9 @@ def test_everything_is_computed_in_float32() -> None:
     network = make_network()
     hidden_EH = recur(network, draw(2, SPEC.observation_dim), draw(2, SPEC.hidden))
     parts_EP = network.parts(hidden_EH)
-    heard_EM = network.attend(parts_EP, draw(2, 4, SPEC.message), PRESENT[:2])
-    message_EM = network.message(parts_EP, heard_EM)
-    scores_EK = network.scorer(network.beacon(parts_EP), draw(2, 3, SPEC.beacon))
+    heard_EM = sops(network).attend(parts_EP, draw(2, 4, SPEC.message), PRESENT[:2])
+    message_EM = sops(network).message_of(parts_EP, heard_EM)
+    scores_EK = sops(network).scorer(sops(network).beacon(parts_EP), draw(2, 3, SPEC.beacon))
     for result in (hidden_EH, parts_EP, heard_EM, message_EM, scores_EK):
         assert result.dtype == np.float32
     assert network.q_values(parts_EP, message_EM).dtype == np.float32

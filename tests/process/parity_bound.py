@@ -31,7 +31,6 @@ from torch import Tensor
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, unroll
 from learner.network import PolicyNetwork
-from runtime.net.topology import offsets
 
 FLOAT32 = 1e-5
 """Sums in another order, of q-values in the tens at most."""
@@ -57,7 +56,7 @@ def bound(network: PolicyNetwork, window: UnrollInput, rule: GateRule, agent_ste
     """
     if network.spec.message_dtype == "float32":
         return FLOAT32
-    heard = (1 + len(offsets(network.num_agents))) * network.spec.message * NOW_AND_BEFORE
+    heard = (1 + network.scheme.graph.num_edges) * network.spec.message * NOW_AND_BEFORE
     tips = most_tips(heard * 2 * EPSILON / SPACING, _RARE / agent_steps)
     return FLOAT32 + tips * SPACING * gain(network, window, rule)
 
@@ -90,11 +89,11 @@ def gain(network: PolicyNetwork, window: UnrollInput, rule: GateRule) -> float:
         moved = _repeated(carry, _MOVED)
         moved.message_BNM[torch.arange(_MOVED), agents_B, entries_B] += SPACING
         # Unrounded, or the rounding would hide what is looked for.
-        network.spec = dataclasses.replace(spec, message_dtype="float32")
+        network.scheme.spec = dataclasses.replace(spec, message_dtype="float32")
         before_T1NA = unroll(network, after, rule, carry).q_TBNA
         rows = [x.expand(x.shape[0], _MOVED, *x.shape[2:]) for x in _columns(after)]
         after_TBNA = unroll(network, UnrollInput(*rows), rule, moved).q_TBNA
-        network.spec = spec
+        network.scheme.spec = spec
         change_TBN = (after_TBNA - before_T1NA).abs().amax(-1) * after.alive_TBN
         largest = max(largest, float(change_TBN.max()) / SPACING)
     return largest
@@ -111,5 +110,10 @@ def _part(window: UnrollInput, begin: int, end: int) -> UnrollInput:
 
 def _repeated(carry: Carry, batch: int) -> Carry:
     """The carry of one episode as that of `batch` equal ones."""
-    columns = {field.name: getattr(carry, field.name) for field in dataclasses.fields(carry)}
-    return Carry(**{name: x.expand(batch, *x.shape[1:]).clone() for name, x in columns.items()})
+
+    def repeated(x: Tensor) -> Tensor:
+        return x.expand(batch, *x.shape[1:]).clone()
+
+    names = [field.name for field in dataclasses.fields(carry) if field.name != "own"]
+    columns = {name: repeated(getattr(carry, name)) for name in names}
+    return Carry(**columns, own={name: repeated(x) for name, x in carry.own.items()})

@@ -116,7 +116,7 @@ def test_slow_drift_is_measured_against_what_was_said_and_not_against_the_step_b
     said: list[bool] = []
     for tick in range(1, 12):
         tensors["beacon.bias"][...] = 0.5 + 0.1 * tick  # tanh moves by less than 0.1 a step
-        agent._network_version = -1  # pyright: ignore[reportPrivateUsage]  # a version a step
+        agent._policy_version = -1  # pyright: ignore[reportPrivateUsage]  # a version a step
         said.append(says(agent, observation(rules, tick))[0])
     assert 2 <= sum(said) < 6
 

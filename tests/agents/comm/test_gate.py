@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.comm.gate import Scorer, edge_features, logistic_noise, within_budget
-from agents.policy import EDGE_FEATURES, views
+from agents.comm.gate import EDGE_FEATURES, Scorer, edge_features, logistic_noise, within_budget
+from agents.policy import views
 from configs.schema import GateMode
 from runtime.net import topology
 from tests.agents_helpers import (
@@ -19,6 +19,7 @@ from tests.agents_helpers import (
     make_network,
     make_rules,
     observation,
+    sops,
 )
 
 POPULATIONS = (*range(2, 70), 100, 127, 128, 129, 1000, 4095, 4096)
@@ -83,7 +84,7 @@ def test_scorer_equals_the_concatenation(num_agents: int) -> None:
 def test_a_score_tells_sender_from_receiver() -> None:
     rng = np.random.default_rng(1)
     own, peer = rng.uniform(-1, 1, (2, 1, SPEC.beacon)).astype(np.float32)
-    scorer = make_network(num_agents=2).scorer
+    scorer = sops(make_network(num_agents=2)).scorer
     assert scorer(own, peer[:, None]) != pytest.approx(scorer(peer, own[:, None]))
 
 
@@ -91,7 +92,7 @@ def test_a_score_depends_on_its_own_receiver_only() -> None:
     rng = np.random.default_rng(1)
     own_EZ = rng.uniform(-1, 1, (1, SPEC.beacon)).astype(np.float32)
     peers_EKZ = rng.uniform(-1, 1, (1, 3, SPEC.beacon)).astype(np.float32)
-    scorer = make_network().scorer
+    scorer = sops(make_network()).scorer
     before = scorer(own_EZ, peers_EKZ)[0]
     peers_EKZ[0, 1] = -peers_EKZ[0, 1]
     changed = scorer(own_EZ, peers_EKZ)[0] != before

@@ -68,7 +68,7 @@ def hold_against_plain(
         (output.scores_TBNK, plain.scores_TBNK),
         (output.carry.hidden_BNH, plain.carry.hidden_BNH),
         (output.carry.message_BNM, plain.carry.message_BNM),
-        (output.carry.beacon_BNZ, plain.carry.beacon_BNZ),
+        (output.carry.own["beacon"], plain.carry.own["beacon"]),
         *((gradients[name], plain_gradients[name]) for name in gradients),
     ]
     for ours, theirs in pairs:

@@ -8,15 +8,15 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from agents.comm.gate import edge_features
-from agents.network import Network
 from agents.policy import PolicySpec, views
 from agents.rounding import beacon_from_wire, beacon_to_wire, message_from_wire, message_to_wire
+from agents.version import PolicyVersion
 from configs.arrays import FloatArray
 from configs.schema import BeaconDtype, GateMode, GateTiming, MessageDtype
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, unroll
 from runtime.net.topology import in_neighbours, offsets, out_neighbours
+from tests.agents_helpers import sops
 from tests.learner_helpers import array, make_flat, make_network, make_spec, make_window
 
 Vector = NDArray[np.float64]
@@ -267,7 +267,7 @@ def test_stages_equal_those_of_the_agents_numpy_network(density: float) -> None:
     window = make_window(spec, time=2, batch=1, num_agents=n, deaths=False)
     output = unroll(make_network(spec, n, flat), window, GateRule("causal", "open"))
     learnt = unroll(make_network(spec, n, flat), window, GateRule("causal", "learned"))
-    agent = Network(spec, flat, edge_features(n))
+    agent = PolicyVersion(spec, flat, n)
     hidden = agent.begin(n)
     assert hidden.shape[1] == (spec.hidden if density == 1.0 else spec.hidden - 2)
     parts = agent.parts(hidden)
@@ -279,13 +279,13 @@ def test_stages_equal_those_of_the_agents_numpy_network(density: float) -> None:
         hidden = agent.recur(array(window.observations_TBND)[t, 0], hidden, parts)
         parts = agent.parts(hidden)
         before = beacons
-        beacons = beacon_from_wire(beacon_to_wire(agent.beacon(parts), spec.beacon_dtype))
-        scores = agent.scorer(beacons, before[told])
+        beacons = beacon_from_wire(beacon_to_wire(sops(agent).beacon(parts), spec.beacon_dtype))
+        scores = sops(agent).scorer(beacons, before[told])
         assert_allclose(array(learnt.scores_TBNK)[t, 0], scores, rtol=1e-4, atol=1e-4)
         tokens = np.concatenate((own[:, None], own[heard]), axis=1)
         present = np.ones(tokens.shape[:2], dtype=np.bool_)
         present[:, 1:] = t > 0
-        message = agent.message(parts, agent.attend(parts, tokens, present))
+        message = sops(agent).message_of(parts, sops(agent).attend(parts, tokens, present))
         q = agent.q_values(parts, message)
         assert_allclose(array(output.q_TBNA)[t, 0], q, rtol=1e-4, atol=1e-4)
         own = message_from_wire(message_to_wire(message, spec.message_dtype))

@@ -279,7 +279,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(out: Path, name
         ("seed", None, "seed must be int, got None"),
         ("rate_hz", "fast", "rate_hz must be float, got 'fast'"),
         ("rate_hz", float("nan"), r"rate-hz must be in \[0, 1000\], got nan"),
-        ("comm", 3, "comm must be sops or none, got 3"),
+        ("comm", 3, "comm must be str, got 3"),
         ("gate_mode", ["open"], r"gate_mode must be learned or open or closed, got \['open'\]"),
         ("gate_budget", 1e3, "gate_budget must be int, got 1000.0"),
         ("body", {"x": "y" * 1000}, "body must be str, got .{80}: "),

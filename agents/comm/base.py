@@ -1,0 +1,149 @@
+"""What a communication scheme is to an agent, in numpy: what is said, over which edges, and what is
+made of what was heard.
+
+    hidden -> the scheme's columns of the fused product ─┐
+    own last message, those that have come, its memory ──┴-> message -> Q head, and over the open
+    edges allowed edges, step of the episode -> Gating (agents/comm/gating.py) -> open edges
+
+A module offers a scheme by SCHEME = ItsClass; the class names its torch twin (learner/comm/base.py)
+by a string, so that agents never import torch.
+
+Dimension key: E = copies, T = 1 + K tokens (own message first), K = edges of one direction, H =
+hidden, M = message, P = columns of the fused product, X = numbers that the scheme remembers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.comm.gating import Gating, Site
+from agents.layers import Layout, Linear, NoOptions, draw_uniform
+from configs.arrays import BoolArray, FloatArray
+from configs.schema import GateMode, GateTiming
+from runtime.net.topology import Graph, exponential
+
+if TYPE_CHECKING:
+    from agents.policy import PolicySpec
+
+
+@dataclass(slots=True, eq=False)
+class Heard:
+    """What a step has to make a message of; the agent fills it anew in every step."""
+
+    own_EM: FloatArray
+    """Own last message as it crossed the wire; zeros where an episode begins."""
+    tokens_ETM: FloatArray | None
+    """The same, then the last messages of the in-neighbours, edge by edge; None: nobody ever
+    speaks."""
+    present_ET: BoolArray | None
+    """Tokens that are there; None: all are."""
+    steps_E: NDArray[np.integer[Any]]
+    """Step of each copy's episode, from 0."""
+    memory_EX: FloatArray
+    """What `message` left here a step before; zeros where an episode begins. It writes the next."""
+
+
+class Scheme:
+    """The scheme of one policy version."""
+
+    Options: ClassVar[type[Any]] = NoOptions
+    """Frozen dataclass of what `--comm.options` may say."""
+    twin: ClassVar[str] = ""
+    """`module:Class` of the torch twin, a learner.comm.base.SchemeTwin."""
+    timings: ClassVar[tuple[GateTiming, ...]] = ("causal",)
+    """causal: one exchange in a step, what is said is heard in the next; paper: two, and what was
+    said a step before is heard in this one, over edges that are chosen now."""
+    largest: ClassVar[float] = 1.0
+    """Of a message's entries, without sign; a float32 message beyond it is dropped."""
+    parameters_of: ClassVar[str] = ""
+    """The scheme whose parameters, and so whose policy files, it takes; empty: its own."""
+    hidden_readers: ClassVar[tuple[str, ...] | None] = None
+    """Names of the matrices [out, H or more] whose first H columns read the hidden state, and
+    nothing else of this scheme does; None: all hidden units are kept in a sparse policy."""
+
+    reads: tuple[Linear, ...] = ()
+    """What it needs of the hidden state by linear maps: columns of the fused product."""
+    memory: int = 0
+    """Numbers X that it remembers of a copy from step to step, beside its last message."""
+
+    def __init__(
+        self, spec: "PolicySpec", tensors: Mapping[str, FloatArray], num_agents: int
+    ) -> None:
+        """
+        Args:
+            tensors: all of the policy's by their names; those of its layouts are the scheme's.
+        """
+
+    # --- what is known of the scheme without a policy ---------------------------------------------
+
+    @classmethod
+    def layout(cls, spec: "PolicySpec") -> Layout:
+        """Names and shapes of its parameters; matrices are [out, in] as in torch."""
+        raise NotImplementedError
+
+    @classmethod
+    def gate_layout(cls, spec: "PolicySpec") -> Layout:
+        """Those that decide about edges: they follow the Q head in a policy file."""
+        return ()
+
+    @classmethod
+    def draw(
+        cls,
+        spec: "PolicySpec",
+        name: str,
+        tensors: Mapping[str, FloatArray],
+        rng: np.random.Generator,
+    ) -> None:
+        """Fill an untrained tensor: U(±1/sqrt(fan_in)), torch's default for linear layers."""
+        draw_uniform(name, tensors, rng)
+
+    @classmethod
+    def shrink(cls, living: dict[str, FloatArray]) -> None:
+        """Take dead units out of a sparse policy's own tensors (agents/dead_units.py)."""
+
+    @classmethod
+    def read_hidden(cls, living: Mapping[str, FloatArray], hidden: int) -> BoolArray:
+        """[H] the hidden units that anything of this scheme reads, by `hidden_readers`."""
+        read_H: BoolArray = np.zeros(hidden, dtype=np.bool_)
+        for name in cls.hidden_readers or ():
+            read_H |= living[name][:, :hidden].any(axis=0)
+        return read_H
+
+    @classmethod
+    def graph(cls, num_agents: int, options: Any) -> Graph:
+        """The edges that exist: sockets are opened for all of them. Which of them carry a message
+        in a step is for `gating` to say.
+
+        Args:
+            options: an `Options`.
+
+        Raises:
+            ValueError: the scheme does not take this many agents.
+        """
+        return exponential(num_agents)
+
+    @classmethod
+    def gate_mode(cls, mode: GateMode) -> GateMode:
+        """What a run's gate.mode comes to: a scheme without a learned gate has open edges."""
+        return "open"
+
+    @classmethod
+    def gating(cls, site: Site) -> Gating:
+        """What opens an agent's edges, for as long as the agent lives."""
+        return Gating(site)
+
+    # --- the step ---------------------------------------------------------------------------------
+
+    def seat(self, columns: Sequence[slice]) -> None:
+        """Learn where in a row of the fused product each of `reads` is."""
+
+    def open_edges(self, steps_E: NDArray[np.integer[Any]], allowed_EK: BoolArray) -> BoolArray:
+        """[E, K] the allowed edges that carry this step's message (as `Gating` asks)."""
+        return allowed_EK
+
+    def message(self, parts_EP: FloatArray, heard: Heard) -> FloatArray:
+        """[E, M] new message, before it is rounded for the wire; the Q head reads it as well."""
+        raise NotImplementedError

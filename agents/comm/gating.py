@@ -1,0 +1,115 @@
+"""Which out-edges of an agent carry its message, step by step.
+
+    who takes part (the world's word, or beacons), step -> Gating -> open edges [E, K]
+
+A gating lives as long as its agent, across policy versions: what it must remember of its neighbours
+is kept here. This one asks the scheme's rule and knows no beacons; SOPS has one that scores edges.
+
+Dimension key: E = copies, K = out-edges, Z = beacon, P = columns of the fused product.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.comm.peer_beacons import PeerBeacons
+from agents.edge_masks import EdgeMasks
+from agents.participation import Participation
+from configs.arrays import BoolArray, FloatArray
+from configs.schema import GateMode, GateTiming
+from runtime.net import wire
+
+if TYPE_CHECKING:
+    from agents.comm.said_beacon import SaidBeacon
+    from agents.version import PolicyVersion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Site:
+    """Where a gating works."""
+
+    timing: GateTiming
+    mode: GateMode
+    budget: int
+    """Edges that the agent may open in a step; 0 sets no limit."""
+    realtime: bool
+    says_every_step: bool
+    """Beacons are said in every step: what was not heard is lost."""
+    oldest_beacon: int
+    """In real time, ticks after which a neighbour of whom nothing was heard counts as gone."""
+    masks: EdgeMasks
+    own_beacon: "SaidBeacon"
+    peer_beacons: PeerBeacons
+    rng: np.random.Generator
+    """The agent's own."""
+
+
+@dataclass(slots=True, eq=False)
+class Moment:
+    """The step in which edges are chosen; the agent fills it anew in every step."""
+
+    now: wire.Observation
+    takes_part: Participation
+    first_E: BoolArray | None
+    """Copies whose episode begins with this step; None: no copy's does."""
+    beacon_tick: int
+    """What was said until this tick is known."""
+    peers_late: bool
+    """Whether the step goes on without packets that are under way."""
+    lost_beacons_EK: BoolArray | None
+    """Beacons that link loss takes in this step; None: no link loses anything."""
+
+
+class Gating:
+    """Opens what the scheme's rule says, among the edges to neighbours that take part."""
+
+    speaks = True
+    """Whether an edge is ever open."""
+    scores = False
+    """Whether beacons decide: they are said, and waited for."""
+    lost_beacons = 0
+    """Vectors of the step's beacons that fell to link loss."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def beacon(self, version: "PolicyVersion", parts_EP: FloatArray) -> FloatArray:
+        """[E, Z] what the agent says about itself, if beacons decide; not yet rounded."""
+        raise NotImplementedError
+
+    def choose(self, version: "PolicyVersion", moment: Moment) -> BoolArray:
+        """[E, K]"""
+        return version.scheme.open_edges(moment.now.steps, self.allowed(moment))
+
+    def allowed(self, moment: Moment) -> BoolArray:
+        """[E, K] out-edges that may carry a message: their neighbours take part, and so does the
+        agent itself.
+
+        In lock-step the world says who takes part. In real time nobody does, and every neighbour
+        counts as there.
+        """
+        site, peers = self._site, moment.now.peer_masks
+        allowed_EK = site.masks.unpack(peers)
+        if site.realtime:
+            allowed_EK = np.ones_like(allowed_EK)
+        self._narrow(allowed_EK, moment)
+        if moment.first_E is not None:
+            # With the paper's timing the message of the step before goes out, and at step 0 there
+            # is none. Else nobody has been heard: every peer counts as there.
+            allowed_EK[moment.first_E] = site.timing == "causal"
+        if not moment.takes_part.all_active:
+            allowed_EK &= moment.takes_part.active_E[:, None]
+        return allowed_EK
+
+    def _narrow(self, allowed_EK: BoolArray, moment: Moment) -> None:
+        """Take away edges of which more than that is known."""
+
+
+class Silence(Gating):
+    """No edge is ever open."""
+
+    speaks = False
+
+    def choose(self, version: "PolicyVersion", moment: Moment) -> BoolArray:
+        return np.zeros((len(moment.now.steps), self._site.masks.edges), dtype=np.bool_)

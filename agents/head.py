@@ -1,0 +1,59 @@
+"""The Q head: what an agent's state and its message are worth, action by action.
+
+    hidden, message -> relu -> q-values
+
+Dimension key: E = copies, H = hidden, M = message, A = actions, P = columns of the fused product.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.layers import Layout, Linear, columns
+from configs.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from agents.policy import PolicySpec
+
+_ZERO = np.float32(0.0)
+
+
+class QHead:
+    """The head of one policy version."""
+
+    def __init__(self, tensors: Mapping[str, FloatArray], hidden: int) -> None:
+        """
+        Args:
+            hidden: hidden units that are left.
+        """
+        state_HU, said_MU = np.split(columns(tensors["q_hidden.weight"]), [hidden])
+        self._said = np.ascontiguousarray(said_MU)
+        self._weight, self._bias = columns(tensors["q_out.weight"]), tensors["q_out.bias"]
+        self.reads: tuple[Linear, ...] = ((state_HU, tensors["q_hidden.bias"]),)
+
+    @staticmethod
+    def layout(spec: "PolicySpec") -> Layout:
+        return (
+            ("q_hidden.weight", (spec.hidden, spec.hidden + spec.message)),
+            ("q_hidden.bias", (spec.hidden,)),
+            ("q_out.weight", (spec.num_actions, spec.hidden)),
+            ("q_out.bias", (spec.num_actions,)),
+        )
+
+    def seat(self, columns: Sequence[slice]) -> None:
+        """Learn where in a row of the fused product each of `reads` is."""
+        (self._state,) = columns
+
+    def q_values(self, parts_EP: FloatArray, message_EM: FloatArray) -> FloatArray:
+        """[E, A]
+
+        Args:
+            message_EM: before it is rounded for the wire.
+        """
+        fused_EH: FloatArray = np.dot(message_EM, self._said)
+        fused_EH += parts_EP[:, self._state]
+        np.maximum(fused_EH, _ZERO, out=fused_EH)
+        q_EA: FloatArray = np.dot(fused_EH, self._weight)
+        q_EA += self._bias
+        return q_EA

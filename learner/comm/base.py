@@ -1,0 +1,80 @@
+"""The torch twin of a communication scheme (agents/comm/base.py): the same steps over time.
+
+    hidden of all steps -> the scheme's reads of it ─┐
+    who takes part, what the step before left ───────┴-> SchemeTwin -> messages, gates of all steps
+
+Dimension key: T = time, B = batch, N = agents, K = out-edges, H = hidden, M = message.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from agents.found import scheme_of
+from agents.policy import PolicySpec
+from learner.comm.carry import Carry, UnrollInput
+from learner.comm.gates import GateRule
+from learner.kernels.projections import Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What the agents say in all steps."""
+
+    messages_TBNM: Tensor
+    """Before rounding: the Q head and the auxiliary losses read them."""
+    last_BNM: Tensor
+    """The last of them as it crosses the wire."""
+    scores_TBNK: Tensor
+    """Of the out-edges; zeros where no gate is learned."""
+    allowed_TBNK: Tensor
+    """bool: out-edges that could be used at all."""
+    gates_TBNK: Tensor
+    """1 on the out-edges that step t opened, 0 elsewhere, with a gradient where gates are
+    learned."""
+    own: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """`Carry.own` after the last step."""
+
+
+class SchemeTwin:
+    """The scheme of a trainable policy for N agents that share parameters."""
+
+    layers: dict[str, nn.Module]
+    """By the first word of their parameters' names in the layout. `learner.network.PolicyNetwork`
+    has them as its own children: this object only calls them."""
+    names: Mapping[str, str] = {}
+    """Layout name -> torch's name, of parameters whose names differ."""
+
+    def __init__(self, spec: PolicySpec, num_agents: int) -> None:
+        self.spec = spec
+        self.num_agents = num_agents
+        self.graph = scheme_of(spec.scheme).graph(num_agents, spec.scheme_opts())
+        self.layers = {}
+
+    def reads_of_hidden(self, rule: GateRule) -> list[Layer]:
+        """Weights [O, H] and biases of all that it needs of hidden states by linear maps: one
+        product for all steps, together with the Q head's.
+        """
+        return []
+
+    def begin(self, batch: int, like: Tensor) -> dict[str, Tensor]:
+        """`Carry.own` before the first step: zeros [B, …] of the type and device of `like`."""
+        return {}
+
+    def __call__(
+        self, reads: Sequence[Tensor], window: UnrollInput, carry: Carry, rule: GateRule
+    ) -> Said:
+        """Run all steps.
+
+        Args:
+            reads: [T, B, N, O] what `reads_of_hidden` asked for, in its order.
+            carry: what the step before the first has left.
+            rule: timing, mode and noise of a learned gate.
+        """
+        raise NotImplementedError
+
+    def uses(self, rule: GateRule) -> Mapping[str, int]:
+        """How often an agent's step needs those of its layers that it does not need exactly
+        once."""
+        return {}

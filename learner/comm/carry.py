@@ -1,0 +1,83 @@
+"""What the unroll is given, and what a step leaves for the next one.
+
+Dimension key: T = time, B = batch, N = agents, K = out-edges, D = observation features, H = hidden,
+M = message.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from learner.network import PolicyNetwork
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnrollInput:
+    """What the agents see and which of them take part."""
+
+    observations_TBND: Tensor
+    """[T, B, N, D] zeros for the dead."""
+    alive_TBN: Tensor
+    """[T, B, N] bool: sends and is heard. All ones where the dead keep relaying."""
+    start_B: Tensor | None = None
+    """[B] int64: step of its episode with which a row begins; None: all begin with the first."""
+
+
+@dataclass(slots=True, eq=False)
+class Carry:
+    """What is left of a step for the next one."""
+
+    hidden_BNH: Tensor
+    message_BNM: Tensor
+    """Own last message as it crosses the wire."""
+    alive_BN: Tensor
+    """bool: took part in the last step."""
+    edges_BNK: Tensor
+    """causal: out-edges on which the last message is under way; paper: unused."""
+    first_B: Tensor
+    """bool: the next step is the first of its episode, or of what is known of it."""
+    step_B: Tensor
+    """int64: number of the next step within its episode."""
+    own: dict[str, Tensor]
+    """What the scheme itself remembers, [B, …] by its own names; zeros where an episode begins."""
+
+    @classmethod
+    def begin(cls, network: "PolicyNetwork", batch: int, start_B: Tensor | None = None) -> "Carry":
+        """Before the first step: nothing was seen, said or heard."""
+        spec, agents = network.spec, network.num_agents
+        like = next(network.parameters())
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(batch, *shape, dtype=like.dtype, device=like.device)
+
+        if start_B is None:
+            start_B = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        return cls(
+            hidden_BNH=zeros(agents, spec.hidden),
+            message_BNM=zeros(agents, spec.message),
+            alive_BN=zeros(agents).bool(),
+            edges_BNK=zeros(agents, network.scheme.graph.num_edges),
+            first_B=torch.ones(batch, dtype=torch.bool, device=like.device),
+            step_B=start_B,
+            own=network.scheme.begin(batch, like),
+        )
+
+    def restart(self, ended_B: Tensor) -> "Carry":
+        """The same carry with a fresh beginning in the rows where `ended_B` is true."""
+
+        def cleared(state: Tensor) -> Tensor:
+            return state.masked_fill(ended_B.view(-1, *[1] * (state.ndim - 1)), 0)
+
+        return replace(
+            self,
+            hidden_BNH=cleared(self.hidden_BNH),
+            message_BNM=cleared(self.message_BNM),
+            alive_BN=cleared(self.alive_BN),
+            edges_BNK=cleared(self.edges_BNK),
+            first_B=self.first_B | ended_B,
+            step_B=cleared(self.step_B),
+            own={name: cleared(state) for name, state in self.own.items()},
+        )
