@@ -147,7 +147,7 @@ def simulate(
         if losses is not None:
             gates_BNK = losses.after_beacons(gates_BNK, carry.first_B)
             output.carry.edges_BNK = gates_BNK
-        actions_EN = output.q_TBNA[0].argmax(-1).numpy()
+        actions_EN = _greedy(output.q_TBNA[0], snapshots)
         open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
         steps = copies.step(
             np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E, rests_E
@@ -231,12 +231,20 @@ class _Losses:
         return gates_BNK * (torch.tensor(self._peers_heard_ENK) | first_B[:, None, None])
 
 
+def _greedy(q_ENA: Tensor, snapshots: tuple[Snapshot, ...]) -> NDArray[np.int64]:
+    """[E, N] the best actions of those that the environment allows."""
+    if snapshots[0].action_masks_NA is not None:
+        masks_ENA = np.array([snapshot.action_masks_NA for snapshot in snapshots])
+        q_ENA = q_ENA.masked_fill(~torch.tensor(masks_ENA), float("-inf"))
+    return q_ENA.argmax(-1).numpy()
+
+
 def _window(
     snapshots: tuple[Snapshot, ...], up_N: NDArray[np.bool_], *, relay: bool
 ) -> UnrollInput:
-    """One step of E copies as the agents see it: observations travel as float16."""
+    """One step of E copies as the agents see it."""
     observations = np.array([snapshot.observations_ND for snapshot in snapshots])
     up = torch.tensor(up_N)
     alive = torch.tensor(np.array([snapshot.alive_N for snapshot in snapshots])) & up
-    seen: Tensor = torch.tensor(observations.astype(np.float16)).float()
+    seen: Tensor = torch.tensor(observations).float()
     return UnrollInput(seen.unsqueeze(0), (up.expand_as(alive) if relay else alive).unsqueeze(0))

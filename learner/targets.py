@@ -66,12 +66,22 @@ class Outcome:
         return self.filled_TB.unsqueeze(-1) & self.alive_TBN[:-1]
 
 
-def next_values(online_q_TBNA: Tensor, target_q_TBNA: Tensor, config: LearnerConfig) -> Tensor:
+def next_values(
+    online_q_TBNA: Tensor,
+    target_q_TBNA: Tensor,
+    config: LearnerConfig,
+    allowed_TBNA: Tensor | None = None,
+) -> Tensor:
     """[T, B, N] value of each agent's next step, from q of steps 1 to T.
 
     Double Q: the online network chooses the action and the target network values it. Soft mellowmax
-    chooses none: the target network's values are all it needs.
+    chooses none: the target network's values are all it needs. What is not allowed (bool, at least
+    one in each row is; None: all are) is neither chosen nor weighed.
     """
+    if allowed_TBNA is not None:
+        lowest = torch.finfo(target_q_TBNA.dtype).min / 1e4
+        online_q_TBNA = online_q_TBNA.masked_fill(~allowed_TBNA, lowest)
+        target_q_TBNA = target_q_TBNA.masked_fill(~allowed_TBNA, lowest)
     if config.operator == "mellowmax":
         return soft_mellowmax(target_q_TBNA, config.mellowmax_alpha, config.mellowmax_omega)
     if not config.double_q:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from configs.schema import MAX_AGENTS
 from runtime.body import BodyClient
 from runtime.deployment.body_endpoint import body_endpoint
+from runtime.net import wire
 from runtime.net.errors import BodyError
 
 
@@ -117,6 +118,8 @@ class Bodies:
             self._poller.poll(int(1000 * left_s) + 1)
             for agent in tuple(waiting):
                 while (answer := self._clients[agent].receive()) is not None:
+                    if not isinstance(answer, wire.BodyAction):
+                        continue  # real numbers: these bodies choose from a list
                     if answer.step == step % (1 << 32):
                         actions[agent] = answer.action
                         waiting.discard(agent)

@@ -70,6 +70,7 @@ class BodyClient:
 
     @property
     def num_actions(self) -> int:
+        """A; or how many real numbers make up an action."""
         return self._welcome.num_actions
 
     @property
@@ -99,15 +100,44 @@ class BodyClient:
         """Send what is sensed and wait for what to do.
 
         Args:
-            observation: [D] float32 or float16.
+            observation: [D] float32, float16 or uint8.
             step: counts up, modulo 2^32; all bodies number the same moment alike.
             first: whether it is the first of an episode; the agent forgets what went before.
             alive: whether there is an agent that could act.
 
         Raises:
-            BodyError: no action in time.
+            BodyError: no action in time, or one that is made up of real numbers.
             ValueError: the observation does not fit.
         """
+        answer = self._answer(observation, step, first=first, alive=alive)
+        if isinstance(answer, wire.BodyReals):
+            raise BodyError(
+                f"agent {self._agent} at {self._endpoint}: its actions are {len(answer.action)} "
+                "real numbers, ask it by act_reals"
+            )
+        return answer.action
+
+    def act_reals(
+        self, observation: NDArray[Any], *, step: int, first: bool = False, alive: bool = True
+    ) -> NDArray[np.float32]:
+        """[n] as `act`, of an agent whose actions are made up of real numbers.
+
+        Raises:
+            BodyError: no action in time, or one that is chosen from a list.
+            ValueError: the observation does not fit.
+        """
+        answer = self._answer(observation, step, first=first, alive=alive)
+        if isinstance(answer, wire.BodyAction):
+            raise BodyError(
+                f"agent {self._agent} at {self._endpoint}: its actions are chosen from "
+                f"{self.num_actions}, ask it by act"
+            )
+        return answer.action
+
+    def _answer(
+        self, observation: NDArray[Any], step: int, *, first: bool, alive: bool
+    ) -> wire.BodyAction | wire.BodyReals:
+        """The action that answers an observation."""
         deadline_s = time.monotonic() + self._timeout_s
         is_sent = self.send(observation, step=step, first=first, alive=alive)
         while (left_s := deadline_s - time.monotonic()) > 0.0:
@@ -118,7 +148,7 @@ class BodyClient:
             self._socket.poll(int(1000 * min(left_s, patience_s)) + 1)
             while (answer := self.receive()) is not None:
                 if answer.step == step % (1 << 32):
-                    return answer.action
+                    return answer
             if is_sent and time.monotonic() - self._heard_s > _GREET_PERIOD_S:
                 is_sent = False
         raise BodyError(
@@ -139,8 +169,8 @@ class BodyClient:
                 f"agent {self._agent} takes observations of {self.observation_dim} numbers, got "
                 f"shape {observation.shape}"
             )
-        if observation.dtype.name not in ("float32", "float16"):
-            raise ValueError(f"observations are float32 or float16, got {observation.dtype}")
+        if observation.dtype.name not in ("float32", "float16", "uint8"):
+            raise ValueError(f"observations are float32, float16 or uint8, got {observation.dtype}")
         if not np.isfinite(observation).all():
             raise ValueError("an observation must be finite, this one holds NaN or infinity")
         self._greet_after_silence()
@@ -149,7 +179,7 @@ class BodyClient:
         packet = wire.BodyObservation(step % (1 << 32), flags, time.monotonic_ns(), row)
         return self._send(packet)
 
-    def receive(self) -> wire.BodyAction | None:
+    def receive(self) -> wire.BodyAction | wire.BodyReals | None:
         """An action, if one has arrived."""
         while True:
             try:
@@ -158,11 +188,12 @@ class BodyClient:
                 return None
             self._heard_s = time.monotonic()
             try:
-                packet = wire.decode(b"".join(frames), wire.BodyAction, wire.BodyWelcome)
+                frame = b"".join(frames)
+                packet = wire.decode(frame, wire.BodyAction, wire.BodyReals, wire.BodyWelcome)
             except WireFormatError:
                 self.dropped += 1
                 continue
-            if isinstance(packet, wire.BodyAction):
+            if isinstance(packet, wire.BodyAction | wire.BodyReals):
                 return packet
 
     def close(self) -> None:

@@ -151,6 +151,7 @@ def make_plan(config: RunConfig) -> Plan:
         comm_options=config.comm_options,
         observation_shape=env.observation_shape,
     )
+    preflight.require_actions(config, env)
     preflight.check(config, spec)
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')

@@ -125,7 +125,12 @@ class BodyLink:
     def act(self, sensed: Sensed, action: wire.Action) -> None:
         """Answer an observation."""
         assert self._body is not None
-        answer = wire.BodyAction(sensed.packet.step, int(action.actions[0]), action.policy_version)
+        step, chosen = sensed.packet.step, action.actions[0]
+        answer: wire.BodyAction | wire.BodyReals
+        if action.actions.dtype == np.float32:
+            answer = wire.BodyReals(step, chosen, action.policy_version)
+        else:
+            answer = wire.BodyAction(step, int(chosen), action.policy_version)
         if self._hub.send(self._body, answer):
             self.latency[latency.bin_of(time.monotonic_ns() - sensed.since_ns)] += 1
 

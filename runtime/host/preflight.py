@@ -15,7 +15,8 @@ from pathlib import Path
 from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
-from configs.algorithms.described import traits_of
+from configs.algorithms.described import describe, traits_of
+from configs.extensions import ALGORITHM, own_names
 from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
 from envs import registry
@@ -201,6 +202,23 @@ def require_players(config: RunConfig) -> None:
             raise SetupError(f"--learner.teacher: {error}") from error
 
 
+def require_actions(config: RunConfig, env: EnvSpec) -> None:
+    """Check that the algorithm can take the environment's actions.
+
+    Raises:
+        SetupError: says which algorithms can.
+    """
+    kind = "box" if env.is_continuous else "discrete"
+    if kind in traits_of(config.learner).actions:
+        return
+    able = [name for name in own_names(ALGORITHM) if kind in describe(name, "").traits.actions]
+    what = "real numbers" if env.is_continuous else "chosen from a list"
+    raise SetupError(
+        f"actions of {config.env.name} are {what}, which algorithm {config.learner.algorithm} "
+        f"cannot take: " + (f"{', '.join(able)} can" if able else "none here can")
+    )
+
+
 def require_device(config: LearnerConfig) -> None:
     """Check that there is a GPU for each rank, if they are to train on GPUs.
 
@@ -257,7 +275,7 @@ def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str
     learner = config.learner
     needed = {
         f"a batch of {learner.batch_size} episodes (learner.batch_size, learner.window)": (
-            2
+            (1 if env.observation_dtype == "uint8" else 2)
             * learner.batch_size
             * min(learner.window or env.episode_limit, env.episode_limit)
             * env.num_agents

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from runtime.net.codecs import Real, Tensor
@@ -26,6 +27,7 @@ class BodyWelcome(Packet):
     agent: U16
     observation_dim: U32
     num_actions: U32
+    """Or, where an action is made up of real numbers, how many."""
     rate_hz: Annotated[float, Real(0.0, 1000.0)]
     """Ticks a second; 0.0 if every observation is one."""
 
@@ -41,7 +43,7 @@ class BodyObservation(Packet):
     """ALIVE and FIRST bits."""
     sent_ns: U64
     """Body's monotonic clock (it is the agent's own: one host), 0 if it has none."""
-    observation: Annotated[NDArray[Any], Tensor(("float32", "float16"), 1, 16 * KIB)]
+    observation: Annotated[NDArray[Any], Tensor(("float32", "float16", "uint8"), 1, 16 * KIB)]
     """[D]"""
 
 
@@ -52,5 +54,17 @@ class BodyAction(Packet):
 
     step: U32
     """Of the observation that it answers."""
-    action: U8
+    action: U16
+    policy_version: U32
+
+
+@packet(44, 64 * KIB, BODY_VERSION)
+@dataclass(frozen=True, slots=True, eq=False)
+class BodyReals(Packet):
+    """Agent to body, where an action is made up of real numbers: what to do."""
+
+    step: U32
+    """Of the observation that it answers."""
+    action: Annotated[NDArray[np.float32], Tensor(("float32",), 1, 8 * KIB)]
+    """[n]"""
     policy_version: U32

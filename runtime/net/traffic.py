@@ -45,6 +45,7 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.SnapshotRequest: TrafficClass.PARAMETERS,
     wire.BodyObservation: TrafficClass.OBSERVATION,
     wire.BodyAction: TrafficClass.ACTION,
+    wire.BodyReals: TrafficClass.ACTION,
     wire.AgentReport: TrafficClass.HEARTBEAT,
     wire.Status: TrafficClass.HEARTBEAT,
     wire.NodeState: TrafficClass.HEARTBEAT,

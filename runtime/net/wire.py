@@ -20,6 +20,7 @@ from runtime.net.body_packets import (
     BodyAction,
     BodyHello,
     BodyObservation,
+    BodyReals,
     BodyWelcome,
 )
 from runtime.net.codecs import (
@@ -127,6 +128,7 @@ __all__ = [
     "BodyAction",
     "BodyHello",
     "BodyObservation",
+    "BodyReals",
     "BodyWelcome",
     "Choice",
     "ClockOffsets",

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from envs.base import Snapshot, Transition
 from envs.copies import Copies, CopyStep, EnvCopies
 from envs.registry import make_copies, spec_of
 from envs.shards import ShardError, Shards, num_shards, share_out
+from envs.spaces import Box
 from tests.process.runs import wait_for
+from tests.rich_env import RichEnv
 from tests.world_helpers import ScriptedEnv
 
 COPIES, AGENTS = 7, 8
@@ -240,3 +242,34 @@ def test_shards_die_with_their_world_even_stopped_ones() -> None:
         os.kill(pids[1], signal.SIGSTOP)
         world.kill()
         wait_for("the shards to be gone", lambda: not any(is_there(pid) for pid in pids), 10.0)
+
+
+def test_masks_types_and_real_numbers_pass_between_world_and_shards() -> None:
+    def numbers(share: range) -> Copies:
+        envs = [RichEnv(3, actions=Box((0.0,) * 2, (1.0,) * 2), dtype="uint8") for _ in share]
+        return Copies(envs, seed=0, first_copy=share.start)
+
+    def masked(share: range) -> Copies:
+        return Copies([RichEnv(3, masks=True) for _ in share], 0, first_copy=share.start)
+
+    for make in (numbers, masked):
+        here = make(range(3))
+        there = Shards(make, here.spec, share_out(3, 2), 30.0)
+        try:
+            assert_same_snapshots(there.reset(), here.reset())
+            for _ in range(4):
+                shape = (3, 6, 2) if here.spec.is_continuous else (3, 6)
+                actions = np.ones(shape, np.float32 if here.spec.is_continuous else np.int64)
+                for left, right in zip(there.step(actions), here.step(actions), strict=True):
+                    assert_same_snapshots((left.now,), (right.now,))
+                    after = (left.transition.after,), (right.transition.after,)
+                    assert_same_snapshots(*after)
+        finally:
+            there.close()
+
+
+def assert_same_snapshots(left: Sequence[Snapshot], right: Sequence[Snapshot]) -> None:
+    for found, expected in zip(left, right, strict=True):
+        assert found.observations_ND.dtype == expected.observations_ND.dtype
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -304,3 +304,14 @@ def test_the_recorded_return_goes_on_behind_the_window() -> None:
     result = outcome(truncated=True)
     found = array(returns_to_go(result, GAMMA, torch.tensor([8.0])))[:, 0].tolist()
     assert found == [1.5 + 0.5 * (3.5 + 0.5 * 8.0), 3.5 + 0.5 * 8.0]
+
+
+@pytest.mark.parametrize("operator", ["max", "mellowmax"])
+@pytest.mark.parametrize("double_q", [True, False])
+def test_a_masked_action_is_neither_chosen_nor_weighed(operator: str, double_q: bool) -> None:
+    config = LearnerConfig(operator=operator, double_q=double_q)  # type: ignore[arg-type]  # one of two
+    online, target = torch.tensor([[[[1.0, 9.0, 2.0]]]]), torch.tensor([[[[5.0, 8.0, 3.0]]]])
+    allowed = torch.tensor([[[[True, False, True]]]])
+    masked = next_values(online, target, config, allowed)
+    without = next_values(online[..., [0, 2]], target[..., [0, 2]], config)
+    torch.testing.assert_close(masked, without)

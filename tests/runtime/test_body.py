@@ -102,7 +102,7 @@ def test_steps_count_on_where_their_numbers_wrap(host: Host, body: BodyClient) -
     [
         (np.zeros(5, np.float32), r"agent 7 takes observations of 6 numbers, got shape \(5,\)"),
         (np.zeros((1, 6), np.float32), r"got shape \(1, 6\)"),
-        (np.zeros(6), "float32 or float16, got float64"),
+        (np.zeros(6), "float32, float16 or uint8, got float64"),
         (np.full(6, np.inf, np.float32), "must be finite"),
     ],
 )
@@ -259,3 +259,37 @@ def test_the_document_names_every_field_and_kind() -> None:
         assert f"{type(packet).__name__} (kind {packet.KIND})" in text
         for field in packet.__dataclass_fields__:  # type: ignore[attr-defined]  # all are dataclasses
             assert f"`{field}`" in text
+
+
+class RealHost(Host):
+    """An agent's side that hands back the first two numbers of an observation."""
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            self.link.socket.poll(10)
+            for news in self.link.take():
+                if isinstance(news, Sensed):
+                    action = news.packet.observation[None, :2].astype(np.float32)
+                    none = np.zeros(1, dtype=np.uint16)
+                    self.link.act(news, wire.Action(1, 3, action, none, none.astype(np.uint8)))
+
+
+def test_an_action_of_real_numbers_reaches_the_body(tmp_path: Path) -> None:
+    with (
+        RealHost(tmp_path) as host,
+        BodyClient(host.endpoint, AGENT, timeout_s=10.0) as body,
+    ):
+        action = body.act_reals(ROW, step=1, first=True)
+        np.testing.assert_array_equal(action, ROW[:2])
+        with pytest.raises(BodyError, match="2 real numbers, ask it by act_reals"):
+            body.act(ROW, step=2)
+
+
+def test_an_action_from_a_list_is_no_real_number(body: BodyClient) -> None:
+    with pytest.raises(BodyError, match="chosen from 5, ask it by act"):
+        body.act_reals(ROW, step=1)
+
+
+def test_a_number_of_an_action_may_have_16_bits() -> None:
+    frame = wire.encode(wire.BodyAction(1, 700, 3))
+    assert wire.decode(frame, wire.BodyAction) == wire.BodyAction(1, 700, 3)
