@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from multiprocessing.process import BaseProcess
@@ -75,8 +75,14 @@ from runtime.terminal.processes import spawn
 logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. 2 means that nothing was started."""
+def main(
+    argv: Sequence[str] | None = None, begun: Callable[[Path], None] = lambda folder: None
+) -> int:
+    """Entry point; returns the exit code. 2 means that nothing was started.
+
+    Args:
+        begun: told the run's folder when the run begins.
+    """
     remarks: list[str] = []
     with ExitStack() as stack:
         try:
@@ -110,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not config.resume:
                 shutil.rmtree(plan.directory, ignore_errors=True)
             exit_with_error(error)
+        begun(plan.directory)
         return _see_through(plan, run, log, remarks)
 
 

@@ -1,0 +1,255 @@
+"""Act with a trained policy, without any process and without torch.
+
+    load_policy(path) -> Policy -> team(N) -> act([N, D] observations) -> [N] actions
+
+The agents of a team talk to each other as they would in processes: the same cores, and the same
+rules of what is under way (runtime/run/serial.py). Nobody but the caller knows the environment.
+
+Dimension key: N = agents, D = observation features.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from agents import policy as policy_file
+from agents.core import AgentRules
+from agents.policy import PolicyFile, PolicySpec
+from configs.arrays import BoolArray, FloatArray
+from configs.schema import RunConfig
+from configs.shipped import policy_path
+from envs.base import ActionArray, EnvSpec, Snapshot, Transition
+from envs.copies import CopyStep
+from envs.spaces import Discrete
+from runtime.run.serial import SerialRun
+from runtime.world.rules import WorldRules
+
+MOST_STEPS = 65_535
+"""Of one episode."""
+
+
+def load_policy(path: str | Path, env: str = "battle") -> "Policy":
+    """Read a policy file.
+
+    Args:
+        path: of the file; or `shipped`, for the one that comes with an environment.
+        env: which environment's, where the policy is a shipped one.
+
+    Raises:
+        PolicyFileError: it cannot be read, or is damaged.
+        ValueError: no policy is shipped for this environment.
+    """
+    return Policy(policy_file.load_policy(policy_path(str(path), env)))
+
+
+class Policy:
+    """A trained policy: all agents act by the same one."""
+
+    def __init__(self, file: PolicyFile) -> None:
+        self.file = file
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Dimensions: `observation_dim`, `num_actions` and those of the network."""
+        return self.file.spec
+
+    @property
+    def trained(self) -> Mapping[str, str]:
+        """What the file says about its training: env, agents, comm, algorithm, env_steps, …"""
+        return self.file.trained
+
+    def team(self, num_agents: int, *, seed: int = 0) -> "Team":
+        """Agents that talk to each other, at the beginning of an episode.
+
+        Args:
+            num_agents: N, at least 2; not necessarily as many as the policy was trained with.
+            seed: of draws, if there are any: greedy actions need none.
+
+        Raises:
+            ValueError: too few or too many agents for the policy's way to communicate.
+        """
+        return Team(self.file, num_agents, seed)
+
+    def agent(self, *, seed: int = 0) -> "Agent":
+        """One agent on its own, at the beginning of an episode. It hears nobody."""
+        return Agent(self.file, seed)
+
+
+class Team:
+    """N agents in this process."""
+
+    def __init__(self, file: PolicyFile, num_agents: int, seed: int = 0) -> None:
+        self.num_agents = num_agents
+        self.observation_dim = file.spec.observation_dim
+        self._places = _Places(file.spec, num_agents)
+        rules = _rules_of_agents(file, num_agents)
+        self._run = SerialRun(
+            self._places,
+            rules,
+            file.flat,
+            _rules_of_world(rules),
+            seed,
+            version=max(file.version, 1),
+        )
+        self._step = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin the next episode: agents forget what they have seen and heard."""
+        self._step = 0
+        self._run.world.evaluate(1)
+        self._run.results.clear()
+
+    def act(self, observations_ND: ArrayLike, alive_N: ArrayLike | None = None) -> NDArray[Any]:
+        """Let all agents take one step: hear what was said in the last one, speak, and act.
+
+        Args:
+            observations_ND: what each agent sees now.
+            alive_N: agents that live; None: all. The dead are silent and do nothing.
+
+        Returns:
+            [N] greedy actions; 0 for the dead.
+
+        Raises:
+            ValueError: arrays of another shape, or an episode of more than MOST_STEPS steps.
+        """
+        observations = np.asarray(observations_ND, dtype=np.float32)
+        expected = (self.num_agents, self.observation_dim)
+        if observations.shape != expected:
+            raise ValueError(f"a team of this policy sees {expected}, got {observations.shape}")
+        alive: BoolArray = np.ones(self.num_agents, dtype=np.bool_)
+        if alive_N is not None:
+            alive = np.asarray(alive_N, dtype=np.bool_)
+        if alive.shape != (self.num_agents,):
+            raise ValueError(f"{self.num_agents} agents live or not, got shape {alive.shape}")
+        if not np.isfinite(observations).all():
+            raise ValueError("an observation has numbers that are not finite")
+        if self._step >= MOST_STEPS:
+            raise ValueError(f"an episode has at most {MOST_STEPS} steps: begin the next, reset()")
+        self._step += 1
+        self._places.see(self._run, observations, alive)
+        self._run.tick()
+        return np.where(alive, self._places.actions_N, 0)
+
+    @property
+    def out_degree(self) -> float:
+        """Edges that a living agent has used in a step, on average since the team was made."""
+        tallies = [core.tally for core in self._run.agents]
+        steps = sum(tally.agent_steps for tally in tallies)
+        return sum(tally.edges_open for tally in tallies) / steps if steps else 0.0
+
+
+class Agent:
+    """One agent that hears nobody: a team in which the other one is dead."""
+
+    def __init__(self, file: PolicyFile, seed: int = 0) -> None:
+        self._team = Team(file, 2, seed)
+
+    def reset(self) -> None:
+        """Begin the next episode."""
+        self._team.reset()
+
+    def act(self, observation_D: ArrayLike) -> int:
+        """The greedy action in what the agent sees now.
+
+        Raises:
+            ValueError: as `Team.act`.
+        """
+        observation = np.asarray(observation_D, dtype=np.float32)
+        dim = self._team.observation_dim
+        if observation.shape != (dim,):
+            raise ValueError(f"an agent sees {dim} numbers, got shape {observation.shape}")
+        pair = np.stack([observation, np.zeros_like(observation)])
+        return int(self._team.act(pair, [True, False])[0])
+
+
+class _Places:
+    """The copy of an environment that is elsewhere: it sees what it is handed, and keeps what was
+    done.
+    """
+
+    def __init__(self, spec: PolicySpec, num_agents: int) -> None:
+        self.spec = EnvSpec(
+            name="elsewhere",
+            num_agents=num_agents,
+            observation_shape=(spec.observation_dim,),
+            observation_dtype="float32",
+            actions=Discrete(spec.num_actions),
+            state_dim=1,
+            episode_limit=MOST_STEPS,
+        )
+        self.actions_N: NDArray[Any] = np.zeros(num_agents, dtype=np.int64)
+        nothing = np.zeros((num_agents, spec.observation_dim), dtype=np.float32)
+        self._now = self._snapshot(nothing, np.ones(num_agents, dtype=np.bool_))
+
+    def see(self, run: SerialRun, observations_ND: FloatArray, alive_N: BoolArray) -> None:
+        """What is there before the next step."""
+        self._now = self._snapshot(observations_ND * alive_N[:, None], alive_N)
+        run.world.episodes.now = (self._now,)
+
+    def reset(self) -> tuple[Snapshot, ...]:
+        return (self._now,)
+
+    def step(
+        self,
+        actions_EN: ActionArray,
+        opponents_E: NDArray[Any] | None = None,
+        rests_E: BoolArray | None = None,
+    ) -> tuple[CopyStep, ...]:
+        del opponents_E, rests_E
+        self.actions_N = actions_EN[0].copy()
+        rewards_N = np.zeros(self.spec.num_agents, dtype=np.float32)
+        still = Transition(self._now, rewards_N, terminated=False, truncated=False, won=False)
+        return (CopyStep(still, self._now),)
+
+    def close(self) -> None:
+        """Nothing is ours to close."""
+
+    def _snapshot(self, observations_ND: FloatArray, alive_N: BoolArray) -> Snapshot:
+        return Snapshot(observations_ND, np.zeros(1, dtype=np.float32), alive_N)
+
+
+def _setting(file: PolicyFile, name: str) -> Any:
+    """What the policy was trained with, or the default where its file does not say."""
+    default = RunConfig()
+    usual = {
+        "comm": default.comm,
+        "comm_options": "",
+        "gate_timing": default.gate.timing,
+        "gate_mode": default.gate.mode,
+        "dead": default.agents.dead,
+    }
+    return file.trained.get(name, usual[name])
+
+
+def _rules_of_agents(file: PolicyFile, num_agents: int) -> AgentRules:
+    return AgentRules(
+        num_agents=num_agents,
+        copies=1,
+        spec=file.spec,
+        comm=_setting(file, "comm"),
+        comm_options=_setting(file, "comm_options"),
+        gate_timing=_setting(file, "gate_timing"),
+        gate_mode=_setting(file, "gate_mode"),
+        gate_budget=file.gate_budget,
+        dead=_setting(file, "dead"),
+        ships="none",
+    )
+
+
+def _rules_of_world(agents: AgentRules) -> WorldRules:
+    return WorldRules(
+        graph=agents.graph,
+        gate_timing=agents.gate_timing,
+        dead=agents.dead,
+        train_steps=0,
+        evaluation_interval=0,
+        evaluation_episodes=0,
+        epsilon=lambda _: 0.0,
+        ships="none",
+        updates_per_episode=0.0,
+        max_backlog=0,
+    )
