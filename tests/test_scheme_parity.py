@@ -1,0 +1,163 @@
+"""Every registered scheme: agents and world in one process against the torch unroll.
+
+Packets are encoded and decoded, deaths and several copies included, and no socket costs time; over
+sockets the same is in tests/process/test_parity.py.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from agents.found import scheme_of
+from agents.policy import PolicySpec, initialise
+from configs.arrays import FloatArray
+from configs.columns import Q_VALUES
+from configs.schema import MessageDtype
+from envs.copies import Copies
+from learner.comm.gates import GateRule
+from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
+from learner.network import PolicyNetwork
+from runtime.net import wire
+from runtime.run.serial import SerialRun
+from tests import agents_helpers, world_helpers
+from tests.learner_helpers import array
+from tests.scheme_cases import Case, cases
+from tests.world_helpers import ScriptedEnv
+
+SEED = 3
+AGENTS = 6
+EVERY_CASE = pytest.mark.parametrize("case", cases(), ids=str)
+
+
+def spec_of(case: Case, message_dtype: MessageDtype) -> PolicySpec:
+    task = ScriptedEnv(num_agents=AGENTS).spec
+    spec = agents_helpers.make_spec(
+        observation_dim=task.observation_dim,
+        num_actions=task.num_actions,
+        message_dtype=message_dtype,
+    )
+    parameters_of = scheme_of(case.scheme).parameters_of or case.scheme
+    return replace(spec, scheme=parameters_of, scheme_options=case.options)
+
+
+def draw(spec: PolicySpec) -> FloatArray:
+    flat = initialise(spec, np.random.default_rng(SEED)) * np.float32(2.0)
+    if spec.scheme == "sops":
+        flat[-1] = -1.5  # the scorer's last bias: some edges open and some stay shut
+    return flat
+
+
+def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False) -> list[Episode]:
+    """Episodes of several lengths, in which agents die."""
+    envs = [
+        ScriptedEnv(9, 12, num_agents=AGENTS, deaths={4: [2], 7: [0, 3]}),
+        ScriptedEnv(11, num_agents=AGENTS, deaths={0: [5]}),
+    ]
+    rules = agents_helpers.make_rules(
+        num_agents=AGENTS,
+        copies=len(envs),
+        spec=spec,
+        comm=case.scheme,
+        timing=case.timing,
+        mode=scheme_of(case.scheme).gate_mode("learned"),
+        relay=relay,
+        ships="all",
+        record_q=True,
+    )
+    rules = replace(rules, comm_options=case.options)
+    world_rules = world_helpers.make_rules(timing=case.timing, relay=relay)
+    world_rules = replace(world_rules, graph=rules.graph)
+    run = SerialRun(Copies(envs, SEED), rules, flat, world_rules, SEED)
+    run.evaluate(5)
+    assert not run.dropped
+    assert all(core.tally.late == 0 for core in run.agents)
+    joiner = EpisodeJoiner(Dimensions.of(envs[0].spec, (Q_VALUES,)))
+    packets: list[wire.Trajectory | wire.EpisodeRecord] = [*run.trajectories, *run.records]
+    episodes = [joiner.add(packet) for packet in packets]
+    return [episode for episode in episodes if episode is not None]
+
+
+def replayed(
+    case: Case, spec: PolicySpec, flat: FloatArray, episode: Episode, *, relay: bool = False
+) -> UnrollOutput:
+    network = PolicyNetwork(spec, AGENTS)
+    network.load_flat(flat)
+    observations = torch.tensor(episode.observations[:-1].astype(np.float32))
+    alive = torch.tensor(episode.alive[:-1])
+    if relay:
+        observations, alive = observations * alive[..., None], torch.ones_like(alive)
+    mode = scheme_of(case.scheme).gate_mode("learned")
+    with torch.no_grad():
+        window = UnrollInput(observations[:, None], alive[:, None])
+        return unroll(network, window, GateRule(case.timing, mode))
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("dead", ["silent", "relay"])
+def test_agents_do_what_the_unroll_does(case: Case, dead: str) -> None:
+    spec = spec_of(case, "float32")
+    flat = draw(spec)
+    episodes = play(case, spec, flat, relay=dead == "relay")
+    assert len(episodes) == 5
+    for episode in episodes:
+        output = replayed(case, spec, flat, episode, relay=dead == "relay")
+        alive_TN = episode.alive[:-1]
+        gates_TNK = array(output.gates_TBNK[:, 0]) > 0.5
+        bits_K: NDArray[Any] = np.array([1 << k for k in range(gates_TNK.shape[-1])])
+        masks_TN = np.sum(gates_TNK * bits_K, axis=-1)
+        assert_array_equal(masks_TN[alive_TN], episode.columns["gates"][alive_TN])
+        q_TNA = output.q_TBNA[:, 0].numpy()
+        scale = max(1.0, float(np.abs(q_TNA).max()))
+        assert_allclose(
+            q_TNA[alive_TN] / scale, episode.columns["q_values"][alive_TN] / scale, atol=1e-5
+        )
+
+
+@EVERY_CASE
+def test_rounded_messages_agree_as_well(case: Case) -> None:
+    spec = spec_of(case, "float16")
+    flat = draw(spec)
+    for episode in play(case, spec, flat):
+        output = replayed(case, spec, flat, episode)
+        alive_TN = episode.alive[:-1]
+        q_TNA = output.q_TBNA[:, 0].numpy()
+        scale = max(1.0, float(np.abs(q_TNA).max()))
+        # An entry may tip to the next float16 number.
+        assert_allclose(
+            q_TNA[alive_TN] / scale, episode.columns["q_values"][alive_TN] / scale, atol=2e-3
+        )
+
+
+@EVERY_CASE
+def test_a_window_is_as_good_as_its_steps_one_by_one(case: Case) -> None:
+    """What the scheme remembers is carried from call to call; and an episode begins with
+    nothing.
+    """
+    spec = spec_of(case, "float16")
+    flat = draw(spec)
+    episode = play(case, spec, flat)[0]
+    whole = replayed(case, spec, flat, episode)
+    network = PolicyNetwork(spec, AGENTS)
+    network.load_flat(flat)
+    mode = scheme_of(case.scheme).gate_mode("learned")
+    observations = torch.tensor(episode.observations[:-1].astype(np.float32))
+    alive = torch.tensor(episode.alive[:-1])
+    carry = None
+    with torch.no_grad():
+        for again in range(2):
+            for t in range(len(alive)):
+                window = UnrollInput(observations[t : t + 1, None], alive[t : t + 1, None])
+                step = unroll(network, window, GateRule(case.timing, mode), carry)
+                carry = step.carry
+                assert_array_equal(step.gates_TBNK[0].numpy(), whole.gates_TBNK[t].numpy())
+                assert_allclose(
+                    step.q_TBNA[0].numpy(), whole.q_TBNA[t].numpy(), atol=1e-5, err_msg=f"{again}"
+                )
+            assert carry is not None
+            carry = carry.restart(torch.tensor([True]))
