@@ -12,19 +12,26 @@ state (docs/design.md, decision 1), and what is left is SOPS with every edge ope
     with own state    m' = tanh(W [h, V (Σ w m) + b_V] + b)
     both              w = softmax over own + heard tokens of (W_q h + b_q) · (W_k m) / sqrt(Q)
 
-A key's bias would move all logits of a softmax alike, so there is none.
+A key's bias would move all logits of a softmax alike, so there is none. In the release the dead go
+on relaying: `--agents.dead relay`.
 
 Dimension key: E = copies, T = tokens attended to (own message first), H = hidden, M = message, Q =
-query and key size.
+query and key size, P = columns of the fused product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.comm.gate import BoolArray
-from agents.policy import FloatArray
+from agents.comm.attention import Attention
+from agents.comm.base import Heard
+from agents.layers import Layout, Linear, columns
+from configs.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from agents.policy import PolicySpec
 
 LARGEST = 65504.0
 """No entry of a message is larger: as released a message is linear in messages and may grow, and
@@ -37,66 +44,58 @@ class Options:
     """A message contains its sender's own state; false is the release, which transmits nothing."""
 
 
-Layout = tuple[tuple[str, tuple[int, ...]], ...]
+class ExpocommStatic(Attention):
+    """One version of it, ready to run."""
 
+    Options = Options
+    twin = "learner.comm.expocomm_static:ExpocommStaticTwin"
+    largest = LARGEST
+    hidden_readers = None
 
-def layout(hidden: int, message: int, attention: int, options: Options) -> Layout:
-    own: Layout = (
-        ("message.weight", (message, hidden + message)),
-        ("message.bias", (message,)),
-    )
-    return (
-        ("query.weight", (attention, hidden)),
-        ("query.bias", (attention,)),
-        ("key.weight", (attention, message)),
-        ("value.weight", (message, message)),
-        ("value.bias", (message,)),
-        *(own if options.own_state else ()),
-    )
-
-
-class StaticStep:
-    """What is made of what was heard, for a policy version."""
-
-    def __init__(self, tensors: Mapping[str, FloatArray], hidden: int, options: Options) -> None:
-        key = tensors["key.weight"]
-        scale = np.float32(1.0 / np.sqrt(len(key)))
+    def __init__(
+        self, spec: "PolicySpec", tensors: Mapping[str, FloatArray], num_agents: int
+    ) -> None:
+        # Attention merges matrices of other shapes, so only what attends is taken over.
+        key, scale = tensors["key.weight"], np.float32(1.0 / np.sqrt(spec.attention))
         asks = (tensors["query.weight"].T @ key) * scale, (tensors["query.bias"] @ key) * scale
-        heard_MM, bias_M = tensors["value.weight"].T, tensors["value.bias"]
-        self._own_state = options.own_state
-        self.reads = [asks]
-        """Weights and biases of what is linear in h."""
-        if options.own_state:
-            own_HM, context_MM = np.split(tensors["message.weight"].T, [hidden])
-            heard_MM, bias_M = heard_MM @ context_MM, bias_M @ context_MM
-            self.reads.append((own_HM, tensors["message.bias"] + bias_M))
-        self._heard_MM = np.ascontiguousarray(heard_MM)
-        self._bias_M = bias_M
+        self._heard, self._bias_M = columns(tensors["value.weight"]), tensors["value.bias"]
+        self.reads: tuple[Linear, ...] = (asks,)
+        if spec.scheme_opts().own_state:
+            own_HM, context_MM = np.split(columns(tensors["message.weight"]), [spec.hidden])
+            bias_M = tensors["message.bias"] + self._bias_M @ context_MM
+            self._heard = np.ascontiguousarray(self._heard @ context_MM)
+            self.reads = asks, (np.ascontiguousarray(own_HM), bias_M)
 
-    def message(
-        self,
-        asks_EM: FloatArray,
-        own_EM: FloatArray | None,
-        tokens_ETM: FloatArray,
-        present_ET: BoolArray | None,
-    ) -> FloatArray:
-        """[E, M] new message, not yet rounded.
+    @classmethod
+    def layout(cls, spec: "PolicySpec") -> Layout:
+        released: Layout = (
+            ("query.weight", (spec.attention, spec.hidden)),
+            ("query.bias", (spec.attention,)),
+            ("key.weight", (spec.attention, spec.message)),
+            ("value.weight", (spec.message, spec.message)),
+            ("value.bias", (spec.message,)),
+        )
+        if not spec.scheme_opts().own_state:
+            return released
+        return (
+            *released,
+            ("message.weight", (spec.message, spec.hidden + spec.message)),
+            ("message.bias", (spec.message,)),
+        )
 
-        Args:
-            asks_EM: queries through the transposed key matrix, q · (W_k m) = (W_k^T q) · m.
-            own_EM: what a message owes to its sender's state; None as released.
-            tokens_ETM: own last message, then what was heard.
-            present_ET: tokens that are there, the own one always; None: all are.
-        """
-        logits_ET: FloatArray = (tokens_ETM @ asks_EM[:, :, None])[:, :, 0]
-        if present_ET is not None:
-            logits_ET[~present_ET] = -np.inf
-        logits_ET -= np.maximum.reduce(logits_ET, axis=1, keepdims=True)
-        np.exp(logits_ET, logits_ET)
-        logits_ET /= np.add.reduce(logits_ET, axis=1, keepdims=True)
-        message_EM: FloatArray = np.dot((logits_ET[:, None] @ tokens_ETM)[:, 0], self._heard_MM)
-        if own_EM is not None:
-            message_EM += own_EM
+    def seat(self, columns: Sequence[slice]) -> None:
+        self._asks, *own = columns
+        self._own_state = own[0] if own else None
+
+    def message(self, parts_EP: FloatArray, heard: Heard) -> FloatArray:
+        assert heard.tokens_ETM is not None, "its edges are open"
+        mean_EM = self.attend(parts_EP, heard.tokens_ETM, heard.present_ET)
+        message_EM: FloatArray = np.dot(mean_EM, self._heard)
+        if self._own_state is not None:
+            message_EM += parts_EP[:, self._own_state]
             return np.tanh(message_EM, message_EM)
         message_EM += self._bias_M
         return message_EM.clip(-LARGEST, LARGEST, out=message_EM)
+
+
+SCHEME = ExpocommStatic
