@@ -61,16 +61,24 @@ def run_config(
 def undecided_policy(config: RunConfig, *, loud: bool = False, seed: int = 0) -> PolicyFile:
     """An untrained policy whose gates open and close; `loud` makes messages matter more as well."""
     env = spec_of(config.env, config.num_agents)
-    spec = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
+    spec = PolicySpec.of(
+        config.network,
+        env.observation_dim,
+        env.num_actions,
+        comm=config.comm,
+        comm_options=config.comm_options,
+        observation_shape=env.observation_shape,
+    )
     flat = initialise(spec, np.random.default_rng(seed))
     tensors = views(spec, flat)
     factors = {"scorer_out.weight": 10.0, "beacon.weight": 4.0}
     if loud:
         loud_layers = ("encoder", "query", "key", "value", "message", "q_out")
         factors |= {f"{layer}.weight": 3.0 for layer in loud_layers}
-    for name, factor in factors.items():
-        tensors[name][...] *= factor
-    tensors["scorer_out.bias"][...] = 0.0
+    for name in factors.keys() & tensors.keys():  # not every scheme has every layer
+        tensors[name][...] *= factors[name]
+    if "scorer_out.bias" in tensors:
+        tensors["scorer_out.bias"][...] = 0.0
     return PolicyFile(spec, flat, 1, {})
 
 
