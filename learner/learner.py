@@ -171,7 +171,7 @@ class Learner:
         self.replay.add(episode)
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
-        if len(self.replay) >= self.config.learning_starts:
+        if self.algorithm.trains and len(self.replay) >= self.config.learning_starts:
             self.owed += self.config.updates_per_episode
 
     @property

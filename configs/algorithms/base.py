@@ -58,10 +58,15 @@ class Traits:
     has_operator: bool = True
     """Takes what `learner.operator` says of the next step's action values."""
     sizes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    """Options, of `learner` or its own, that make up the size of a part such as "mixer". A run that
-    goes on keeps them."""
+    """Options, of `learner` or its own, that make up the size of a part such as "mixer": numbers of
+    units, the one that counts most first. A run that goes on keeps them."""
+    keeps: tuple[str, ...] = ()
+    """Further options, of either kind, that a run which goes on keeps."""
+    trains: bool = True
+    """Takes gradient steps at all."""
 
     @property
     def kept(self) -> tuple[str, ...]:
         """All options that the shapes of its networks follow from."""
-        return tuple(dict.fromkeys(name for names in self.sizes.values() for name in names))
+        sizes = (name for names in self.sizes.values() for name in names)
+        return tuple(dict.fromkeys((*sizes, *self.keeps)))

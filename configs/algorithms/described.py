@@ -102,8 +102,8 @@ def check(config: LearnerConfig) -> None:
         )
     if not traits.has_operator and config.operator != "max":
         raise ValueError(
-            f"learner.algorithm {config.algorithm} values what its policy does: learner.operator "
-            f"has no say, give max, got {config.operator}"
+            f"learner.algorithm {config.algorithm} values actions that are chosen: "
+            f"learner.operator has no say, give max, got {config.operator}"
         )
 
 
@@ -151,6 +151,7 @@ def from_json(line: str) -> Described:
         "columns": frozenset(traits["columns"]),
         "actions": frozenset(traits["actions"]),
         "reads": tuple(traits["reads"]),
+        "keeps": tuple(traits["keeps"]),
         "experience": Replayed() if rollout is None else OnPolicy(**rollout),
         "sizes": {part: tuple(names) for part, names in sizes.items()},
     }

@@ -118,8 +118,11 @@ class Algorithm(ABC):
     ) -> None:
         self.setup = setup
         self.config = setup.config
-        if not isinstance(self.traits, Traits):
-            self.traits = self.traits(setup.options)
+        traits = self.traits
+        if not isinstance(traits, Traits):
+            traits = type(self).traits(setup.options)
+        self.trains = traits.trains
+        self.experience = traits.experience
         self.options = setup.options
         self.schedules = schedules
         self.policy = self.target_policy = policy

@@ -10,7 +10,9 @@ return is the recorded one, to the episode's end and without a value beyond.
 With soft mellowmax (MAST does not say how the two go together) an agent that does not deviate
 counts with that in place of its greedy value, in weights and values alike.
 
-An agent that is dead has one action, to do nothing, as in the paper's code.
+An agent that is dead has one action, to do nothing, as in the paper's code. Joint actions with one
+that the environment does not allow do not count; in the paper's code they enter with very low
+values, of which the mixer may make what it likes.
 
 Dimension key: T = time, B = batch, N = agents, A = actions, S = state.
 """
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.algorithms.res import TRAITS
-from learner.algorithms.base import Loss, Setup
+from learner.algorithms.base import FORBIDDEN, Loss, Setup
 from learner.algorithms.value_based import ValueBased, of_actions
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Discounting
@@ -67,8 +69,9 @@ def softmax_values(
         weights, values = (
             _deviations(side, states_TBS, alive_TBN, now).flatten(-2) for side in (online, target)
         )
-        counts_TBNA = alive_TBN[now].unsqueeze(-1).repeat(1, 1, 1, actions)
-        counts_TBNA[..., 0] = True
+        living_TBN1 = alive_TBN[now].unsqueeze(-1)
+        counts_TBNA = living_TBN1 & (online.q_TBNA[now] > FORBIDDEN)
+        counts_TBNA[..., :1] |= ~living_TBN1
         weights = (beta * weights).masked_fill(~counts_TBNA.flatten(-2), -torch.inf).softmax(-1)
         pieces.append((weights * values).sum(-1))
     return torch.cat(pieces)

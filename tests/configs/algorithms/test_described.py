@@ -45,7 +45,7 @@ class Mine(Iql):
     def traits(options):
         return Traits(
             acting="sample",
-            columns=frozenset({"LOG_PROB"}),
+            columns=frozenset({"log_prob"}),
             experience=OnPolicy(episodes=8, epochs=options.epochs),
             sizes={"critic": ("width",)},
         )
@@ -88,7 +88,7 @@ def test_an_algorithm_from_outside_is_asked_in_a_process_of_its_own(outside: str
     assert found.options == {"epochs": 2, "width": 8}
     assert found.traits == Traits(
         acting="sample",
-        columns=frozenset({"LOG_PROB"}),
+        columns=frozenset({"log_prob"}),
         experience=OnPolicy(episodes=8, epochs=2),
         sizes={"critic": ("width",)},
     )
@@ -118,7 +118,13 @@ def test_what_does_not_fit_is_one_line(outside: str, arguments: str, says: str) 
 def test_description_survives_its_line() -> None:
     for traits in (
         Traits(),
-        Traits(experience=OnPolicy(episodes=3), sizes={"mixer": ("a", "b")}, reads=("a",)),
+        Traits(
+            experience=OnPolicy(episodes=3),
+            sizes={"mixer": ("a", "b")},
+            reads=("a",),
+            keeps=("b",),
+            columns=frozenset({"log_prob"}),
+        ),
     ):
         found = Described(traits, {"a": 1, "b": "x"})
         assert from_json(to_json(found)) == found

@@ -10,15 +10,14 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.policy import PolicySpec, initialise
 from configs.algorithms.described import check
-from configs.schema import GateConfig, LearnerConfig, NetworkConfig, RunConfig
+from configs.schema import GateConfig, LearnerConfig
 from learner.algorithms.wqmix import CentralAgent, CentralMixer, optimistic_weights
 from learner.comm.unroll import UnrollInput, unroll
-from learner.experience.episode import Dimensions, Episode
 from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
 from learner.mellowmax import soft_mellowmax
+from tests.learner.algorithms.matrix_game import NOT_MONOTONIC, greedy_actions, trained
 from tests.learner_helpers import (
     DIMENSIONS,
     array,
@@ -197,55 +196,14 @@ def test_the_critics_parameters_come_from_the_runs_seed() -> None:
             assert torch.equal(parameter, dict(first.online.named_parameters())[name]), name
 
 
-PAIR = Dimensions(num_agents=2, observation_dim=1, num_actions=3, state_dim=1)
-PAYOFF = np.array([[2, -3, -3], [-3, 0, 0], [-3, 0, 0]], dtype=np.float32)
-"""No monotonic mixer fits it: an action is good only if the other agent takes it, too."""
-
-
-def play_once(number: int, first: int, second: int) -> Episode:
-    """An episode of one step of two agents that see nothing."""
-    return Episode(
-        dimensions=PAIR,
-        number=number,
-        env_steps=number,
-        observations=np.ones((2, 2, 1), dtype=np.float32),
-        actions=np.array([[first, second]], dtype=np.uint8),
-        rewards=np.full((1, 2), PAYOFF[first, second], dtype=np.float32),
-        states=np.ones((2, 1), dtype=np.float32),
-        alive=np.ones((2, 2), dtype=np.bool_),
-        terminated=True,
-        columns={"gates": np.zeros((1, 2), dtype=np.uint16)},
-        first_versions=np.ones(2, dtype=np.uint32),
-        last_versions=np.ones(2, dtype=np.uint32),
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "finds_it"), [("qmix", False), ("wqmix", True)])
 def test_only_the_weighted_one_finds_the_best_joint_action_of_a_game_that_is_not_monotonic(
     algorithm: str, finds_it: bool
 ) -> None:
-    sizes = NetworkConfig(hidden=8, message=4, attention=3, beacon=3, edge_embedding=2, scorer=3)
-    settings = replace(
-        SETTINGS,
-        algorithm=algorithm,
-        batch_size=9,
-        learning_rate=2e-2,
-        mixing_embed=8,
-        hypernet_embed=8,
-        central_hidden=16,
-        central_embed=16,
-    )
-    run = RunConfig(num_agents=2, comm="none", network=sizes, learner=settings)
-    spec = PolicySpec.of(sizes, observation_dim=1, num_actions=3)
-    learner = Learner(run, spec, PAIR, initialise(spec, np.random.default_rng(0)))
-    for number, (first, second) in enumerate(np.ndindex(3, 3)):
-        learner.add(play_once(number, first, second))
-    for _ in range(120):
-        learner.update()
-    window = UnrollInput(torch.ones(1, 1, 2, 1), torch.ones(1, 1, 2, dtype=torch.bool))
-    q_NA = unroll(learner.network, window, learner.algorithm.rule()).q_TBNA[0, 0]
-    assert (q_NA.argmax(-1) == 0).all() == finds_it
+    settings = replace(SETTINGS, algorithm=algorithm, central_hidden=16, central_embed=16)
+    learner = trained(settings, NOT_MONOTONIC, updates=120)
+    assert (greedy_actions(learner) == [0, 0]) == finds_it
 
 
 def test_choosing_and_valuing_by_one_network_is_refused() -> None:
