@@ -12,6 +12,7 @@ list of names imports nothing, torch and engines least of all. Standard library 
 import functools
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -120,6 +121,11 @@ def load_address(kind: Kind, where: str) -> object:
         ExtensionError: the module cannot be imported, or has no such attribute.
     """
     module, _, attribute = where.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        # The script `murmuration` does not look into the current folder. Behind all others, so
+        # that nothing there stands in the way of ours; processes that we start look there as well.
+        sys.path.append(here)
     try:
         found: object = importlib.import_module(module)
     except Exception as error:
