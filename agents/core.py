@@ -235,6 +235,8 @@ class AgentCore:
         )
         self._remembers = self._policy.scheme.memory > 0
 
+        self._lived_E = self._nowhere_E
+        """Copies in which the agent was alive in the step before."""
         self._phase = _Phase.IDLE
         self._tick: int | None = None
         self._now: wire.Observation
@@ -335,6 +337,8 @@ class AgentCore:
         self._first_E = now.steps == 0 if 0 in now.steps.tolist() else None
         if self._first_E is not None:
             self._forget(self._first_E)
+        if self._rules.comes_back:
+            is_new |= self._begin_lives(takes_part.alive_E)
         if is_new or self._first_E is not None:
             self._parts_EP = self._policy.parts(self._hidden_EH)
         self._peer_beacons.advance(now.tick, self._first_E)
@@ -376,6 +380,13 @@ class AgentCore:
         self._sent_rows = self._sent_rows.copy()
         self._sent_rows[first_E] = 0
         self._beacon.begin(first_E)
+
+    def _begin_lives(self, alive_E: BoolArray) -> bool:
+        """A new life begins with a memory of nothing; whether one does."""
+        begins_E = alive_E & ~self._lived_E
+        self._lived_E = alive_E
+        self._hidden_EH[begins_E] = 0.0
+        return bool(begins_E.any())
 
     def _receive(self, packet: wire.Message | wire.Beacon) -> list[Command]:
         is_message = type(packet) is wire.Message

@@ -11,7 +11,7 @@ Dimension key: E = copies, N = agents, A = actions, K = offsets.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from envs.base import Snapshot
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
 from learner.comm.gates import GateRule
-from learner.comm.unroll import Carry, UnrollInput, unroll
+from learner.comm.unroll import Carry, UnrollInput, begun_lives, unroll
 from learner.network import PolicyNetwork
 from runtime.net.failures import NO_FAILURES, Failures
 
@@ -128,6 +128,7 @@ def simulate(
     step = 0
     tallies = [_Tally() for _ in snapshots]
     finished: list[SimulatedEpisode] = []
+    lived_EN = np.ones((num_copies, num_agents), dtype=np.bool_)
     while len(finished) < episodes:
         if victims and step == failures.kill_at:
             up_N = spared_N
@@ -142,6 +143,10 @@ def simulate(
             carry.edges_BNK = losses.after_messages(carry.edges_BNK)
         with torch.no_grad():
             window = _window(snapshots, up_N, relay=config.agents.dead == "relay")
+            if copies.spec.comes_back:
+                begins_TBN = begun_lives(torch.tensor(alive_EN)[None], torch.tensor(lived_EN))
+                window = replace(window, begins_TBN=begins_TBN)
+                lived_EN = alive_EN
             output = unroll(network, window, rule, carry)
         gates_BNK = output.gates_TBNK[0]
         if losses is not None:
@@ -185,6 +190,7 @@ def simulate(
                 begun += 1
         snapshots = tuple(step.now for step in steps)
         carry = output.carry.restart(torch.tensor(ended_E))
+        lived_EN = lived_EN | ended_E[:, None]
     return finished
 
 

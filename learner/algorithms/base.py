@@ -222,13 +222,13 @@ class Algorithm(ABC):
             graph = graph_of(run.comm, run.comm_options, run.num_agents)
             recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
             rule = replace(rule, recorded_TBNK=recorded_TBNK)
-        output = unroll(self.policy, UnrollInput(part.observations, part.alive), rule)
+        output = unroll(self.policy, _window(part), rule)
         return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()
     def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
-        output = unroll(policy, UnrollInput(part.observations, part.alive), self.rule())
+        output = unroll(policy, _window(part), self.rule())
         return allowed_only(output, part)
 
     def policy_terms(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
@@ -236,6 +236,10 @@ class Algorithm(ABC):
         edges are open. A loss that leaves them out leaves those options without effect.
         """
         return self._terms(unrolled.output, part, divisors, self.rule())
+
+
+def _window(part: Part) -> UnrollInput:
+    return UnrollInput(part.observations, part.alive, part.start_B, part.begins_TBN)
 
 
 FORBIDDEN = -1e8

@@ -24,6 +24,9 @@ class UnrollInput:
     """[T, B, N] bool: sends and is heard. All ones where the dead keep relaying."""
     start_B: Tensor | None = None
     """[B] int64: step of its episode with which a row begins; None: all begin with the first."""
+    begins_TBN: Tensor | None = None
+    """[T, B, N] bool: a new life begins, in an episode in which the agent had died, and nothing is
+    remembered; None: nobody comes back."""
 
 
 @dataclass(slots=True, eq=False)

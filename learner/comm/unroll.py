@@ -52,7 +52,7 @@ def unroll(
     """
     if carry is None:
         carry = Carry.begin(network, window.observations_TBND.shape[1], window.start_B)
-    hidden_TBNH = network.recur(window.observations_TBND, carry.hidden_BNH)
+    hidden_TBNH = _remembered(network, window, carry)
     q_part, reads = network.project(hidden_TBNH, rule)
     said = network.scheme(reads, window, carry, rule)
     return UnrollOutput(
@@ -71,3 +71,27 @@ def unroll(
             own=said.own,
         ),
     )
+
+
+def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Tensor:
+    """[T, B, N, H] memories: in one call, or step by step where lives begin anew."""
+    if window.begins_TBN is None:
+        return network.recur(window.observations_TBND, carry.hidden_BNH)
+    hidden_BNH, hidden = carry.hidden_BNH, list[Tensor]()
+    for seen_BND, begins_BN in zip(window.observations_TBND, window.begins_TBN, strict=True):
+        before_BNH = torch.where(begins_BN.unsqueeze(-1), 0.0, hidden_BNH)
+        (hidden_BNH,) = network.recur(seen_BND.unsqueeze(0), before_BNH)
+        hidden.append(hidden_BNH)
+    return torch.stack(hidden)
+
+
+def begun_lives(alive_TBN: Tensor, before_BN: Tensor | None = None) -> Tensor | None:
+    """[T, B, N] bool: lives that begin after a death; None if none does.
+
+    Args:
+        before_BN: agents that were alive before the first step; None: all, as far as is known.
+    """
+    first_BN = torch.ones_like(alive_TBN[0]) if before_BN is None else before_BN
+    before_TBN = torch.cat((first_BN.unsqueeze(0), alive_TBN[:-1]))
+    begins_TBN = alive_TBN & ~before_TBN
+    return begins_TBN if begins_TBN.any() else None

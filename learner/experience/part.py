@@ -50,6 +50,10 @@ class Part:
     returns_after_B: Tensor
     """The team's recorded return behind the window, clipped and not scaled; zeros where no loss
     asks for it."""
+    start_B: Tensor
+    """int64: step of its episode with which each window begins."""
+    begins_TBN: Tensor | None
+    """[T + 1, B, N] bool: an agent lives again after a death; None: nobody does."""
     columns: Mapping[str, Tensor]
     """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py); integers are int64."""
 
@@ -93,6 +97,8 @@ def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch
     warming = np.arange(len(batch.actions))[:, None] < config.burn_in
     learns_TB = outcome.filled_TB & ~tensor(warming & (batch.starts > 0))
     alive = tensor(batch.alive)
+    begins_TBN = np.zeros_like(batch.alive)
+    np.greater(batch.alive[1:], batch.alive[:-1], out=begins_TBN[1:])
     return Part(
         observations=tensor(batch.observations).float(),
         actions=tensor(batch.actions),
@@ -104,6 +110,8 @@ def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch
         learns_TB=learns_TB,
         agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
         returns_after_B=tensor(batch.returns_after),
+        start_B=tensor(batch.starts),
+        begins_TBN=tensor(begins_TBN) if begins_TBN.any() else None,
         columns={name: tensor(_signed(array)) for name, array in batch.columns.items()},
     )
 
