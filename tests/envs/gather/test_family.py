@@ -56,6 +56,8 @@ def play(copies: EnvCopies) -> list[bytes]:
             told += [copy.now.observations_ND.tobytes(), copy.now.state_S.tobytes()]
             told.append(copy.transition.rewards_N.tobytes())
             assert copy.transition.truncated == (step % 12 == 11)
+            assert ("food_eaten" in copy.transition.metrics) == copy.transition.truncated
+            told.append(repr(dict(copy.transition.metrics)).encode())
     copies.close()
     return told
 
