@@ -216,8 +216,7 @@ def _setting(file: PolicyFile, name: str) -> Any:
     """What the policy was trained with, or the default where its file does not say."""
     default = RunConfig()
     usual = {
-        "comm": default.comm,
-        "comm_options": "",
+        "comm": file.spec.scheme,
         "gate_timing": default.gate.timing,
         "gate_mode": default.gate.mode,
         "dead": default.agents.dead,
@@ -231,7 +230,7 @@ def _rules_of_agents(file: PolicyFile, num_agents: int) -> AgentRules:
         copies=1,
         spec=file.spec,
         comm=_setting(file, "comm"),
-        comm_options=_setting(file, "comm_options"),
+        comm_options=file.spec.scheme_options,
         gate_timing=_setting(file, "gate_timing"),
         gate_mode=_setting(file, "gate_mode"),
         gate_budget=file.gate_budget,

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from agents.found import scheme_of
-from agents.policy import PolicySpec, initialise
+from agents.policy import PolicyFile, PolicySpec, initialise
 from configs.arrays import FloatArray
 from configs.columns import Q_VALUES
 from configs.schema import MessageDtype
@@ -23,6 +23,7 @@ from learner.comm.gates import GateRule
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from learner.network import PolicyNetwork
+from runtime.acting import Policy
 from runtime.net import wire
 from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
@@ -161,3 +162,18 @@ def test_a_window_is_as_good_as_its_steps_one_by_one(case: Case) -> None:
                 )
             assert carry is not None
             carry = carry.restart(torch.tensor([True]))
+
+
+@EVERY_CASE
+def test_a_team_acts_from_python_as_in_a_run(case: Case) -> None:
+    spec = spec_of(case, "float16")
+    flat = draw(spec)
+    trained = {"comm": case.scheme, "gate_timing": case.timing, "dead": "silent"}
+    team = Policy(PolicyFile(spec, flat, 1, trained)).team(AGENTS)
+    for episode in play(case, spec, flat)[:2]:
+        for observations_ND, alive_N, actions_N in zip(
+            episode.observations[:-1], episode.alive[:-1], episode.actions, strict=True
+        ):
+            acted_N = team.act(observations_ND, alive_N)
+            assert_array_equal(acted_N[alive_N], actions_N[alive_N])
+        team.reset()

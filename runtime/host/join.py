@@ -191,6 +191,7 @@ def deployed_setup(
             copies=1,
             spec=policy.spec,
             comm=options.comm,
+            comm_options=policy.spec.scheme_options,
             gate_timing="causal",
             gate_mode=options.gate_mode,
             gate_budget=options.gate_budget,

@@ -17,7 +17,7 @@ from agents.parameters import ParameterStore
 from agents.policy import PolicyFile, PolicySpec, initialise, load_policy
 from agents.process import realtime
 from agents.process.realtime import DeployedAgentSetup
-from runtime.net import latency, topology, wire
+from runtime.net import latency, wire
 from runtime.net.security import KeyPair, Keyring
 from runtime.net.traffic import Traffic, named
 from runtime.net.transport import CONTROL, Hub, agent_of, agent_routing_id
@@ -32,7 +32,9 @@ def relay_policy() -> PolicyFile:
     return load_policy(RELAY_POLICY)
 
 
-def fresh_policy(observation_dim: int, num_actions: int) -> PolicyFile:
+def fresh_policy(
+    observation_dim: int, num_actions: int, scheme: str = "sops", scheme_options: str = ""
+) -> PolicyFile:
     spec = PolicySpec(
         observation_dim=observation_dim,
         num_actions=num_actions,
@@ -44,6 +46,8 @@ def fresh_policy(observation_dim: int, num_actions: int) -> PolicyFile:
         scorer=8,
         message_dtype="float16",
         beacon_dtype="int8",
+        scheme=scheme,
+        scheme_options=scheme_options,
     )
     return PolicyFile(spec, initialise(spec, np.random.default_rng(0)), 1, {})
 
@@ -74,7 +78,8 @@ class Deployed:
             num_agents=num_agents,
             copies=1,
             spec=policy.spec,
-            comm="sops",
+            comm=policy.spec.scheme,
+            comm_options=policy.spec.scheme_options,
             gate_timing="causal",
             gate_mode="learned",
             dead="silent",
@@ -165,7 +170,7 @@ class Deployed:
                     raise AssertionError(packet)
 
     def _send_book(self, agent: int) -> None:
-        outs = topology.out_neighbours(agent, self._num_agents)
+        outs = self._rules.graph.out_neighbours(agent)
         book = wire.AddressBook(tuple(self._endpoints[peer] for peer in outs))
         self._hub.send(agent_routing_id(agent), book)
 
