@@ -7,29 +7,52 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from numpy.testing import assert_array_equal
 
 from configs import streams
 from configs.arrays import IntArray
+from configs.schema import EnvConfig
 from configs.streams import Role
 from envs.base import Env, Transition
 from envs.battle.battle import Battle
 from envs.battle.map import deploy
 from envs.battle.opponents import make_opponent
+from envs.from_parallel import FromParallel
 from envs.opponent import Opponent
 from envs.parallel import Parallel, agent_index, agent_name
+from envs.registry import family_of
 from envs.relay import Relay
+from tests.foreign_envs import Foreign
 from tests.world_helpers import ScriptedEnv
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it loads environments of its own by names it has deprecated
     _theirs: Any = importlib.import_module("pettingzoo.test")
 api_test: Callable[..., None] = _theirs.parallel_api_test
+seed_test: Callable[..., None] = _theirs.parallel_seed_test
 
 EPISODES = 3
 
 
+FAMILIES = ("adversarial-pursuit", "gather")
+FOREIGN = ("mpe2.simple_world_comm_v3", "mpe2.simple_spread_v3?continuous_actions=true")
+"""With kinds and masks, and with real actions."""
+
+
+def made(name: str, options: str = "") -> Env:
+    """An environment of a family, at its smallest size."""
+    family = family_of(name)
+    asked = family.read(EnvConfig(name=name, options=options, max_cycles=40))
+    return family.make(asked, family.population(asked) or 25)
+
+
 def make(name: str) -> Env:
+    if name in FAMILIES:
+        return made(name)
+    if name in FOREIGN:
+        module, _, options = name.partition("?")
+        return made(f"pettingzoo:{module}", options)
     if name == "relay":
         return Relay(8)
     if name == "battle":
@@ -37,12 +60,48 @@ def make(name: str) -> Env:
     return ScriptedEnv(6, 4, num_agents=4, deaths={1: [0], 3: [2]})
 
 
-@pytest.mark.parametrize("name", ["relay", "battle", "scripted"])
+@pytest.mark.parametrize("name", ["relay", "battle", "scripted", *FAMILIES, *FOREIGN])
 def test_pettingzoo_finds_nothing_wrong(name: str) -> None:
     with warnings.catch_warnings():
         # It wants observations to stay within finite bounds, and names to be its own.
         warnings.simplefilter("ignore")
         api_test(Parallel(make(name)), num_cycles=300)
+
+
+@pytest.mark.parametrize("name", ["relay", *FAMILIES, *FOREIGN])
+def test_pettingzoo_finds_equal_seeds_equal(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seed_test(lambda: Parallel(make(name)), num_cycles=50)
+
+
+def test_what_we_took_in_goes_out_again_as_it_was() -> None:
+    """Through both adapters an environment is itself: several choices, masks, images."""
+    names = ("agent_0", "agent_1")
+    image = spaces.Box(0, 255, (3, 2, 1), np.uint8)
+    mask = np.array([1, 0, 1, 1, 1, 1], np.int8)
+    foreign = Foreign(
+        names,
+        seen=dict.fromkeys(names, image),
+        acts=dict.fromkeys(names, spaces.MultiDiscrete([3, 2])),
+        look=lambda name, step: np.full((3, 2, 1), 10 * names.index(name) + step, np.uint8),
+        infos=lambda _: {"action_mask": mask},
+        terminated={2: ("agent_0",)},
+        returns={3: ("agent_0",)},
+    )
+    env = Parallel(FromParallel(foreign, "foreign", 10))
+    observations, infos = env.reset(3)
+    assert env.observation_space("agent_0") == image
+    assert env.action_space("agent_0") == spaces.MultiDiscrete([3, 2])
+    assert_array_equal(infos["agent_1"]["action_mask"], mask)
+    assert_array_equal(observations["agent_1"], np.full((3, 2, 1), 10))
+    env.step({"agent_0": np.array([2, 1]), "agent_1": np.array([1, 0])})
+    assert [foreign.played[-1][name].tolist() for name in names] == [[2, 1], [1, 0]]
+    there: list[list[str]] = []
+    for _ in range(3):
+        env.step({name: np.array([1, 0]) for name in env.agents})
+        there.append(sorted(env.agents))
+    assert there == [["agent_1"], ["agent_0", "agent_1"], ["agent_0", "agent_1"]]
 
 
 def played(env: Parallel, seed: int) -> list[Any]:
