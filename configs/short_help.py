@@ -46,6 +46,7 @@ def short_help(prog: str, about: str, lines: Sequence[Line], options: Any) -> st
             "",
             *rows,
             "",
+            "For a name from elsewhere: package.module:attribute (docs/extending.md).",
             f"{prog} --help-all explains every option, with its range.",
         ]
     )
@@ -79,11 +80,12 @@ LAUNCH = (
     Line("--policy", "FILE|shipped", "policy to begin with"),
     Line("--resume", "DIR", "folder of an earlier run to go on with"),
     Line("--opponent", "NAMES", "random, scripted, idqn, FILE", "env.opponent"),
-    Line("--comm", "sops|none", "gated messages, or none", "comm"),
+    Line("--comm", "NAME", "scheme of messages", "comm", extensions.SCHEME),
     Line("--gate.mode", "MODE", "learned, open or closed", "gate.mode"),
     Line("--gate.budget", "N", "edges open at once; 0: no limit", "gate.budget"),
     Line("--gate.price", "X", "price of an open edge in a step", "gate.price"),
-    Line("--algorithm", "NAME", "a name, or package.module:Class", "learner.algorithm"),
+    Line("--network", "NAME", "encoder and memory", "network.name", extensions.NETWORK),
+    Line("--algorithm", "NAME", "algorithm", "learner.algorithm", extensions.ALGORITHM),
     Line("--device", "auto|cpu|cuda", "where the learner trains", "learner.device"),
     Line("--learner.batch-size", "N", "episodes in an update", "learner.batch_size"),
     Line("--learner.learning-rate", "X", "Adam's step size", "learner.learning_rate"),
