@@ -118,9 +118,8 @@ class Algorithm(ABC):
     ) -> None:
         self.setup = setup
         self.config = setup.config
-        traits = self.traits
-        if not isinstance(traits, Traits):
-            traits = type(self).traits(setup.options)
+        given: Any = type(self).traits
+        traits: Traits = given if isinstance(given, Traits) else given(setup.options)
         self.trains = traits.trains
         self.experience = traits.experience
         self.options = setup.options

@@ -15,8 +15,8 @@ from learner.learner import Learner
 PAIR = Dimensions(num_agents=2, observation_dim=1, num_actions=3, state_dim=1)
 NOT_MONOTONIC = np.array([[2, -3, -3], [-3, 0, 0], [-3, 0, 0]], dtype=np.float32)
 """An action is good only if the other agent takes it, too: no monotonic mixer fits it."""
-ADDITIVE = np.array([[0, 1, 3], [1, 2, 4], [-1, 0, 2]], dtype=np.float32)
-"""What the agents earn adds up; the best is in the middle of one and at the end of the other."""
+ADDITIVE = np.array([[-4, -2, -3], [-2, 0, -1], [-3, -1, -2]], dtype=np.float32)
+"""What the agents lose adds up."""
 
 
 def play_once(number: int, first: int, second: int, payoff: FloatArray) -> Episode:

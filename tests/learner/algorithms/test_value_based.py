@@ -63,7 +63,7 @@ def test_it_is_below_all_others() -> None:
     (share,) = shared_out(batch, 2, ranks=1)[0]
     part = load(share, learner.generator, make_config(), learner.device)
     q_TBNA = learner.algorithm.unroll(part).q_TBNA
-    acts_TBN = part.columns[ACTION_MASK.name].any(-1)
+    acts_TBN = part.columns[ACTION_MASK.name].bool().any(-1)
     assert acts_TBN.any()
     assert (q_TBNA[acts_TBN][:, 1] == FORBIDDEN).all()
     assert not (q_TBNA[acts_TBN].argmax(-1) == 1).any()
