@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.found import scheme_of
 from agents.policy import PolicySpec
 from configs.schema import LearnerConfig
 from learner.experience.episode import Dimensions
-from runtime.net.topology import diameter
 
 _HIDDEN = 64
 """Units of the predictor's hidden layer, as in the reference code."""
@@ -142,6 +142,7 @@ def make_auxiliary(
     config: LearnerConfig, spec: PolicySpec, dimensions: Dimensions
 ) -> StatePredictor | MessageContrast | None:
     """The network that `learner.aux` asks for."""
+    graph = scheme_of(spec.scheme).graph(dimensions.num_agents, spec.scheme_opts())
     match config.aux:
         case "none":
             return None
@@ -152,5 +153,5 @@ def make_auxiliary(
                 spec.message,
                 negatives=config.aux_negatives,
                 temperature=config.aux_temperature,
-                diameter=diameter(dimensions.num_agents),
+                diameter=graph.diameter,
             )

@@ -52,6 +52,23 @@ class Graph:
         """Of a mask of an agent's edges, one bit each."""
         return mask_dtype(self.num_edges)
 
+    @property
+    def diameter(self) -> int:
+        """Steps until a message has reached every agent (breadth-first; the same from every
+        agent).
+        """
+        hops_to = {0: 0}
+        frontier: list[int] = [0]
+        while frontier:
+            reached = [(at + step) % self.num_agents for at in frontier for step in self.offsets]
+            hops = hops_to[frontier[0]] + 1
+            frontier = []
+            for at in reached:
+                if at not in hops_to:
+                    hops_to[at] = hops
+                    frontier.append(at)
+        return max(hops_to.values())
+
     def out_neighbours(self, agent: int) -> tuple[int, ...]:
         """[K] agents that `agent` may send to, by offset."""
         return tuple((agent + offset) % self.num_agents for offset in self.offsets)
@@ -106,19 +123,7 @@ def in_neighbours(agent: int, num_agents: int) -> tuple[int, ...]:
 
 
 def diameter(num_agents: int) -> int:
-    """Steps until a message has reached every agent (breadth-first; the same from every agent).
-
-    At most ceil(log2(N - 1)), the paper's figure, and often less: N = 16 needs 4, N = 100 needs 5.
+    """Of the backbone: at most ceil(log2(N - 1)), the paper's figure, and often less: N = 16 needs
+    4, N = 100 needs 5.
     """
-    steps = offsets(num_agents)
-    hops_to = {0: 0}
-    frontier: list[int] = [0]
-    while frontier:
-        reached = [(at + step) % num_agents for at in frontier for step in steps]
-        hops = hops_to[frontier[0]] + 1
-        frontier = []
-        for at in reached:
-            if at not in hops_to:
-                hops_to[at] = hops
-                frontier.append(at)
-    return max(hops_to.values())
+    return exponential(num_agents).diameter
