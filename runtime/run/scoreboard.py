@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from agents.found import scheme_of
 from configs.schema import RunConfig
 from envs import registry
 from runtime.net import wire
@@ -278,7 +279,7 @@ class Scoreboard:
             "algorithm": config.learner.algorithm,
             "comm": config.comm,
             "gate_timing": config.gate.timing,
-            "gate_mode": config.gate.mode,
+            "gate_mode": scheme_of(config.comm).gate_mode(config.gate.mode),
             "gate_budget": config.gate.budget,
             "transport": config.runtime.transport,
             "seed": config.seed,
