@@ -1,11 +1,9 @@
 """Say what an algorithm from outside is, to a launcher that must not import torch.
 
-python -m learner.describe package.module:TheClass "a=1,b=2"
-
--> one line of JSON (configs/algorithms/described.py), or one line on stderr and exit code 2
+package.module:TheClass, "a=1,b=2"
+    -> one line of JSON (configs/algorithms/described.py), or one line on stderr and exit code 2
 """
 
-import sys
 from collections.abc import Sequence
 
 from configs.algorithms.described import described, to_json
@@ -22,7 +20,3 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         exit_with_error(error)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

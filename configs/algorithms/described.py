@@ -28,6 +28,9 @@ _PATIENCE_S = 120.0
 """For a child that imports torch, on a machine with much else to do."""
 
 
+_ASK = "import sys; from learner.describe import main; sys.exit(main(sys.argv[1:]))"
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """An algorithm with the options of a run."""
@@ -163,7 +166,7 @@ def _asked(address: str, options: str) -> Described:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "learner.describe", address, options],
+            [sys.executable, "-P", "-c", _ASK, address, options],
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONPATH": path},

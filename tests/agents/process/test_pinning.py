@@ -10,7 +10,7 @@ import pytest
 from agents.parameters import ParameterStore
 from agents.process import pinning
 from configs.cpus import usable_cpus
-from configs.schema import RunConfig
+from configs.schema import EnvConfig, RunConfig
 from runtime.host.setup import training_setup
 from tests.agents_helpers import SPEC, make_flat
 
@@ -42,7 +42,7 @@ def test_threads_that_start_later_stay_on_the_core_as_well() -> None:
 
 
 def pins(pin: Literal["auto", "on", "off"], *, agents: int = 100, learns: bool = False) -> bool:
-    config = RunConfig(num_agents=agents)
+    config = RunConfig(num_agents=agents, env=EnvConfig(name="relay"))
     runtime = dataclasses.replace(config.runtime, pin=pin)
     setup = training_setup(
         dataclasses.replace(config, runtime=runtime),
