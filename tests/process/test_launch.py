@@ -199,7 +199,7 @@ def test_a_teacher_in_relay_is_left_out_with_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "no effect" in line]
     assert [line.partition("WARNING: ")[2] for line in lines] == [
-        "learner.teacher has no effect: relay has no second team"
+        "learner.teacher has no effect: nobody has advice for relay"
     ]
     (directory,) = (tmp_path / "runs").iterdir()
     assert json.loads((directory / "summary.json").read_text())["learner_updates"] > 0
