@@ -82,17 +82,19 @@ def networks_of(learner: Learner, config: RunConfig) -> Networks:
 
 def _layer(learner: Learner, module: nn.Module, uses: int) -> Layer | None:
     """What a module is as a layer; None: a container, or without weights."""
-    if not isinstance(module, nn.Linear | nn.GRU):
+    own = list(module.parameters(recurse=False))
+    matrices = [parameter for parameter in own if parameter.ndim >= 2]
+    if not matrices:
         return None
-    matrices = [parameter for parameter in module.parameters() if parameter.ndim == 2]
     masks = [learner.topology and learner.topology.mask_of(matrix) for matrix in matrices]
     return Layer(
         outputs=len(matrices[0]),
-        inputs=sum(matrix.shape[1] for matrix in matrices),
+        # A kernel's inputs are all numbers that lie under it.
+        inputs=sum(matrix[0].numel() for matrix in matrices),
         links=sum(
             matrix.numel() if mask is None else int(mask.sum())
             for matrix, mask in zip(matrices, masks, strict=True)
         ),
-        biases=sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 1),
+        biases=sum(parameter.numel() for parameter in own if parameter.ndim == 1),
         uses=uses,
     )
