@@ -82,7 +82,7 @@ class Image:
         if len(shape) != 3:
             raise ValueError(
                 f"network conv takes images of three axes (height, width and channels); an "
-                f"observation of this environment is {' × '.join(map(str, shape))}"
+                f"observation here has the shape {' × '.join(map(str, shape))}"
             )
         if axes == "chw" or (axes == "auto" and shape[0] < shape[2]):
             return cls(shape[1], shape[2], shape[0], channels_first=True)
