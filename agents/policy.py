@@ -30,6 +30,7 @@ from agents.head import QHead
 from agents.layers import Layout, draw_uniform
 from configs.arrays import FloatArray
 from configs.bounded import brief, parse_json, require_regular, shorten
+from configs.errors import UserError
 from configs.options import read as read_options
 from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
 
@@ -37,7 +38,7 @@ FORMAT = "murmuration-policy/1"
 _MOST_BYTES = 1 << 30
 
 
-class PolicyFileError(ValueError):
+class PolicyFileError(UserError, ValueError):
     """A policy file cannot be read, or does not fit the run."""
 
 

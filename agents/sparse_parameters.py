@@ -56,7 +56,7 @@ def narrowest(values: FloatArray) -> NDArray[Any]:
 
 
 def whole(version: int, masked: Masked) -> wire.SparseParameters:
-    """A version for whoever has no other."""
+    """A full version, for a receiver that has none."""
     return wire.SparseParameters(
         version=version,
         crc32=checksum(masked.flat),
@@ -77,7 +77,7 @@ def from_whole(packet: wire.SparseParameters, size: int) -> Masked | None:
 
 
 def advance(version: int, before: Masked, after: Masked) -> wire.SparseDelta:
-    """A version for whoever has the one before."""
+    """What changes, for a receiver that has the version before."""
     same_mask = np.array_equal(before.mask, after.mask)
     old, new = before.flat[after.mask], after.flat[after.mask]
     both = narrowest(np.stack([old, new]))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from configs.errors import UserError
+
 _HOME = Path(__file__).resolve().parent.parent
 """The folder that holds our packages."""
 
@@ -47,7 +49,7 @@ ENVIRONMENT = Kind("environment", "--env", "ENVIRONMENT", "envs", "murmuration.e
 KINDS = (ALGORITHM, SCHEME, NETWORK, ENVIRONMENT)
 
 
-class ExtensionError(ValueError):
+class ExtensionError(UserError, ValueError):
     """There is nothing by this name, or it cannot be imported."""
 
 

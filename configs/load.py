@@ -37,6 +37,7 @@ from configs import bounded, extensions
 from configs.algorithms.described import check
 from configs.bounded import brief
 from configs.effects import without_effect
+from configs.errors import UserError
 from configs.resolved import is_intact, is_signed, signed
 from configs.resumed import forbidden_change
 from configs.run_files import RESOLVED
@@ -60,7 +61,7 @@ Population = Callable[[EnvConfig], int | None]
 """`envs.registry.population_of`: what knows environments imports this module."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A preset, a file or the command line does not fit the schema."""
 
 

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, cast
 import dacite
 
 from configs import bounded
+from configs.errors import UserError
 
 _OptionsT = TypeVar("_OptionsT")
 
 
-class OptionsError(ValueError):
+class OptionsError(UserError, ValueError):
     """The text cannot be read, or names what the extension does not have."""
 
 

@@ -1,4 +1,4 @@
-"""Who is met when: several opponents, one after the other or mixed.
+"""The opponent schedule: several opponents, one after the other or mixed.
 
     "random@0, random+scripted@50000, scripted+policy.safetensors@150000"
         -> OpponentSchedule -> draw(training steps, chance), in_turn(evaluation episode)

@@ -20,12 +20,13 @@ from safetensors.numpy import save
 
 from agents.policy import write_atomically
 from configs.bounded import parse_json, require_regular, shorten
+from configs.errors import UserError
 
 FORMAT = "murmuration-checkpoint/2"
 _WITHOUT_CHECKSUM = "murmuration-checkpoint/1"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint cannot be read, or does not fit the run."""
 
 

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from configs.errors import UserError
 from configs.extensions import ENVIRONMENT, load_address
-from configs.load import ConfigError, exit_with_error, parse_command_line, value_of
+from configs.load import exit_with_error, parse_command_line, value_of
 from envs import registry
 from runtime.terminal.places import require_file
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trainer = _trainer_of(value_of(argv, "--env") or _USUAL)
         options = parse_command_line(trainer, argv, prog="python -m learner.opponent")
         require_file(Path(options.out), "--out")
-    except (ConfigError, ValueError) as error:
+    except (UserError, ValueError) as error:
         exit_with_error(error)
     train = cast("Callable[[Any], None]", load_address(ENVIRONMENT, trainer.trained_by))
     train(options)

@@ -21,9 +21,10 @@ from typing import Annotated, cast, get_args
 
 import tyro
 
-from agents.policy import PolicyFile, PolicyFileError, load_policy
+from agents.policy import PolicyFile, load_policy
 from configs import extensions
-from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.errors import UserError
+from configs.load import exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_AGENTS, MAX_OFFSETS, MAX_SEED, EnvName, GateMode
 from configs.shipped import policy_path
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = parse_command_line(DeployCommand, argv, prog="python -m runtime.deploy")
         folders = deploy(command)
-    except (ConfigError, SetupError, PolicyFileError, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         exit_with_error(error)
     for folder in folders:
         print(f"copy {folder} to host {folder.name}, and there:")

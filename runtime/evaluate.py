@@ -33,14 +33,14 @@ from rich.console import Console
 from agents.comm.graphs import graph_of
 from agents.policy import (
     PolicyFile,
-    PolicyFileError,
     PolicySpec,
     initialise,
     load_policy,
     require_spec,
 )
 from configs import streams
-from configs.load import ConfigError, exit_with_error, parse_command_line, preset_for
+from configs.errors import UserError
+from configs.load import exit_with_error, parse_command_line, preset_for
 from configs.ranges import between, check_ranges, within
 from configs.schema import (
     MAX_AGENTS,
@@ -64,7 +64,6 @@ from envs.family import ContestedFamily
 from runtime.deployment.bundle import Bundle
 from runtime.host import preflight
 from runtime.host.exporter import require_free_port
-from runtime.net.errors import SetupError
 from runtime.net.failures import NO_FAILURES, Failures, standard_error
 from runtime.net.logs import setup_logging
 from runtime.run.evaluations import mean_metrics
@@ -215,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError):
                 print(f"warning: {line}", file=sys.stderr)
         head = _open_head(options, config.num_agents)
-    except (ConfigError, PolicyFileError, SetupError, ValueError) as error:
+    except (UserError, ValueError) as error:
         exit_with_error(error)
     if options.simulate:
         figures = _simulate(options, config, policy)

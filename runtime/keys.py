@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.errors import UserError
+from configs.load import exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from configs.schema import MAX_AGENTS
 from runtime.deployment.bundle import POLICY, make_keys, read_all, write_bundles
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = parse_command_line(KeysOptions, argv, prog="python -m runtime.keys")
         folders = rotate(Path(options.out), options.rotate) if options.rotate else make(options)
-    except (ConfigError, SetupError, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         exit_with_error(error)
     for folder in folders:
         print(f"{folder}: copy it to host {folder.name} and nowhere else")

@@ -26,7 +26,6 @@ from rich.console import Console
 
 from agents.policy import (
     PolicyFile,
-    PolicyFileError,
     PolicySpec,
     initialise,
     load_policy,
@@ -35,8 +34,8 @@ from agents.policy import (
 from configs import streams
 from configs.columns import recorded
 from configs.effects import effective
+from configs.errors import UserError
 from configs.load import (
-    ConfigError,
     exit_with_error,
     load_run_config,
     resolved_text,
@@ -50,7 +49,6 @@ from envs import registry
 from learner import entry as learner_entry
 from learner.checkpoint_file import (
     CheckpointContent,
-    CheckpointError,
     CheckpointProgress,
     read_checkpoint,
 )
@@ -96,7 +94,7 @@ def main(
                 arguments, remark=remarks.append, population=registry.population_of
             )
             plan = make_plan(config)
-        except (ConfigError, SetupError, PolicyFileError, CheckpointError, ValueError) as error:
+        except (UserError, ValueError) as error:
             exit_with_error(error)
         except OSError as error:
             exit_with_error(SetupError(f"{error.filename}: {error.strerror}"))

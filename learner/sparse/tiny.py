@@ -17,7 +17,8 @@ from dataclasses import asdict
 
 import yaml
 
-from configs.load import ConfigError, exit_with_error, load_run_config
+from configs.errors import UserError
+from configs.load import exit_with_error, load_run_config
 from envs.registry import spec_of
 from learner.experience.episode import Dimensions
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
         found = matches(config, dimensions)
-    except (ConfigError, ValueError) as error:
+    except (UserError, ValueError) as error:
         exit_with_error(error)
     for part, one in found.items():
         print(f"# {part}: {one.parameters} parameters for {one.wanted}")

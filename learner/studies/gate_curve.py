@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from configs.bounded import parse_json, read_text
-from configs.load import ConfigError, exit_with_error, parse_command_line
+from configs.errors import UserError
+from configs.load import exit_with_error, parse_command_line
 from learner.studies.figure_style import TEXT, canvas, colour, label_points, marker
 from runtime.terminal.places import require_picture
 
@@ -143,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if options.out is not None:
             require_picture(options.out)
-    except (ConfigError, ValueError) as error:
+    except (UserError, ValueError) as error:
         exit_with_error(error)
     print(table(points, options.figure))
     if options.out is not None:

@@ -16,8 +16,8 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from configs.errors import UserError
 from configs.load import (
-    ConfigError,
     exit_with_error,
     parse_command_line,
     read_resolved,
@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse_command_line(PlotOptions, argv, prog="python -m runtime.plot")
         require_picture(options.out)
         plot(options)
-    except (ConfigError, ValueError) as error:
+    except (UserError, ValueError) as error:
         exit_with_error(error)
     for run in options.runs:
         print(run)

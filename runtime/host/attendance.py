@@ -216,7 +216,7 @@ class Attendance:
         return host is not None and host.ready
 
     def forgive(self, now_s: float) -> None:
-        """We were asleep ourselves: silence so far says nothing about anybody."""
+        """This process was suspended, so silence proves nothing about the others."""
         for host in self._hosts.values():
             host.heard_s = now_s
 

@@ -101,7 +101,7 @@ class PeerClock:
     error_s: float
     """Bound of the offset's error."""
     round_trip_s: float
-    """Of a probe, the shortest of late."""
+    """Shortest recent probe round trip."""
     one_way_trusted: bool
     """Whether the bound is small enough (20 % of the latency) to report one-way latency."""
 

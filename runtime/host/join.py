@@ -26,8 +26,9 @@ from zmq.utils.monitor import recv_monitor_message
 
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
-from agents.policy import PolicyFileError, PolicySpec, write_atomically
-from configs.load import ConfigError, exit_with_error, parse_command_line, parse_run_config
+from agents.policy import PolicySpec, write_atomically
+from configs.errors import UserError
+from configs.load import exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_PORT, START_S_PER_AGENT
 from envs.registry import observation_shape_of
@@ -39,7 +40,7 @@ from runtime.host.attendance import TAKEN
 from runtime.host.exporter import require_free_port
 from runtime.host.faults import Faults
 from runtime.host.preflight import require_local_address, require_open_files
-from runtime.host.setup import Deployment, NodeSetup, place_of, training_setup
+from runtime.host.setup import NodeSetup, RealTime, place_of, training_setup
 from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bundle = read_bundle(Path(command.bundle))
         _check(command, bundle)
         scratch = Scratch()
-    except (ConfigError, SetupError, PolicyFileError, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         exit_with_error(error)
     setproctitle.setproctitle("murmuration: node")
     try:
@@ -208,7 +209,7 @@ def deployed_setup(
         learns=False,
         ipc_dir=sockets,
         place=place_of(bundle),
-        deployment=Deployment(
+        deployment=RealTime(
             bodies={agent: bundle.body_endpoint(agent) for agent in bundle.host.agents},
             rate_hz=options.rate_hz,
         ),

@@ -43,7 +43,7 @@ from runtime.host.forkserver import preloading
 from runtime.host.host_clocks import HostClocks
 from runtime.host.host_table import HostTable
 from runtime.host.process_memory import pss_mb
-from runtime.host.setup import LOCAL_HOST, Deployment, NodeSetup
+from runtime.host.setup import LOCAL_HOST, NodeSetup, RealTime
 from runtime.host.supervisor import Supervisor
 from runtime.net import wire
 from runtime.net.errors import SetupError
@@ -76,7 +76,7 @@ LAST_SCRAPE_S = 3.0
 four, even at Ctrl-C."""
 OTHER_HOSTS_S = 0.5
 """Seconds that edges stay open for the last reports of agents on other hosts."""
-_ASLEEP_S = 2.0
+_SUSPENDED_S = 2.0
 """A turn that takes longer says that this process was kept from listening."""
 _PSS_PER_STATUS = 4
 """Processes whose memory is read at a time: the kernel walks all their pages for it."""
@@ -339,7 +339,7 @@ class Node:
             peer_timeout_s=setup.peer_timeout_s,
         )
 
-    def _deployed_setup(self, command: watch.Spawn, deployment: Deployment) -> DeployedAgentSetup:
+    def _deployed_setup(self, command: watch.Spawn, deployment: RealTime) -> DeployedAgentSetup:
         return DeployedAgentSetup(
             **self._shell_setup(command),
             body_endpoint=deployment.bodies[command.agent],
@@ -511,8 +511,8 @@ class Node:
             if self._clocks is not None:
                 attempt(self._compare_clocks, self._clocks)
             self._carry_out(self._supervisor.due(now_s))
-            if now_s - self._turned_s > _ASLEEP_S:
-                # Who has not looked has heard nobody, and it was nobody's fault.
+            if now_s - self._turned_s > _SUSPENDED_S:
+                # This process was suspended, so silence proves nothing about the others.
                 self._heard_s = now_s
                 self._spawned_s = dict.fromkeys(self._spawned_s, now_s)
                 logger.info("the node could not look for %.1f s", now_s - self._turned_s)

@@ -31,7 +31,7 @@ LOCAL_HOST = "local"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
+class RealTime:
     """What takes the place of world and learner when a trained policy is deployed."""
 
     bodies: Mapping[int, str]
@@ -78,7 +78,7 @@ class NodeSetup:
     """Folder of ipc endpoints; empty for tcp over loopback."""
     place: Place | None = None
     """None if all agents are on this machine, where sockets are private."""
-    deployment: Deployment | None = None
+    deployment: RealTime | None = None
     metrics_port: int
     metrics_per_edge: bool
     metrics_address: str = "127.0.0.1"

@@ -5,10 +5,11 @@
   + SetupError
   + BodyError
 
-A mistake in the configuration is a ConfigError (configs/load.py), a bad policy file a
-PolicyFileError (agents/policy.py); a process that dies is no exception but an event of its
-supervisor.
+What a command prints as one line is a UserError (configs/errors.py). A process that dies is no
+exception but an event of its supervisor.
 """
+
+from configs.errors import UserError
 
 
 class RuntimeFault(Exception):
@@ -23,7 +24,7 @@ class WireFormatError(RuntimeFault):
         self.reason = reason
 
 
-class SetupError(RuntimeFault):
+class SetupError(RuntimeFault, UserError):
     """The run cannot start as asked; nothing was started (exit code 2)."""
 
 

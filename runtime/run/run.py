@@ -50,7 +50,7 @@ STOP_S = 4.0
 """Seconds that children have to leave in good order; the node gives its agents three of them."""
 KILL_S = 0.5
 MAX_LEARNER_RESTARTS = 5
-_ASLEEP_S = 2.0
+_SUSPENDED_S = 2.0
 """A turn that takes longer says that this process was kept from listening."""
 _RETRY_S = 1.0
 _HEARD = (
@@ -264,7 +264,7 @@ class Run:
         for role in self._children.ended(ready):
             self._bury(role)
         now_s = time.monotonic()
-        if now_s - self._turned_s > _ASLEEP_S:
+        if now_s - self._turned_s > _SUSPENDED_S:
             # This process was suspended, so silence proves nothing about the others.
             logger.info("the launcher could not look for %.1f s", now_s - self._turned_s)
             self._children.forgive(now_s)
