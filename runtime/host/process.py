@@ -1,4 +1,4 @@
-"""The node: one per host. Forks and watches the agents, relays parameters, serves /metrics.
+"""The node: one per host. Has the agents started, relays parameters, serves /metrics.
 
     agents ⇄ Hub        launcher ⇄ Channel        learner ⇄ Channel (parameters come once to each
     host)               nodes of other hosts ⇄ HostClocks
@@ -16,12 +16,9 @@ import logging
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 import setproctitle
@@ -29,21 +26,16 @@ import uvloop
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-import agents.process.lockstep
-import agents.process.realtime
 from agents.parameters import Outcome
-from agents.process.lockstep import AgentSetup
-from agents.process.realtime import DeployedAgentSetup
 from agents.process.shell import LEAVE_S, leave_s
 from runtime.deployment.hosts import Hosts
 from runtime.host import supervisor as watch
+from runtime.host.agent_processes import AgentProcesses
 from runtime.host.exporter import Exporter
 from runtime.host.faults import Faults
-from runtime.host.forkserver import preloading
 from runtime.host.host_clocks import HostClocks
 from runtime.host.host_table import HostTable
-from runtime.host.process_memory import pss_mb
-from runtime.host.setup import LOCAL_HOST, NodeSetup, RealTime
+from runtime.host.setup import LOCAL_HOST, NodeSetup
 from runtime.host.supervisor import Supervisor
 from runtime.net import wire
 from runtime.net.errors import SetupError
@@ -61,7 +53,7 @@ from runtime.net.transport import (
     node_routing_id,
 )
 from runtime.terminal import stop_signals
-from runtime.terminal.processes import bare_main, start_bare
+from runtime.terminal.processes import bare_main
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +70,6 @@ OTHER_HOSTS_S = 0.5
 """Seconds that edges stay open for the last reports of agents on other hosts."""
 _SUSPENDED_S = 2.0
 """A turn that takes longer says that this process was kept from listening."""
-_PSS_PER_STATUS = 4
-"""Processes whose memory is read at a time: the kernel walks all their pages for it."""
 
 
 def main(setup: NodeSetup) -> None:
@@ -146,15 +136,20 @@ class Node:
             endpoints=None if place is None else _agent_endpoints(place.hosts),
             first_incarnation=0 if place is None else place.first_incarnation,
         )
-        self._processes: dict[int, BaseProcess] = {}
-        self._spawned_with: dict[int, int] = {}
-        """Policy version that each agent's process was started with."""
-        self._spawned_s: dict[int, float] = {}
-        self._starts: set[asyncio.Task[None]] = set()
         self._faults = Faults(time.monotonic)
+        self._agents = AgentProcesses(
+            setup,
+            self._supervisor,
+            self._table,
+            self._traffic,
+            self._faults,
+            self._hub.endpoint,
+            endpoint=self._endpoint,
+            obey=self._carry_out,
+            give_up=self._give_up,
+            is_over=lambda: self._done.is_set(),
+        )
         self._finished: set[int] = set()
-        self._pss_mb: dict[int, float] = {}
-        self._forkserver = preloading("agents.process.preload")
         self._exporter: Exporter | None = None
         self._done = asyncio.Event()
         self._reason = ""
@@ -226,8 +221,7 @@ class Node:
                 await self._linger()
                 self._close()
 
-    # --- start and stop
-    # -----------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------------
 
     def _start_exporter(self) -> None:
         setup = self._setup
@@ -250,7 +244,7 @@ class Node:
         async def start_some() -> None:
             for command in waiting:
                 assert isinstance(command, watch.Spawn)
-                await self._start(command)
+                await self._agents.start_now(command)
 
         await asyncio.gather(*(start_some() for _ in range(_STARTED_AT_ONCE)))
 
@@ -258,126 +252,6 @@ class Node:
         if self._setup.ipc_dir:
             return f"ipc://{self._setup.ipc_dir}/{name}"
         return "tcp://127.0.0.1:*"
-
-    def _restart(self, command: watch.Spawn) -> None:
-        start = asyncio.get_running_loop().create_task(self._start(command))
-        self._starts.add(start)  # the loop alone would not keep it
-        start.add_done_callback(self._starts.discard)
-
-    async def _start(self, command: watch.Spawn) -> None:
-        """Start an agent's process; what keeps it from starting may be over in a moment."""
-        agent, version = command.agent, self._parameters.version
-        limit_s = self._setup.start_timeout_s
-        try:
-            process = await asyncio.wait_for(self._start_in_thread(command), limit_s)
-        except TimeoutError:
-            self._give_up(f"agent {agent}: the forkserver has not answered for {limit_s:.0f} s")
-        except Exception as error:
-            # Out of descriptors, memory or processes; or a forkserver that has died.
-            self._supervisor.not_started(agent, time.monotonic())
-            logger.warning("agent %d could not be started, it is tried again: %r", agent, error)
-        else:
-            self._adopt(agent, process, version)
-
-    def _start_in_thread(self, command: watch.Spawn) -> "asyncio.Future[BaseProcess]":
-        """A start is a conversation with the forkserver and mostly waiting for it, all the more on
-        a busy machine. A process that nobody waits for any longer is killed.
-        """
-        loop = asyncio.get_running_loop()
-        started: asyncio.Future[BaseProcess] = loop.create_future()
-
-        def deliver(outcome: BaseProcess | Exception) -> None:
-            if isinstance(outcome, Exception):
-                if not started.done():
-                    started.set_exception(outcome)
-            elif started.done():
-                outcome.kill()
-            else:
-                started.set_result(outcome)
-
-        def start() -> None:
-            try:
-                outcome: BaseProcess | Exception = self._start_agent(command)
-            except Exception as error:
-                outcome = error
-            try:
-                loop.call_soon_threadsafe(deliver, outcome)
-            except RuntimeError:  # the node has ended
-                if isinstance(outcome, BaseProcess):
-                    outcome.kill()
-
-        # No pool: its threads keep a process from ending, and a forkserver may never answer.
-        threading.Thread(target=start, name=f"start of agent {command.agent}", daemon=True).start()
-        return started
-
-    def _start_agent(self, command: watch.Spawn) -> BaseProcess:
-        agent = command.agent
-        if self._setup.deployment is None:
-            target, setup = agents.process.lockstep.main, self._agent_setup(command)
-        else:
-            target = agents.process.realtime.main
-            setup = self._deployed_setup(command, self._setup.deployment)
-        return start_bare(self._forkserver, target, setup, name=f"agent {agent}")
-
-    def _adopt(self, agent: int, process: BaseProcess, version: int) -> None:
-        """Watch over an agent's process, which began with this policy version."""
-        self._processes[agent] = process
-        self._spawned_with[agent] = version
-        self._spawned_s[agent] = time.monotonic()
-        loop = asyncio.get_running_loop()
-        take_exit = partial(self._take_exit, agent, process)
-        loop.add_reader(process.sentinel, self._faults.attempt, take_exit)
-        if self._done.is_set() or self._supervisor.is_doomed(agent):
-            process.kill()  # the word came while it was being started
-
-    def _agent_setup(self, command: watch.Spawn) -> AgentSetup:
-        setup = self._setup
-        return AgentSetup(
-            **self._shell_setup(command),
-            world_endpoint=setup.world_endpoint,
-            learner_endpoint=setup.learner_endpoint if setup.rules.ships != "none" else "",
-            peer_timeout_s=setup.peer_timeout_s,
-        )
-
-    def _deployed_setup(self, command: watch.Spawn, deployment: RealTime) -> DeployedAgentSetup:
-        return DeployedAgentSetup(
-            **self._shell_setup(command),
-            body_endpoint=deployment.bodies[command.agent],
-            rate_hz=deployment.rate_hz,
-        )
-
-    def _shell_setup(self, command: watch.Spawn) -> dict[str, Any]:
-        """The fields of ShellSetup, which both kinds of agents have."""
-        setup, place = self._setup, self._setup.place
-        name = agent_routing_id(command.agent).decode()
-        return {
-            "identity": command.agent,
-            "incarnation": command.incarnation,
-            "seed": setup.seed,
-            "life": setup.life,
-            "rules": setup.rules,
-            "parameters": self._parameters,
-            "node_endpoint": self._hub.endpoint,
-            "inbox_endpoint": command.endpoint or self._endpoint(f"a{command.agent}"),
-            "is_tcp": place is not None or not setup.ipc_dir,
-            "nice": setup.nice,
-            "logs": setup.logs,
-            "telemetry": setup.telemetry,
-            "profile": setup.profile,
-            "pin": setup.pin,
-            "keyring": None if place is None else place.keyrings[name],
-            "num_hosts": 1 if place is None else len(place.hosts.hosts),
-            "host_of": () if place is None else place.hosts.host_of_agents(),
-        }
-
-    def _take_exit(self, agent: int, process: BaseProcess) -> None:
-        asyncio.get_running_loop().remove_reader(process.sentinel)
-        process.join()
-        code = process.exitcode
-        if self._processes.get(agent) is process:
-            del self._processes[agent]
-        self._carry_out(self._supervisor.exited(agent, code, time.monotonic()))
-        logger.info("agent %d ended with %s", agent, code)
 
     def _interrupt(self, number: signal.Signals) -> None:
         """A person, a batch system or the launcher insists: now, and without lingering."""
@@ -412,14 +286,13 @@ class Node:
         if self._launcher is None and not self.failed:
             self._table.end()
         self._supervisor.stop()
-        for start in self._starts:
-            start.cancel()
+        self._agents.cancel_starts()
         logger.info("stopping: %s", self._reason)
         stop = wire.Stop(self._reason or "end of the run")
-        for agent in self._processes:
+        for agent in self._agents.alive:
             self._hub.send(agent_routing_id(agent), stop)
         begun_s = time.monotonic()
-        while self._processes.keys() - self._finished and not self._is_over(
+        while self._agents.alive.keys() - self._finished and not self._is_over(
             begun_s, leave_s(len(self._setup.agents))
         ):
             self._take_agents()
@@ -428,19 +301,19 @@ class Node:
             # Agents of other hosts are told at the same time, and want to read the counters of
             # their connections to ours once more.
             await asyncio.sleep(OTHER_HOSTS_S)
-        for agent in self._processes:  # everybody's last report is here: now close the edges
+        for agent in self._agents.alive:  # everybody's last report is here: now close the edges
             self._hub.send(agent_routing_id(agent), stop)
         await self._wait_for_exits(STOP_S)
-        for process in self._processes.values():
+        for process in self._agents.alive.values():
             process.terminate()
         await self._wait_for_exits(STOP_S)
-        for process in list(self._processes.values()):
+        for process in list(self._agents.alive.values()):
             process.kill()
         await self._wait_for_exits(STOP_S)
 
     async def _wait_for_exits(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while self._processes and time.monotonic() < deadline:
+        while self._agents.alive and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         self._take_agents()
 
@@ -485,8 +358,7 @@ class Node:
                 end.close()
         self._context.term()
 
-    # --- what comes in
-    # ------------------------------------------------------------------------------
+    # --- what comes in ----------------------------------------------------------------------------
 
     def _watch(self, socket: zmq.Socket[bytes], take: Callable[[], None]) -> None:
         """Call `take` when the socket may have something.
@@ -514,14 +386,14 @@ class Node:
             if now_s - self._turned_s > _SUSPENDED_S:
                 # This process was suspended, so silence proves nothing about the others.
                 self._heard_s = now_s
-                self._spawned_s = dict.fromkeys(self._spawned_s, now_s)
+                self._agents.forgive(now_s)
                 logger.info("the node could not look for %.1f s", now_s - self._turned_s)
             self._turned_s = now_s
             if parent_process() is None and self._launcher is not None:
                 self._mind_the_launcher(now_s)
             if now_s >= status_at:
                 status_at = now_s + STATUS_PERIOD_S
-                attempt(self._end_silent_agents, now_s)
+                attempt(self._agents.end_silent, now_s)
                 attempt(self._send_status)
             lasting = self._faults.end_turn()
             if lasting is not None:
@@ -556,7 +428,7 @@ class Node:
                 self._finished.add(agent)
             case wire.Ready():
                 self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
-                if self._spawned_with.get(agent) != self._parameters.version:
+                if self._agents.version_of(agent) != self._parameters.version:
                     self._hub.send(peer, self._parameters.snapshot())
             case wire.SnapshotRequest():
                 self._hub.send(peer, self._parameters.snapshot())
@@ -612,17 +484,6 @@ class Node:
             self.failed = True
             self._finish(f"the head has been silent for {limit_s:.0f} s")
 
-    def _end_silent_agents(self, now_s: float) -> None:
-        """An agent that hangs is a dead agent, only slower to be noticed."""
-        limit_s = self._setup.silent_timeout_s
-        reported_s = {record.agent: record.reported_s for record in self._table.records()}
-        for agent, process in self._processes.items():
-            heard_s = max(reported_s.get(agent, 0.0), self._spawned_s[agent])
-            if now_s - heard_s > limit_s and self._supervisor.has_started:
-                self._spawned_s[agent] = now_s
-                process.kill()
-                logger.warning("agent %d has not reported for %.0f s: killed", agent, limit_s)
-
     def _compare_clocks(self, clocks: HostClocks) -> None:
         """Probe the other hosts; agents learn of offsets that have changed."""
         clocks.turn()
@@ -661,8 +522,7 @@ class Node:
             for agent in self._supervisor.ready:
                 self._hub.send_frame(agent_routing_id(agent), frame, TrafficClass.PARAMETERS)
 
-    # --- what goes out
-    # ------------------------------------------------------------------------------
+    # --- what goes out ----------------------------------------------------------------------------
 
     def _carry_out(self, commands: list[watch.SupervisorCommand]) -> None:
         for command in commands:
@@ -671,7 +531,7 @@ class Node:
     def _obey(self, command: watch.SupervisorCommand) -> None:
         match command:
             case watch.Spawn():
-                self._restart(command)
+                self._agents.start(command)
             case watch.SendBook():
                 self._hub.send(agent_routing_id(command.agent), wire.AddressBook(command.endpoints))
             case watch.Announce():
@@ -683,9 +543,7 @@ class Node:
             case watch.AllReady():
                 self._tell_launcher(wire.Ready("node", 0, 0))
             case watch.Kill():
-                process = self._processes.get(command.agent)
-                if process is not None:  # else it is being started, and killed as soon as it is
-                    process.kill()
+                self._agents.kill(command.agent)
                 logger.info("agent %d is killed, as planned", command.agent)
             case watch.GiveUp():
                 self._give_up(command.reason)
@@ -698,7 +556,7 @@ class Node:
 
     def _send_status(self) -> None:
         if self._setup.telemetry:
-            self._read_memory()
+            self._agents.read_memory()
         values = self._values()
         self._tell_launcher(wire.Status("node", values))
         oldest = int(values["policy_version_min"])
@@ -720,27 +578,9 @@ class Node:
             "dropped_by_node": float(self._traffic.dropped_total),
             "sent_payload_parameters_node": float(self._traffic["sent_payload_parameters"]),
         }
-        if self._pss_mb:
-            values["agent_pss_mb_mean"] = sum(self._pss_mb.values()) / len(self._pss_mb)
+        if (mean_mb := self._agents.pss_mb_mean) is not None:
+            values["agent_pss_mb_mean"] = mean_mb
         return values
-
-    def _read_memory(self) -> None:
-        """Look at a few processes at a time; those never read come first."""
-        known = self._pss_mb
-        waiting = sorted(self._supervisor.ready, key=lambda agent: agent in known)
-        for agent in waiting[:_PSS_PER_STATUS]:
-            if agent in known:
-                break
-            process = self._processes.get(agent)
-            if process is None or not process.pid:
-                continue
-            try:
-                size_mb = pss_mb(process.pid)
-            except OSError:  # no descriptor left
-                self._traffic.add("readings_failed")
-                return
-            if size_mb is not None:
-                known[agent] = size_mb
 
 
 def may_be(endpoint: str, asked_for: str) -> bool:
