@@ -29,6 +29,7 @@ from agents.policy import save_policy
 from configs.load import dump_run_config, load_run_config
 from configs.run_files import EPISODES, METRICS, POLICY
 from configs.schema import RunConfig
+from envs import registry
 from runtime.acting import Policy, load_policy
 from runtime.net.errors import RuntimeFault
 from runtime.record.json_lines import Record, current_lives, read_records
@@ -48,7 +49,8 @@ class EvaluationPoint(NamedTuple):
     env_steps: int
     """Training steps when it fell due."""
     return_mean: float
-    win_rate: float
+    win_rate: float | None
+    """None where nobody can win."""
 
 
 class Table(Mapping[str, NDArray[Any]]):
@@ -118,7 +120,7 @@ class Experiment:
         for argument in arguments:
             words += [argument] if isinstance(argument, str) else self._file_of(argument)
         self.arguments: tuple[str, ...] = (*words, *words_of(options))
-        self.config: RunConfig = load_run_config(self.arguments)
+        self.config: RunConfig = load_run_config(self.arguments, population=registry.population_of)
         """All options, resolved."""
         self._child = _Child(_LAUNCH, self.arguments, self._scratch)
         self.folder: Path = self._child.folder()
@@ -172,7 +174,7 @@ class Experiment:
             at = row.get("eval/env_steps")
             if at is not None and at != last:
                 last = at
-                yield EvaluationPoint(int(at), row["eval/return_mean"], row["eval/win_rate"])
+                yield EvaluationPoint(int(at), row["eval/return_mean"], row.get("eval/win_rate"))
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
         """Wait for the end; the run's summary.
@@ -252,8 +254,9 @@ class Figures(Mapping[str, Any]):
         return self["return_error"]
 
     @property
-    def win_rate(self) -> float:
-        return float(self["win_rate"])
+    def win_rate(self) -> float | None:
+        """None where nobody can win."""
+        return self["win_rate"]
 
     @property
     def out_degree(self) -> float | None:

@@ -122,3 +122,23 @@ def test_a_folder_without_episodes_is_refused(
         main([str(tmp_path)])
     assert stop.value.code == 2
     assert "has no episodes.jsonl" in capsys.readouterr().err
+
+
+def test_an_environments_own_figure_can_be_drawn(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / EPISODES
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    own = [{**row, "metrics": {"tags": 2.0 * i}} for i, row in enumerate(rows)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in own))
+    first, second = read_evaluations(run)
+    assert (first.reached("tags"), second.reached("tags")) == (1.0, 7.0)
+    assert second.error("tags") == pytest.approx(1.0 / 2**0.5)
+    assert main([str(run), "--figure", "tags", "--out", str(run / "tags.png")]) == 0
+    assert "tags 7.000" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main([str(run), "--figure", "food", "--out", str(run / "food.png")])
+    assert stop.value.code == 2
+    assert "there is no 'food' in these runs, choose return, win rate, tags" in (
+        capsys.readouterr().err
+    )

@@ -406,3 +406,41 @@ def test_figures_for_prometheus_name_the_episodes_that_they_are_of() -> None:
         "episode_return_training": 2.0,
         "win_rate_training": 0.0,
     }
+
+
+def test_an_environments_own_figures_are_averaged_and_named() -> None:
+    config = RunConfig(num_agents=24, env=EnvConfig(name="gather"))
+    board = Scoreboard(config, "run", trains=True, evaluation_episodes=2)
+    own = [{"food_eaten": 4.0, "survivors": 24.0}, {"food_eaten": 8.0, "survivors": 23.0}]
+    for metrics in own:
+        for is_evaluation in (0, 1):
+            board.take_result(wire.EpisodeResult(0, is_evaluation, 100, 6, 1.5, 0, metrics=metrics))
+    row = board.metrics()
+    assert (row["eval/food_eaten"], row["train/survivors"]) == (6.0, 23.5)
+    summary = board.summary("finished", 1.0, 1.0, "cpu")
+    assert summary["metrics"] == {"food_eaten": 6.0, "survivors": 23.5}
+    assert board.snapshot("training", 1.0).metrics["food_eaten"] == 6.0
+
+
+def test_nobody_wins_where_nobody_can() -> None:
+    config = RunConfig(num_agents=25, env=EnvConfig(name="adversarial-pursuit"))
+    board = Scoreboard(config, "run", trains=True, evaluation_episodes=1)
+    board.take_result(result(2.0))
+    board.take_result(result(3.0, evaluation=True))
+    assert not {"train/win_rate", "eval/win_rate"} & set(board.metrics())
+    assert "win_rate_evaluation" not in board.run_figures()
+    summary = board.summary("finished", 1.0, 1.0, "cpu")
+    assert (summary["win_rate"], summary["train_win_rate"]) == (None, None)
+    assert summary["headline"] == "return"
+    assert not board.snapshot("training", 1.0).can_be_won
+
+
+def test_the_headline_is_told_against_each_opponent() -> None:
+    env = EnvConfig(
+        name="adversarial-pursuit", opponent="random", evaluation_opponent="random+idqn"
+    )
+    board = Scoreboard(RunConfig(num_agents=25, env=env), "run", trains=True, evaluation_episodes=2)
+    for opponent, reached in ((0, 5.0), (1, 3.0)):
+        board.take_result(wire.EpisodeResult(0, 1, 100, 6, reached, 0, opponent=opponent))
+    row = board.metrics()
+    assert (row["eval/return_mean_random"], row["eval/return_mean_idqn"]) == (5.0, 3.0)

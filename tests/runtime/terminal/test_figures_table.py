@@ -87,3 +87,19 @@ def test_what_is_empty_is_left_out_and_a_result_of_zero_is_not() -> None:
 
 def test_a_figure_without_a_group_is_not_lost() -> None:
     assert rows({"new_figure": 0.5, "newer": None}) == ["Other", "new_figure: 0.5"]
+
+
+def test_an_environments_own_figures_are_results() -> None:
+    figures = {
+        "win_rate": None,
+        "return_mean": 2.0,
+        "headline": "tags",
+        "metrics": {"food_eaten": 4.5},
+        "metrics_error": {"food_eaten": 0.25},
+        "by_opponent": {"random": {"episodes": 3, "return_mean": 1.5, "food_eaten": 4.5}},
+    }
+    text = "\n".join(rows(figures))
+    assert "win rate" not in text
+    assert "food eaten" in text
+    assert "4.5 ± 0.25" in text
+    assert "return 1.5, food eaten 4.5 in 3 episodes" in text
