@@ -63,7 +63,8 @@ class Package:
         runs = self.folder / f"runs-{len(list(self.folder.glob('runs-*')))}"
         given = [word for option, name in names.items() for word in (f"--{option}", name)]
         done = self.run(
-            "runtime.launch", *given, *SMALL, "--steps", "300", "--evaluation.episodes", "4",
+            "runtime.launch", *given, *SMALL, "--steps", "120",
+            "--learner.learning-starts", "2", "--evaluation.episodes", "4",
             "--runtime.runs-dir", str(runs), *arguments,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
