@@ -74,7 +74,7 @@ class Intake:
         for ordinal, episode in journal.load(dimensions):
             self._joiner.close(episode.number)
             if ordinal <= counted:
-                learner.replay.add(episode)
+                learner.replay.remember(episode)
             else:
                 learner.add(episode)
                 learner.progress.episodes = ordinal

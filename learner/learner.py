@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from agents.policy import PolicySpec
 from configs import streams
+from configs.algorithms.base import OnPolicy
 from configs.arrays import FloatArray
 from configs.schema import RunConfig
 from configs.streams import Role
@@ -37,7 +38,8 @@ from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
 from learner.experience.episode import Dimensions, Episode
 from learner.experience.part import Divisors, Part, load
-from learner.experience.replay import Rows, WindowBatch
+from learner.experience.replay import Replay, Rows, WindowBatch
+from learner.experience.rollout import Rollout
 from learner.network import PolicyNetwork
 from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
@@ -82,7 +84,6 @@ class Learner:
         self.device = torch.device(device)
         self.progress = Progress()
         self.schedules = Schedules(config, self.progress)
-        self.replay = make_replay(config.learner)
         self.owed = 0.0
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
@@ -114,6 +115,11 @@ class Learner:
             self.schedules,
             noise.generator(config.seed, Role.NETWORKS),
             self.device,
+        )
+        experience = self.algorithm.experience
+        self._rollout = Rollout(experience) if isinstance(experience, OnPolicy) else None
+        self.replay: Replay = (
+            make_replay(config.learner) if self._rollout is None else self._rollout
         )
         self.online = self.algorithm.online
         """Everything that is trained, by part: policy, mixer, auxiliary, critics."""
@@ -167,17 +173,34 @@ class Learner:
     # --- episodes ---------------------------------------------------------------------------------
 
     def add(self, episode: Episode) -> None:
-        """Put an episode into the replay; once that holds enough, updates are owed for it."""
+        """Put an episode into the replay; once that holds enough, updates are owed for it, or for
+        the whole rollout.
+        """
         self.replay.add(episode)
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
-        if self.algorithm.trains and len(self.replay) >= self.config.learning_starts:
+        if (
+            self._rollout is None
+            and self.algorithm.trains
+            and len(self.replay) >= self.config.learning_starts
+        ):
             self.owed += self.config.updates_per_episode
 
     @property
     def updates_owed(self) -> int:
         """Whole gradient steps that can be taken now: none before the replay holds enough."""
+        if self._rollout is not None:
+            return self._rollout.steps_left
         return int(self.owed) if len(self.replay) >= self.config.learning_starts else 0
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the step just taken is one after which a version is due: every so many, or the
+        last of a rollout.
+        """
+        if self._rollout is not None:
+            return self._rollout.steps_left == 0
+        return self.progress.gradient_steps % self.config.publish_period == 0
 
     def parameters_flat(self) -> FloatArray:
         """[P] what is to be published, a fresh vector."""
@@ -355,6 +378,7 @@ class Learner:
         self.progress.gradient_steps += 1
         if finite and self.topology is not None:
             self._evolve(self.topology, dense)
+        self.replay.stepped()
         self.algorithm.after_step(self.progress)
 
     def _clip(self) -> float:

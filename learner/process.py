@@ -301,8 +301,7 @@ class LearnerProcess:
         self._learner.apply_gradient(metrics)
         self._status.updated(metrics, time.monotonic() - began_s)
         self._saving.keep_masks()
-        steps = self._learner.progress.gradient_steps
-        if steps % self._setup.config.learner.publish_period == 0:
+        if self._learner.publishes:
             self._subscribers.publish()
         self._send_status(time.monotonic())
 

@@ -114,6 +114,13 @@ class Replay:
         self._episodes.append(episode)
         self.size_bytes += episode.size_bytes
 
+    def remember(self, episode: Episode) -> None:
+        """Take up an episode again whose updates have been taken, or are counted as owed."""
+        self.add(episode)
+
+    def stepped(self) -> None:
+        """Called after each gradient step."""
+
     def drop_oldest(self, count: int) -> None:
         for _ in range(count):
             self.size_bytes -= self._episodes.popleft().size_bytes

@@ -242,7 +242,9 @@ class Episodes:
                 self.env_steps += 1
             if step.transition.terminated or step.transition.truncated:
                 ends.append(self._finish(copy, step))
-        if self._rules.in_rounds and self.rests_E.all() and self.phase is Phase.TRAINING:
+        if self._rules.in_rounds and rests_E.all() and self.phase is Phase.TRAINING:
+            # One tick after the last has ended: with it agents have been told, and have sent what
+            # the learner makes their next policy of.
             self._current = [
                 self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self.now)
             ]

@@ -137,6 +137,15 @@ def rules_of(setup: WorldSetup) -> WorldRules:
     config = setup.config
     agents = config.agents
     evaluates = config.evaluation.episodes > 0
+    updates_per_episode, max_backlog = (
+        config.learner.updates_per_episode,
+        config.learner.max_backlog,
+    )
+    experience = traits_of(config.learner).experience
+    if isinstance(experience, OnPolicy):
+        # Nothing is played while a rollout is worked off.
+        steps = experience.epochs * experience.minibatches
+        updates_per_episode, max_backlog = steps / experience.episodes, 0
     return WorldRules(
         graph=graph_of(config.comm, config.comm_options, config.num_agents),
         gate_timing=config.gate.timing,
@@ -146,12 +155,12 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         evaluation_interval=config.evaluation.interval_steps if evaluates else 0,
         evaluation_episodes=config.evaluation.episodes,
         epsilon=linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps),
-        updates_per_episode=config.learner.updates_per_episode,
-        max_backlog=config.learner.max_backlog,
+        updates_per_episode=updates_per_episode,
+        max_backlog=max_backlog,
         opponents=registry.opponents_of(config.env),
         guide=_guide(config) if setup.train_steps else None,
         columns=tuple(column.name for column in by_world(recorded(config))),
-        in_rounds=isinstance(traits_of(config.learner).experience, OnPolicy),
+        in_rounds=isinstance(experience, OnPolicy),
         seed=config.seed,
         life=config.life,
         victims=setup.failures.victims(config.num_agents, config.seed),

@@ -32,15 +32,15 @@ def test_without_rounds_every_copy_goes_on_at_once() -> None:
 
 
 def test_in_rounds_a_copy_rests_until_the_longest_episode_is_over() -> None:
-    one = [[0, 0, 0], [1, 1, 1], [-1, 2, 2], [-1, 3, -1]]
-    assert steps_told(True, 8) == [*one, *one]
+    one = [[0, 0, 0], [1, 1, 1], [-1, 2, 2], [-1, 3, -1], [-1, -1, -1]]
+    assert steps_told(True, 10) == [*one, *one], "with the last agents hear that all has ended"
 
 
 def test_every_episode_of_a_round_is_recorded_once() -> None:
     rules = replace(make_rules(max_backlog=1000), in_rounds=True)
     world = make_world(*(ScriptedEnv(length) for length in LENGTHS), rules=rules)
     numbers: list[int] = []
-    for _ in range(8):
+    for _ in range(9):
         world.begin_tick()
         numbers += [r.episode for r in records_of(answer(world, copies=len(LENGTHS)))]
     assert sorted(numbers) == list(range(6))
