@@ -538,13 +538,15 @@ class AgentCore:
         """Choose edges by what is known since `beacon_tick` and send the current message over
         them.
         """
+        # By position: names cost twice as much, in every step.
+        lost_beacons_EK = None if self._loss is None else self._lost_beacons_EK
         moment = Moment(
-            now=self._now,
-            takes_part=self._takes_part,
-            first_E=self._first_E,
-            beacon_tick=beacon_tick,
-            peers_late=self._peers_late,
-            lost_beacons_EK=None if self._loss is None else self._lost_beacons_EK,
+            self._now,
+            self._takes_part,
+            self._first_E,
+            beacon_tick,
+            self._peers_late,
+            lost_beacons_EK,
         )
         self._open_EK = self._gating.choose(self._policy, moment)
         if self._beacons:

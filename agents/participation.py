@@ -21,6 +21,8 @@ class Participation:
 
     alive_E: BoolArray
     num_alive: int
+    living: tuple[int, ...]
+    """Copies in which it is alive, in order."""
     active_E: BoolArray
     """Takes part: is alive, or relays after its death."""
     all_active: bool
@@ -60,6 +62,7 @@ class Participants:
         return Participation(
             alive_E=alive_E,
             num_alive=int(alive_E.sum()),
+            living=tuple(np.flatnonzero(alive_E).tolist()),
             active_E=active_E,
             all_active=bool(active_E.all()),
             explores_E=explores_E,

@@ -146,7 +146,7 @@ class Recorders:
         if self._ships == "none":
             return
         columns = [computed[name] for name in self._names]
-        for row, copy in enumerate(np.flatnonzero(takes_part.alive_E).tolist()):
+        for row, copy in enumerate(takes_part.living):
             recorder = self._recorders[copy]
             if recorder.is_recording(int(now.episodes[copy])):
                 recorder.record(

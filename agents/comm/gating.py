@@ -47,7 +47,7 @@ class Site:
 
 @dataclass(slots=True, eq=False)
 class Moment:
-    """The step in which edges are chosen; the agent fills it anew in every step."""
+    """The step in which edges are chosen."""
 
     now: wire.Observation
     takes_part: Participation
@@ -73,6 +73,7 @@ class Gating:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._unpack = site.masks.unpack
 
     def beacon(self, version: "PolicyVersion", parts_EP: FloatArray) -> FloatArray:
         """[E, Z] what the agent says about itself, if beacons decide; not yet rounded."""
@@ -89,15 +90,14 @@ class Gating:
         In lock-step the world says who takes part. In real time nobody does, and every neighbour
         counts as there.
         """
-        site, peers = self._site, moment.now.peer_masks
-        allowed_EK = site.masks.unpack(peers)
-        if site.realtime:
+        allowed_EK = self._unpack(moment.now.peer_masks)
+        if self._site.realtime:
             allowed_EK = np.ones_like(allowed_EK)
         self._narrow(allowed_EK, moment)
         if moment.first_E is not None:
             # With the paper's timing the message of the step before goes out, and at step 0 there
             # is none. Else nobody has been heard: every peer counts as there.
-            allowed_EK[moment.first_E] = site.timing == "causal"
+            allowed_EK[moment.first_E] = self._site.timing == "causal"
         if not moment.takes_part.all_active:
             allowed_EK &= moment.takes_part.active_E[:, None]
         return allowed_EK

@@ -23,7 +23,7 @@ def messages(
         rows: [E, M] messages as they cross the wire.
     """
     if len(open_EK) == 1:
-        edges = np.flatnonzero(open_EK[0]).tolist()
+        edges = [k for k, is_open in enumerate(open_EK[0].tolist()) if is_open]
         if not edges:
             return []
         return [SendMessage(tuple(edges), tick, all_copies, rows)]

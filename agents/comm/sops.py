@@ -104,25 +104,31 @@ class ScoredEdges(Gating):
 
     scores = True
 
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        # Looked up once and not in every step.
+        self._peers, self._own, self._rng = site.peer_beacons, site.own_beacon, site.rng
+        self._budget = site.budget
+
     def beacon(self, version: "PolicyVersion", parts_EP: FloatArray) -> FloatArray:
         scheme = version.scheme
         assert isinstance(scheme, Sops)
         return scheme.beacon(parts_EP)
 
     def choose(self, version: "PolicyVersion", moment: Moment) -> BoolArray:
-        site, peers = self._site, self._site.peer_beacons
+        peers = self._peers
         self.lost_beacons = peers.settle(moment.beacon_tick, moment.lost_beacons_EK)
         allowed_EK = self.allowed(moment)
         scheme = version.scheme
         assert isinstance(scheme, Sops)
-        scores_EK = scheme.scorer(site.own_beacon.values, peers.values)
+        scores_EK = scheme.scorer(self._own.values, peers.values)
         takes_part = moment.takes_part
         if takes_part.any_explores:
-            noise_EK = logistic_noise(site.rng, scores_EK.shape)
+            noise_EK = logistic_noise(self._rng, scores_EK.shape)
             scores_EK += np.where(takes_part.explores_E[:, None], noise_EK, np.float32(0.0))
         open_EK = scores_EK > 0.0
         open_EK &= allowed_EK
-        return within_budget(scores_EK, open_EK, site.budget)
+        return within_budget(scores_EK, open_EK, self._budget)
 
     def _narrow(self, allowed_EK: BoolArray, moment: Moment) -> None:
         """Close edges to neighbours of whom nothing is known.
