@@ -13,9 +13,12 @@ import functools
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 from configs.errors import UserError
 
@@ -123,11 +126,7 @@ def load_address(kind: Kind, where: str) -> object:
         ExtensionError: the module cannot be imported, or has no such attribute.
     """
     module, _, attribute = where.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        # The script `murmuration` does not look into the current folder. Behind all others, so
-        # that nothing there stands in the way of ours; processes that we start look there as well.
-        sys.path.append(here)
+    _look_into_the_current_folder()
     try:
         found: object = importlib.import_module(module)
     except Exception as error:
@@ -140,3 +139,27 @@ def load_address(kind: Kind, where: str) -> object:
             raise ExtensionError(f"{kind.option} {where}: {module} has no {part}")
         found = getattr(found, part)
     return found
+
+
+class _CurrentFolder:
+    """Finds what nobody else finds, in the folder that the process was started in.
+
+    The script `murmuration` does not look there, and an entry of `sys.path` would not do: in an
+    installation that can be edited ours are found after all of these, so that a folder `envs/` of
+    the user's would hide our own, and processes that we start would inherit it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [self.folder], target) if path is None else None
+
+
+def _look_into_the_current_folder() -> None:
+    here = str(Path.cwd())
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _CurrentFolder)]
+    if all(finder.folder != here for finder in finders):
+        sys.meta_path.append(_CurrentFolder(here))
