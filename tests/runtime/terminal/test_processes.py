@@ -20,7 +20,7 @@ SIGNAL_AT_BIRTH = """
 import os, signal, sys, threading
 from multiprocessing import resource_tracker
 from pathlib import Path
-from runtime import processes
+from runtime.terminal import processes
 from tests.runtime.terminal.test_processes import count
 
 def children():
