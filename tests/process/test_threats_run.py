@@ -148,7 +148,10 @@ def test_no_secret_shows_in_arguments_environments_logs_results_or_metrics(enemy
         seen[f"metrics of {host.name}"] = scrape(fleet, host.name, "127.0.0.1").encode()
         assert b"murmuration_agent_up" in seen[f"metrics of {host.name}"]
     files = [path for path in fleet.folder.rglob("*") if path.is_file()]
-    seen |= {str(path): path.read_bytes() for path in files if path.name != KEYS}
+    for path in files:
+        if path.name != KEYS:
+            with contextlib.suppress(FileNotFoundError):  # the oldest of a journal, by now
+                seen[str(path)] = path.read_bytes()
     assert any(name.endswith("agent-0.log") for name in seen)
     assert any(name.endswith("config.yaml") for name in seen)
 
