@@ -1,4 +1,4 @@
-"""Options of an extension: text on the command line, a dataclass for whoever uses them.
+"""Options of an extension: text on the command line, a dataclass for the extension.
 
     "n=8,max_cycles=50" -> {"n": 8, "max_cycles": 50} -> Options(n=8, max_cycles=50)
 

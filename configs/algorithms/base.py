@@ -20,7 +20,7 @@ ActionSpace = Literal["discrete", "box"]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Batches are drawn from the newest `learner.replay_episodes` episodes, whoever played them."""
+    """Batches are drawn from the newest `learner.replay_episodes` episodes, of any policy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
     q_tot = sum_i delta_i q_i       delta_i = 1 where agent i does what it values most, else alpha_i
     alpha_i = 1 + mean over orders of |f(mean q of those who joined before i, q_i; state)|
-    y = r + gamma sum_i q'_i         no mixer in the target: whoever does the best counts as 1
+    y = r + gamma sum_i q'_i         no mixer in the target: greedy actions have weight 1
 
 f is a mixer of two values (learner/mixers/qmix.py), so neither it nor anything else grows with the
 number of agents. The orders in which agents join a coalition are drawn anew for each step; whom i

@@ -22,7 +22,7 @@ from configs.arrays import BoolArray, FloatArray
 
 
 class Player(Protocol):
-    """Whoever chooses actions by observations."""
+    """Chooses actions by observations."""
 
     def act(self, rows_BD: FloatArray, uniforms_B: NDArray[np.float64], /) -> NDArray[Any]:
         """One action for each row, by as many numbers of [0, 1) as there are rows."""

@@ -169,7 +169,7 @@ def rules_of(setup: WorldSetup) -> WorldRules:
 
 
 def _guide(config: RunConfig) -> Guide | None:
-    """Whoever a run has asked to play some of the exploring steps."""
+    """The guide that plays some of the exploring steps, if the run asks for one."""
     name = config.agents.adviser
     if not name:
         return None
