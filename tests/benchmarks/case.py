@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from tests.benchmarks.machine import ROOT
@@ -47,6 +48,7 @@ def run_case(
     timeout_s: float,
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> dict[str, float | None]:
     """Measure in a new process group, of which nothing is left afterwards.
 
@@ -55,6 +57,7 @@ def run_case(
         case: its parameters.
         python: another interpreter.
         environment: on top of our own.
+        folder: checkout that the module is taken from.
 
     Raises:
         CaseError: it failed, or took longer than `timeout_s`.
@@ -64,7 +67,7 @@ def run_case(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
         start_new_session=True,
     )
