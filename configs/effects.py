@@ -21,7 +21,7 @@ class Rule:
     """Why some options do nothing, and which."""
 
     because: str
-    """{env} stands for the environment's name."""
+    """{env} and {comm} stand for the names of environment and scheme."""
     applies: Callable[[RunConfig], bool]
     options: tuple[str, ...]
     """Paths; one that ends with a dot or an underscore stands for all that begin with it."""
@@ -39,6 +39,24 @@ def of_env(config: RunConfig, trait: str) -> bool:
     return bool(getattr(family, trait, False))
 
 
+def _learns_no_gate(config: RunConfig) -> bool:
+    """Whether the scheme's edges open by a rule of its own (agents/comm/base.py)."""
+    scheme = extensions.load(extensions.SCHEME, config.comm)
+    gate_mode = getattr(scheme, "gate_mode", None)
+    return config.comm != "none" and gate_mode is not None and gate_mode("learned") != "learned"
+
+
+_LEARNED_GATE = (
+    "gate.mode",
+    "gate.budget",
+    "gate.temperature_",
+    "gate.noise_share",
+    "gate.price",
+    "gate.price_",
+    "network.beacon_dtype",
+    "network.beacon_delta",
+)
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "agents do not speak (comm none)",
@@ -52,6 +70,7 @@ RULES: tuple[Rule, ...] = (
             "network.beacon_delta",
         ),
     ),
+    Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
     Rule(
         "nothing is learned about edges (gate.mode is not learned)",
         lambda c: c.gate.mode != "learned",
@@ -163,7 +182,7 @@ def without_effect(config: RunConfig, usual: RunConfig) -> list[str]:
         asked = [path for path in asked if path not in idle]
         if idle:
             have = "has" if len(idle) == 1 else "have"
-            because = rule.because.replace("{env}", config.env.name)
+            because = rule.because.replace("{env}", config.env.name).replace("{comm}", config.comm)
             lines.append(f"{', '.join(idle)} {have} no effect: {because}")
     return lines
 

@@ -88,6 +88,7 @@ class Journal:
         be read at the moment stays.
         """
         self.trim()
+        dropped: dict[str, list[str]] = {}
         for path in list(self._files):
             try:
                 content = read_bytes(path, _MOST_BYTES)
@@ -97,11 +98,15 @@ class Journal:
             try:
                 episode = _decode(content, dimensions)
             except (ValueError, WireFormatError) as error:
-                logger.warning("journal: %s is dropped: %s", path.name, error)
+                dropped.setdefault(str(error), []).append(path.name)
                 self._files.remove(path)
                 path.unlink(missing_ok=True)
                 continue
             yield int(path.name.split("-")[0]), episode
+        # A journal of an older version is dropped whole: a line for each file would hide the rest.
+        for reason, names in dropped.items():
+            more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+            logger.warning("journal: %s%s dropped: %s", names[0], more, reason)
 
     def clear(self) -> None:
         """Remove everything."""

@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from configs.effects import of_env
 from configs.errors import UserError
 from configs.load import (
     exit_with_error,
@@ -225,6 +226,14 @@ def _own(evaluation: Evaluation) -> str:
     return "".join(f", {name} {mean:.3f}" for name, (mean, _) in evaluation.metrics.items())
 
 
+def _can_be_won(run: Path) -> bool:
+    """Whether the environment has a second team; not if it cannot be found any more."""
+    try:
+        return of_env(read_resolved(run)[0], "is_contested")
+    except UserError:
+        return False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -236,10 +245,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         exit_with_error(error)
     for run in options.runs:
         print(run)
-        for evaluation in read_evaluations(run):
+        evaluations = read_evaluations(run)
+        # Where nobody can win, "0 %" would read as a failure.
+        wins = any(evaluation.win_rate for evaluation in evaluations)
+        for evaluation in evaluations:
+            won = f", win rate {evaluation.win_rate:4.0%}" if wins or _can_be_won(run) else ""
             print(
-                f"  {evaluation.env_steps:>9,} steps: return {evaluation.return_mean:8.3f}, "
-                f"win rate {evaluation.win_rate:4.0%}{_own(evaluation)} "
+                f"  {evaluation.env_steps:>9,} steps: return {evaluation.return_mean:8.3f}"
+                f"{won}{_own(evaluation)} "
                 f"({evaluation.episodes} episodes)"
             )
     return 0

@@ -25,6 +25,13 @@ def said(*arguments: str) -> list[str]:
         ("--comm none", []),
         ("--gate.mode open", []),
         (
+            "--comm expocomm-static --gate.budget 2 --gate.price 0.5",
+            [
+                "gate.budget, gate.price have no effect: comm expocomm-static opens its edges by a "
+                "rule of its own"
+            ],
+        ),
+        (
             "--comm none --gate.price 0.5 --gate.budget 2",
             ["gate.budget, gate.price have no effect: agents do not speak (comm none)"],
         ),

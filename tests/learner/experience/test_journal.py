@@ -109,6 +109,19 @@ def test_a_damaged_byte_costs_its_episode_and_no_other(tmp_path: Path) -> None:
     assert numbers(Journal(tmp_path, 100)) == [(1, 0), (3, 2)]
 
 
+def test_files_dropped_for_one_reason_make_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, 4)
+    old = sorted(tmp_path.iterdir())[:3]
+    for path in old:
+        path.write_bytes(b"another file altogether, of some length")
+    assert numbers(Journal(tmp_path, 100)) == [(4, 3)]
+    assert caplog.messages == [
+        f"journal: {old[0].name} and 2 more are dropped: not a file of a journal"
+    ]
+
+
 @pytest.mark.parametrize("num_packets", [0, 1, 6, 8, 2**32 - 1])
 def test_a_wrong_number_of_packets_is_damage(tmp_path: Path, num_packets: int) -> None:
     """The checksum is of the packets, and not of their number."""

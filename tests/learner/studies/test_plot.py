@@ -69,6 +69,20 @@ def test_a_torn_last_line_is_left_out_of_the_picture(
     assert "100 steps" not in out, "half of an evaluation is none"
 
 
+def test_a_win_rate_is_shown_where_somebody_can_win(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / EPISODES
+    path.write_text(path.read_text().replace('"won": true', '"won": false'))
+    assert main([str(run), "--out", str(run / "curves.png")]) == 0
+    assert "win rate   0%" in capsys.readouterr().out, "Battle was lost"
+    text = (run / RESOLVED).read_text()
+    assert "name: battle" in text
+    (run / RESOLVED).write_text(text.replace("name: battle", "name: relay"))
+    assert main([str(run), "--out", str(run / "curves.png")]) == 0
+    assert "win rate" not in capsys.readouterr().out, "nobody wins at relay"
+
+
 def test_a_damaged_log_is_refused_with_file_and_line(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
