@@ -16,7 +16,6 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from configs.effects import of_env
 from configs.errors import UserError
 from configs.load import (
     exit_with_error,
@@ -24,6 +23,7 @@ from configs.load import (
     read_resolved,
 )
 from configs.run_files import EPISODES
+from envs import registry
 from learner.studies.figure_style import (
     TEXT,
     canvas,
@@ -227,9 +227,10 @@ def _own(evaluation: Evaluation) -> str:
 
 
 def _can_be_won(run: Path) -> bool:
-    """Whether the environment has a second team; not if it cannot be found any more."""
+    """Whether episodes of this environment can be won; not if it cannot be found any more."""
+    config, _ = read_resolved(run)
     try:
-        return of_env(read_resolved(run)[0], "is_contested")
+        return registry.spec_of(config.env, config.num_agents).can_be_won
     except UserError:
         return False
 

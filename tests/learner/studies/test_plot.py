@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.load import dump_run_config
+from configs.load import dump_run_config, read_resolved
 from configs.run_files import EPISODES, RESOLVED
 from configs.schema import EvaluationConfig, RunConfig
 from learner.studies.plot import main, mean_curve, read_evaluations
@@ -76,11 +76,13 @@ def test_a_win_rate_is_shown_where_somebody_can_win(
     path.write_text(path.read_text().replace('"won": true', '"won": false'))
     assert main([str(run), "--out", str(run / "curves.png")]) == 0
     assert "win rate   0%" in capsys.readouterr().out, "Battle was lost"
-    text = (run / RESOLVED).read_text()
-    assert "name: battle" in text
-    (run / RESOLVED).write_text(text.replace("name: battle", "name: relay"))
+    config, _ = read_resolved(run)
+    env = dataclasses.replace(config.env, name="adversarial-pursuit")
+    (run / RESOLVED).write_text(
+        dump_run_config(dataclasses.replace(config, env=env, num_agents=25))
+    )
     assert main([str(run), "--out", str(run / "curves.png")]) == 0
-    assert "win rate" not in capsys.readouterr().out, "nobody wins at relay"
+    assert "win rate" not in capsys.readouterr().out, "nobody wins at pursuit"
 
 
 def test_a_damaged_log_is_refused_with_file_and_line(
