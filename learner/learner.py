@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,11 +35,12 @@ from configs.streams import Role
 from learner import noise
 from learner.algorithms import find_algorithm, options_of
 from learner.algorithms.base import ParameterGroup, Setup, SharedLoss
+from learner.experience.device_batch import Transfer
 from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
 from learner.experience.episode import Dimensions, Episode
-from learner.experience.part import Divisors, Part, load
-from learner.experience.replay import Replay, Rows, WindowBatch
+from learner.experience.part import Divisors, Part, part_of
+from learner.experience.replay import Replay, Rows, WindowBatch, Windows
 from learner.experience.rollout import Rollout
 from learner.network import PolicyNetwork
 from learner.progress import Progress
@@ -88,7 +90,8 @@ class Learner:
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
         self._ranks: Ranks | None = None
-        self._ahead: Future[WindowBatch] | None = None
+        self._transfer = Transfer(self.device)
+        self._ahead: Future[tuple[WindowBatch, list[Share]]] | None = None
         """The next update's batch, on its way."""
         self._before_ahead: Mapping[str, Any] = {}
         """State of `rng` before that batch was drawn."""
@@ -128,6 +131,10 @@ class Learner:
             layers = self.online.named_parameters()
             trained = ("policy",) if config.policy else ()  # a policy file has nothing else
             self.topology = Topology(config.sparse, layers, config.seed, trained=trained)
+        self._norms: list[tuple[list[nn.Parameter], Tensor]] = []
+        """Of the gradient, by what is clipped together."""
+        self.dense: dict[str, Tensor] = {}
+        """Gradients of masked layers before they were masked: by them links may grow."""
         self.algorithm.begin(self.topology)
         self.target = self.algorithm.target
         """What targets are computed with, by part."""
@@ -240,18 +247,22 @@ class Learner:
                 AGENT_STEPS_PER_PART agent-steps take.
         """
         self._forget()
-        batch = self._draw()
-        agent_steps = (len(batch.actions) + 1) * self.dimensions.num_agents
-        rows = self._rows_of_a_part(batch.size, agent_steps)
-        if self._ranks is None:
-            (shares,) = shared_out(batch, rows, ranks=1)
-        else:
-            order = Order(self.progress.env_steps)
+        batch, shares = self._draw()
+        if self._ranks is not None:
+            order, rows = Order(self.progress.env_steps), self._rows_of_a_part(batch)
             shares = self._ranks.hand_out(order, batch, rows * self._ranks.size)
         return self.gradient_of(shares, between_parts)
 
-    def _rows_of_a_part(self, batch: int, agent_steps: int) -> int:
-        """Rows of a part, of `agent_steps` agent-steps each."""
+    def _gathered(self, windows: Windows) -> tuple[WindowBatch, list[Share]]:
+        """A batch; and unless other ranks take rows of it, its parts on their way to the device."""
+        batch = windows.gather(self.algorithm.discounting, self._transfer.zeros)
+        if self._ranks is not None:
+            return batch, []
+        (shares,) = shared_out(batch, self._rows_of_a_part(batch), ranks=1)
+        return batch, [replace(x, on_device=self._transfer.begin(x.batch)) for x in shares]
+
+    def _rows_of_a_part(self, whole: WindowBatch) -> int:
+        batch, agent_steps = whole.size, (len(whole.actions) + 1) * self.dimensions.num_agents
         rows = AGENT_STEPS_PER_PART[self.device.type] // agent_steps
         # Gradients are exchanged by one thread.
         if self._crew is not None and self._ranks is None:
@@ -268,12 +279,8 @@ class Learner:
         With several ranks all of them are here at the same time.
         """
         self.optimiser.zero_grad()
-        generators = [self.generator]
-        if len(shares) > 1:
-            generators = [noise.branch(self.generator) for _ in shares]
-        parts = [
-            load(*pair, self._run, self.device) for pair in zip(shares, generators, strict=True)
-        ]
+        generators = noise.branches(self.generator, len(shares))
+        parts = [self._part(*pair) for pair in zip(shares, generators, strict=True)]
         # Divisors of the whole batch, known beforehand, so that the parts' losses add up to its
         # loss.
         counts = torch.stack(
@@ -292,8 +299,22 @@ class Learner:
         names, sums = list(totals), torch.stack([x.double() for x in totals.values()])
         if self._ranks is not None:
             self._ranks.add_up(sums)
-        values: NDArray[np.float64] = sums.cpu().numpy()
-        return _finish(dict(zip(names, map(float, values), strict=True)))
+        if self.topology is not None:
+            self.dense = self.topology.mask_gradients()
+        self._norms = self._norms_of_gradients()
+        norms = torch.stack([norm for _, norm in self._norms])
+        # The one moment of an update in which the host waits for the device.
+        read: NDArray[np.float64] = torch.cat((sums, norms.double())).cpu().numpy()
+        values = [float(value) for value in read]
+        metrics = _finish(dict(zip(names, values, strict=False)))
+        metrics["grad_norm"] = math.hypot(*values[len(names) :])
+        return metrics
+
+    def _part(self, share: Share, generator: torch.Generator) -> Part:
+        """Rows on the device."""
+        batch = share.on_device or self._transfer.begin(share.batch)
+        batch.wait()
+        return part_of(batch, share.rows, generator, self._run)
 
     def _work_off(
         self,
@@ -328,27 +349,27 @@ class Learner:
             return
         batch = self.replay.oldest(WITNESSES).gather()
         whole = Share(batch, Rows(0, batch.size, batch.size))
-        part = load(whole, self.generator, self._run, self.device)
+        part = self._part(whole, self.generator)
         q_TBNA = self.algorithm.unroll_deployed(self.network, part).q_TBNA[:-1]
         if policy_distance(q_TBNA, part.actions, part.agent_mask_TBN) > bound:
             forget(self.replay, least=self.config.learning_starts)
 
-    def _draw(self) -> WindowBatch:
-        """The batch of this update; and while it is computed, a thread gathers the next one if that
-        is owed already.
+    def _draw(self) -> tuple[WindowBatch, list[Share]]:
+        """The batch of this update, `_gathered`; and while it is computed, a thread gathers the
+        next one if that is owed already.
         """
 
-        def choose() -> Callable[[], WindowBatch]:
+        def choose() -> Callable[[], tuple[WindowBatch, list[Share]]]:
             size, window = self.config.batch_size, self.config.window
             windows = self.replay.choose(self.rng, size, window)
-            return partial(windows.gather, self.algorithm.discounting)
+            return partial(self._gathered, windows)
 
         ahead, self._ahead = self._ahead, None
-        batch = choose()() if ahead is None else ahead.result()
+        drawn = choose()() if ahead is None else ahead.result()
         if self._gatherer is not None and self.updates_owed > 1:
             self._before_ahead = self.rng.bit_generator.state
             self._ahead = self._gatherer.submit(choose())
-        return batch
+        return drawn
 
     @property
     def sampling(self) -> Mapping[str, Any]:
@@ -358,10 +379,12 @@ class Learner:
     def apply_gradient(self, metrics: dict[str, float]) -> None:
         """The fast half: clip, step, and now and then a new topology or target. Must not be
         interrupted.
+
+        Args:
+            metrics: those of the gradient; some are added.
         """
         self.owed = max(self.owed - 1.0, 0.0)
-        dense = {} if self.topology is None else self.topology.mask_gradients()
-        metrics["grad_norm"] = self._clip()
+        self._clip()
         metrics["temperature"] = self.schedules.temperature
         metrics["learning_rate"] = self.schedules.learning_rate
         for group in self.optimiser.param_groups:
@@ -377,22 +400,28 @@ class Learner:
             self.progress.skipped_steps += 1
         self.progress.gradient_steps += 1
         if finite and self.topology is not None:
-            self._evolve(self.topology, dense)
+            self._evolve(self.topology, self.dense)
         self.replay.stepped()
         self.algorithm.after_step(self.progress)
 
-    def _clip(self) -> float:
-        """Bound the norms of the gradients; returns that of all of them as it was."""
+    def _norms_of_gradients(self) -> list[tuple[list[nn.Parameter], Tensor]]:
+        """[] the norm, on the device, of each set of parameters that are clipped together."""
         together: dict[str, list[ParameterGroup]] = {}
         for group in self._groups:
             together.setdefault(group.clipped_with, []).append(group)
-        norms = [
-            nn.utils.clip_grad_norm_(
-                self._parameters(*groups), self.config.grad_clip or math.inf, foreach=True
-            )
-            for groups in together.values()
-        ]
-        return math.hypot(*map(float, norms))
+        found: list[tuple[list[nn.Parameter], Tensor]] = []
+        for groups in together.values():
+            parameters = self._parameters(*groups)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients, foreach=True)
+            found.append((parameters, norm.to(self.device)))
+        return found
+
+    def _clip(self) -> None:
+        """Bound the norms of the gradients."""
+        for parameters, norm in self._norms:
+            largest = self.config.grad_clip or math.inf
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm, foreach=True)
 
     def _evolve(self, topology: Topology, dense: dict[str, Tensor]) -> None:
         """Move links if it is time to."""

@@ -16,6 +16,15 @@ def generator(
     return torch.Generator(device).manual_seed(streams.number(seed, role, **key))
 
 
+def branches(parent: torch.Generator, count: int) -> list[torch.Generator]:
+    """A stream for each of several parts, which draw from them in any order."""
+    if count == 1 or parent.device.type != "cpu":
+        # A GPU works its parts off one after another; and to look at a number that was drawn there
+        # would wait for it.
+        return [parent] * count
+    return [branch(parent) for _ in range(count)]
+
+
 def branch(parent: torch.Generator) -> torch.Generator:
     """A stream that the next draw of another one determines, on the same device."""
     number = torch.empty((), dtype=torch.int64, device=parent.device)

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from learner.experience.device_batch import DeviceBatch
 from learner.experience.replay import Rows, WindowBatch
 
 _PATIENCE = timedelta(days=365)
@@ -41,6 +42,8 @@ class Share:
 
     batch: WindowBatch
     rows: Rows
+    on_device: DeviceBatch | None = None
+    """The same rows on their way; None: they have not set out."""
 
 
 class Ranks:

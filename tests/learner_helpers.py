@@ -21,8 +21,11 @@ from configs.schema import (
     RunConfig,
 )
 from learner.comm.unroll import UnrollInput
+from learner.experience.device_batch import Transfer
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
+from learner.experience.part import Part, part_of
 from learner.network import PolicyNetwork
+from learner.ranks import Share
 from runtime.net.wire import EpisodeRecord, Trajectory
 
 # Matrices of a few numbers: threads would only wait for each other.
@@ -185,3 +188,12 @@ def make_episode(
     episode = joiner.add(record)
     assert episode is not None
     return episode
+
+
+def load_part(
+    share: Share,
+    generator: torch.Generator,
+    run: RunConfig,
+) -> Part:
+    """Rows as a loss gets them."""
+    return part_of(Transfer(torch.device("cpu")).begin(share.batch), share.rows, generator, run)

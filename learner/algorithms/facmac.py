@@ -16,13 +16,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs.algorithms.facmac import TRAITS
 from learner.algorithms.base import Loss, ParameterGroup, Setup
 from learner.algorithms.value_based import ValueBased
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Rows
+from learner.kernels.one_hot import one_hot
 from learner.kernels.straight_through import straight_through
 from learner.mixers.qmix import QMixer
 from learner.sparse.layer_costs import Networks
@@ -49,7 +49,7 @@ class Critic(nn.Module):
 
     def of_actions(self, observation_D: Tensor, actions: Tensor) -> Tensor:
         """[…, D], […] int64 -> […]"""
-        one_hot_A = functional.one_hot(actions, self.num_actions).to(observation_D.dtype)
+        one_hot_A = one_hot(actions, self.num_actions, observation_D.dtype)
         return self(observation_D, one_hot_A)
 
 
@@ -62,7 +62,7 @@ def gumbel_one_hot(logits_TBNA: Tensor, generator: torch.Generator, rows: Rows) 
     noise = torch.empty((time, rows.of, *rest), device=logits_TBNA.device, dtype=logits_TBNA.dtype)
     # Gumbel noise is -log of exponential noise.
     noisy = logits_TBNA - noise.exponential_(generator=generator)[:, rows.slice].log()
-    hard = functional.one_hot(noisy.argmax(-1), logits_TBNA.shape[-1]).to(logits_TBNA.dtype)
+    hard = one_hot(noisy.argmax(-1), logits_TBNA.shape[-1], logits_TBNA.dtype)
     return straight_through(noisy.softmax(-1), hard)
 
 

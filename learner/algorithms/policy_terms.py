@@ -73,7 +73,7 @@ class PolicyTerms:
                 "teacher_loss": taught,
                 "edge_charge": charge,
                 "edges_open": (online.gates_TBNK[:-1] * allowed).sum(),
-                "edges_deployed": self._deployed(online, rule)[:-1][allowed].sum(),
+                "edges_deployed": (self._deployed(online, rule)[:-1] & allowed).sum(),
                 "edges_allowed": allowed.sum(),
             },
         )

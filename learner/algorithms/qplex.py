@@ -27,12 +27,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs.algorithms.qplex import OPTIONS, TRAITS, QplexOptions
 from learner.algorithms.base import Loss, Setup
 from learner.algorithms.value_based import ValueBased, of_actions
 from learner.experience.part import Divisors, Part
+from learner.kernels.one_hot import one_hot
 from learner.targets import living_only
 
 _ABOVE_ZERO = 1e-10
@@ -224,7 +224,7 @@ class Qplex(ValueBased):
         nothing.
         """
         steps = slice(at, at + len(part.actions))
-        one_hot_TBNA = functional.one_hot(actions_TBN, q_TBNA.shape[-1]).to(q_TBNA.dtype)
+        one_hot_TBNA = one_hot(actions_TBN, q_TBNA.shape[-1], q_TBNA.dtype)
         found: tuple[Tensor, Tensor | None] = mixer(
             living_only(of_actions(q_TBNA, actions_TBN), lives_TBN),
             living_only(q_TBNA.detach().amax(-1), lives_TBN),

@@ -10,6 +10,7 @@ message.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class ExpocommOnePeerTwin(SchemeTwin):
         """[T, B, N] int64: whose message of the step before is heard; the agent itself where no
         other's is.
         """
-        offsets_K = torch.tensor(self.graph.offsets, device=slots_TB.device)
+        offsets_K = _on_device(self.graph.offsets, slots_TB.device)
         slots_TB1 = slots_TB.clamp(min=0).unsqueeze(-1)
         index_TBN1 = slots_TB1.unsqueeze(-1).expand(*heard_TBNK.shape[:-1], 1)
         is_heard_TBN = heard_TBNK.gather(-1, index_TBN1).squeeze(-1) > 0
@@ -116,3 +117,9 @@ class ExpocommOnePeerTwin(SchemeTwin):
             sent_RM = round_message(state_RM, self.spec.message_dtype)
         messages_TBNM = torch.stack(messages).view(own_part_TBNM.shape)
         return messages_TBNM, sent_RM.view(carry.message_BNM.shape)
+
+
+@lru_cache(maxsize=16)
+def _on_device(offsets: tuple[int, ...], device: torch.device) -> Tensor:
+    """[K] where they are needed: to move them there in each update would wait for the device."""
+    return torch.tensor(offsets, device=device)

@@ -1,22 +1,19 @@
 """A part of a batch, on the device: what a loss is computed of.
 
-    Share (arrays of some rows) -> tensors, and which steps count
+    DeviceBatch (some rows) -> which steps count
 
 Dimension key: T = time, B = batch, N = agents.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.schema import RunConfig
+from learner.experience.device_batch import DeviceBatch
 from learner.experience.replay import Rows
-from learner.ranks import Share
 from learner.targets import Outcome
 
 
@@ -76,48 +73,39 @@ class Part:
         return drawn[self.rows.slice] < share
 
 
-def load(share: Share, generator: torch.Generator, run: RunConfig, device: torch.device) -> Part:
-    """Move arrays to the device and work out what counts."""
-    batch, config = share.batch, run.learner
-
-    def tensor(array: NDArray[Any]) -> Tensor:
-        contiguous = np.ascontiguousarray(array)
-        return torch.from_numpy(contiguous).to(device)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
-
+def part_of(batch: DeviceBatch, rows: Rows, generator: torch.Generator, run: RunConfig) -> Part:
+    """Work out what counts, without a look from the host."""
+    config, field = run.learner, batch.fields
     outcome = Outcome.of(
         config,
-        rewards_TBN=tensor(batch.rewards),
-        alive_TBN=tensor(batch.alive),
-        filled_TB=tensor(batch.filled),
-        terminated_TB=tensor(batch.terminated),
-        truncated_TB=tensor(batch.truncated),
+        rewards_TBN=field["rewards"],
+        alive_TBN=field["alive"],
+        filled_TB=field["filled"],
+        terminated_TB=field["terminated"],
+        truncated_TB=field["truncated"],
     )
     # A window that begins with its episode starts from the true state: nothing to warm up, and
     # without its first steps nobody would ever learn how to begin.
-    warming = np.arange(len(batch.actions))[:, None] < config.burn_in
-    learns_TB = outcome.filled_TB & ~tensor(warming & (batch.starts > 0))
-    alive = tensor(batch.alive)
-    begins_TBN = np.zeros_like(batch.alive)
-    np.greater(batch.alive[1:], batch.alive[:-1], out=begins_TBN[1:])
+    steps_T1 = torch.arange(len(field["filled"]), device=field["filled"].device).unsqueeze(1)
+    warming_TB = (steps_T1 < config.burn_in) & (field["starts"] > 0)
+    learns_TB = outcome.filled_TB & ~warming_TB
+    alive_TBN = field["alive"]
+    begins_TBN = None
+    if batch.has_rebirths:
+        begins_TBN = torch.zeros_like(alive_TBN)
+        begins_TBN[1:] = alive_TBN[1:] & ~alive_TBN[:-1]
     return Part(
-        observations=tensor(batch.observations).float(),
-        actions=tensor(batch.actions),
-        states=tensor(batch.states),
-        alive=torch.ones_like(alive) if run.agents.dead == "relay" else alive,
+        observations=field["observations"].float(),
+        actions=field["actions"],
+        states=field["states"],
+        alive=torch.ones_like(alive_TBN) if run.agents.dead == "relay" else alive_TBN,
         outcome=outcome,
-        rows=share.rows,
+        rows=rows,
         generator=generator,
         learns_TB=learns_TB,
         agent_mask_TBN=outcome.agent_mask_TBN & learns_TB.unsqueeze(-1),
-        returns_after_B=tensor(batch.returns_after),
-        start_B=tensor(batch.starts),
-        begins_TBN=tensor(begins_TBN) if begins_TBN.any() else None,
-        columns={name: tensor(_signed(array)) for name, array in batch.columns.items()},
+        returns_after_B=field["returns_after"],
+        start_B=field["starts"],
+        begins_TBN=begins_TBN,
+        columns=batch.columns,
     )
-
-
-def _signed(array: NDArray[Any]) -> NDArray[Any]:
-    """Unsigned numbers wider than a byte as int64, bit by bit: torch computes with no others."""
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        return array.astype(np.int64)
-    return array

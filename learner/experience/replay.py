@@ -9,13 +9,19 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.arrays import FloatArray
 from learner.experience.episode import Episode
+
+
+class Zeros(Protocol):
+    """Where the arrays of a batch lie: `np.zeros`, or memory that a GPU reads by itself."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +175,17 @@ class Windows:
     starts: list[int]
     lengths: list[int]
 
-    def gather(self, discounting: Discounting | None = None) -> WindowBatch:
+    def gather(
+        self, discounting: Discounting | None = None, zeros: Zeros = np.zeros
+    ) -> WindowBatch:
         """Copy the contents side by side; touches nothing that the replay changes, so any thread
         may do it.
 
         Args:
             discounting: what returns behind the windows are made by; None: nobody needs them.
+            zeros: makes the large arrays.
         """
-        batch = _gather(self.episodes, self.starts, self.lengths)
+        batch = _gather(self.episodes, self.starts, self.lengths, zeros)
         if discounting is not None:
             ends = np.add(self.starts, self.lengths)
             for b, (episode, end) in enumerate(zip(self.episodes, ends, strict=True)):
@@ -184,7 +193,9 @@ class Windows:
         return batch
 
 
-def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> WindowBatch:
+def _gather(
+    episodes: list[Episode], starts: list[int], lengths: list[int], zeros: Zeros
+) -> WindowBatch:
     time, batch = max(lengths), len(episodes)
     first = episodes[0]
     _, agents, features = first.observations.shape
@@ -195,18 +206,18 @@ def _gather(episodes: list[Episode], starts: list[int], lengths: list[int]) -> W
         given = [e.columns[column.name] for e in episodes]
         steps = time + 1 if column.moments else time
         shape = (steps, batch, *given[0].shape[1:])
-        columns[column.name] = np.zeros(shape, dtype=np.result_type(*(x.dtype for x in given)))
+        columns[column.name] = zeros(shape, dtype=np.result_type(*(x.dtype for x in given)))
     batch_of = WindowBatch(
-        observations=np.zeros((time + 1, batch, agents, features), dtype=dtype),
-        actions=np.zeros((time, batch, *first.actions.shape[1:]), dtype=actions_dtype),
-        rewards=np.zeros((time, batch, agents), dtype=np.float32),
-        states=np.zeros((time + 1, batch, first.states.shape[1]), dtype=np.float32),
-        alive=np.zeros((time + 1, batch, agents), dtype=np.bool_),
-        filled=np.zeros((time, batch), dtype=np.bool_),
-        terminated=np.zeros((time, batch), dtype=np.bool_),
-        truncated=np.zeros((time, batch), dtype=np.bool_),
+        observations=zeros((time + 1, batch, agents, features), dtype=dtype),
+        actions=zeros((time, batch, *first.actions.shape[1:]), dtype=actions_dtype),
+        rewards=zeros((time, batch, agents), dtype=np.float32),
+        states=zeros((time + 1, batch, first.states.shape[1]), dtype=np.float32),
+        alive=zeros((time + 1, batch, agents), dtype=np.bool_),
+        filled=zeros((time, batch), dtype=np.bool_),
+        terminated=zeros((time, batch), dtype=np.bool_),
+        truncated=zeros((time, batch), dtype=np.bool_),
         starts=np.array(starts, dtype=np.int64),
-        returns_after=np.zeros(batch, dtype=np.float32),
+        returns_after=zeros((batch,), dtype=np.float32),
         columns=columns,
     )
     moments = {column.name: int(column.moments) for column in first.dimensions.columns}

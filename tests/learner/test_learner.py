@@ -14,10 +14,16 @@ from learner import checkpoint_file
 from learner import learner as learner_module
 from learner.checkpoint import load_checkpoint, save_checkpoint
 from learner.checkpoint_file import CheckpointError, CheckpointProgress, read_progress
-from learner.experience.part import load
 from learner.learner import Learner
 from learner.ranks import shared_out
-from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_flat, make_spec
+from tests.learner_helpers import (
+    DIMENSIONS,
+    load_part,
+    make_config,
+    make_episode,
+    make_flat,
+    make_spec,
+)
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 
@@ -150,7 +156,7 @@ def test_burn_in_masks_only_windows_that_begin_within_an_episode() -> None:
     for _ in range(30):
         batch = learner.replay.sample(learner.rng, 1, config.window)
         (share,) = shared_out(batch, 1, ranks=1)[0]
-        part = load(share, learner.generator, run, learner.device)
+        part = load_part(share, learner.generator, run)
         steps.add((bool(batch.starts[0] == 0), int(part.learns_TB.sum())))
     assert steps == {(True, 4), (False, 1)}
 
@@ -161,7 +167,7 @@ def test_the_dead_relay_only_if_told_to() -> None:
         learner = make_learner(run=run)
         learner.add(make_episode(1, lifetimes=LIFETIMES))
         (share,) = shared_out(learner.replay.sample(learner.rng, 1), 1, ranks=1)[0]
-        part = load(share, learner.generator, run, learner.device)
+        part = load_part(share, learner.generator, run)
         assert bool(part.alive.all()) is expected
         assert not part.agent_mask_TBN.all()
 

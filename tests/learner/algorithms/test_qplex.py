@@ -18,7 +18,7 @@ from configs.schema import GateConfig, LearnerConfig
 from learner.algorithms.base import Setup
 from learner.algorithms.qplex import Attention, QplexMixer
 from learner.experience.episode import Dimensions
-from learner.experience.part import Part, load
+from learner.experience.part import Part
 from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
 from learner.ranks import shared_out
@@ -26,6 +26,7 @@ from tests.learner.algorithms.matrix_game import NOT_MONOTONIC, greedy_actions, 
 from tests.learner_helpers import (
     DIMENSIONS,
     array,
+    load_part,
     make_config,
     make_episode,
     make_flat,
@@ -216,7 +217,7 @@ def whole(learner: Learner) -> Part:
     batch = learner.replay.sample(np.random.default_rng(0), 1)
     (share,) = shared_out(batch, 1, ranks=1)[0]
     run = make_config(learner=learner.config)
-    return load(share, torch.Generator(), run, learner.device)
+    return load_part(share, torch.Generator(), run)
 
 
 @pytest.mark.parametrize("text", VARIANTS)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from configs.schema import GateConfig, LearnerConfig
 from learner.algorithms.shaq import alphas, joined_before, random_orders
-from learner.experience.part import Part, load
+from learner.experience.part import Part
 from learner.experience.replay import Rows
 from learner.initialisation import initialise_linear_layers
 from learner.learner import Learner
@@ -22,6 +22,7 @@ from tests.learner.algorithms.matrix_game import ADDITIVE, greedy_actions, train
 from tests.learner_helpers import (
     DIMENSIONS,
     array,
+    load_part,
     make_config,
     make_episode,
     make_flat,
@@ -152,7 +153,7 @@ def whole(learner: Learner) -> Part:
     (share,) = shared_out(batch, 1, ranks=1)[0]
     generator = torch.Generator()
     generator.set_state(learner.generator.get_state())
-    return load(share, generator, make_config(learner=learner.config), learner.device)
+    return load_part(share, generator, make_config(learner=learner.config))
 
 
 @torch.no_grad()

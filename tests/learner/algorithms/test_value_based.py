@@ -12,10 +12,16 @@ from configs.columns import ACTION_MASK, GATES
 from configs.extensions import ALGORITHM, own_names
 from configs.schema import GateConfig, LearnerConfig
 from learner.algorithms.base import FORBIDDEN
-from learner.experience.part import load
 from learner.learner import Learner
 from learner.ranks import shared_out
-from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_flat, make_spec
+from tests.learner_helpers import (
+    DIMENSIONS,
+    load_part,
+    make_config,
+    make_episode,
+    make_flat,
+    make_spec,
+)
 
 TRAINED = [name for name in own_names(ALGORITHM) if traits_of(LearnerConfig(algorithm=name)).trains]
 
@@ -61,7 +67,7 @@ def test_it_is_below_all_others() -> None:
     prefer(learner, 1, 50.0)
     batch = learner.replay.sample(np.random.default_rng(0), 2)
     (share,) = shared_out(batch, 2, ranks=1)[0]
-    part = load(share, learner.generator, make_config(), learner.device)
+    part = load_part(share, learner.generator, make_config())
     q_TBNA = learner.algorithm.unroll(part).q_TBNA
     acts_TBN = part.columns[ACTION_MASK.name].bool().any(-1)
     assert acts_TBN.any()

@@ -13,10 +13,10 @@ from learner.algorithms.base import FORBIDDEN, allowed_only
 from learner.comm.unroll import UnrollOutput
 from learner.experience.episode import Episode, EpisodeJoiner
 from learner.experience.journal import Journal
-from learner.experience.part import Part, load
+from learner.experience.part import Part
 from learner.experience.replay import Replay
 from learner.ranks import shared_out
-from tests.learner_helpers import DIMENSIONS, make_config, make_packets
+from tests.learner_helpers import DIMENSIONS, load_part, make_config, make_packets
 
 MOOD = Column("mood", ("float32",), (2, "num_actions"))
 WEATHER = Column("weather", ("uint16",), by="world", moments=True)
@@ -44,7 +44,7 @@ def part_of(*episodes: Episode) -> Part:
         replay.add(episode)
     batch = replay.oldest(10).gather()
     ((share,),) = shared_out(batch, 100, 1)
-    return load(share, torch.Generator(), make_config(), torch.device("cpu"))
+    return load_part(share, torch.Generator(), make_config())
 
 
 def test_columns_of_agents_and_world_are_joined_by_name() -> None:
