@@ -151,7 +151,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "nothing is evaluated (evaluation.episodes 0)",
         lambda c: c.evaluation.episodes == 0,
-        ("evaluation.interval_steps", "env.evaluation_opponent"),
+        ("evaluation.interval_steps", "evaluation.stop_at", "env.evaluation_opponent"),
     ),
     Rule(
         "there is no exporter (runtime.metrics_port 0)",

@@ -91,6 +91,7 @@ LAUNCH = (
     Line("--learner.learning-rate", "X", "Adam's step size", "learner.learning_rate"),
     Line("--evaluation.episodes", "N", "episodes of an evaluation", "evaluation.episodes"),
     Line("--evaluation.interval-steps", "N", "steps between two", "evaluation.interval_steps"),
+    Line("--evaluation.stop-at", "X", "end training when one reaches this"),
     Line("--hosts", "FILE", "hosts of a run across machines"),
     Line("--serial", "", "everything in one process, for a debugger"),
     Line("--metrics-port", "N", "port of /metrics; 0: none", "runtime.metrics_port"),

@@ -467,7 +467,7 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in summary.items()
-        if not name.startswith(training) and name not in ("env_steps", "run_id")
+        if not name.startswith(training) and name not in ("env_steps", "good_enough_at", "run_id")
     }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from configs.ranges import between, check_ranges
+from configs.ranges import between, check_ranges, within
 from configs.schema.limits import MAX_EPISODES, MAX_STEPS
 
 
@@ -14,6 +14,10 @@ class EvaluationConfig:
 
     episodes: Annotated[int, between(0, MAX_EPISODES)] = 20
     """Greedy episodes of each evaluation; 0 switches evaluations off."""
+
+    stop_at: Annotated[float | None, within(-1e6, 1e6)] = None
+    """Training ends as soon as an evaluation reaches this figure: the share won in Battle, else the
+    mean return or the environment's own headline figure. None trains for all steps."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "evaluation")

@@ -3,7 +3,8 @@
 hello, ready, status, deaths, time  ->  Conductor  ->  StartNode, RestartLearner, Tell, End
 
 STARTING    world and learner say where they listen, then the node starts the agents
-RUNNING     the world plays training episodes (an evaluation run skips to EVALUATING)
+RUNNING     the world plays training episodes (an evaluation run skips to EVALUATING), all that
+            were asked for or until an evaluation is good enough
 FINISHING   all steps are done: the learner does the updates it owes and publishes the last
 version SETTLING    until every agent has that version
 EVALUATING  the last evaluation, with the version that the policy file holds
@@ -135,6 +136,10 @@ class Conductor:
         if self.stage is Stage.EVALUATING and phase is WorldPhase.DONE:
             return self._end(wire.FINISHED, 0)
         return []
+
+    def good_enough(self) -> list[ConductorCommand]:
+        """An evaluation has reached what training was for: the world need not play all steps."""
+        return [Tell("world", wire.Instruction("finish"))] if self.stage is Stage.RUNNING else []
 
     def learner_state(self, state: wire.LearnerState) -> list[ConductorCommand]:
         """The world must not run away from the learner."""

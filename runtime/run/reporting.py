@@ -45,13 +45,15 @@ class Reporting:
         self._episode_watch = EpisodeWatch()
         self._episodes_played = 0
         """Training episodes of this life."""
-        self._shown_s = self._logged_s = 0.0
+        self._shown_s = self._logged_s = self._counted_s = 0.0
+        self._stage_s = {stage.name.lower(): 0.0 for stage in Stage}
+        """Seconds of the run by stage; the last one is its end."""
 
     def start(self) -> None:
         self._view.start()
 
-    def take_result(self, result: wire.EpisodeResult) -> None:
-        """An episode has ended."""
+    def take_result(self, result: wire.EpisodeResult) -> bool:
+        """An episode has ended; whether it completes an evaluation that ends the training."""
         evaluation = self._board.take_result(result)
         self._episodes_played += not result.evaluation
         if self._log is not None:
@@ -60,9 +62,12 @@ class Reporting:
                 values = self._board.evaluation_metrics(evaluation)
                 self._log.evaluation(evaluation.env_steps, values)
                 self._log_row(self._log)  # two may end between the rows that time brings
+        return evaluation is not None and self._board.ends_training(evaluation)
 
     def show(self, stage: Stage, elapsed_s: float) -> None:
         """Bring view and log up to date, every so often."""
+        self._stage_s[stage.name.lower()] += elapsed_s - self._counted_s
+        self._counted_s = elapsed_s
         if elapsed_s - self._shown_s >= _VIEW_PERIOD_S:
             self._shown_s = elapsed_s
             phase = "training" if stage is Stage.RUNNING else stage.name.lower()
@@ -76,13 +81,17 @@ class Reporting:
     def finish(self, reason: str, wall_s: float, playing_s: float, device: str) -> dict[str, Any]:
         """The run is over; returns its summary."""
         self._board.dropped_by_launcher = self._dropped()
-        summary = self._board.summary(reason, wall_s, playing_s, device)
+        self._stage_s[Stage.ENDED.name.lower()] += wall_s - self._counted_s
+        stage_s = {name: round(seconds, 3) for name, seconds in self._stage_s.items()}
+        summary = {**self._board.summary(reason, wall_s, playing_s, device), "stage_s": stage_s}
         if self._log is not None:
             self._log_row(self._log)
             self._log.summary(summary)
         paths = {name: self._directory / name for name in _FILES}
         files = {name: path for name, path in paths.items() if path.exists()}
-        self._view.finish(self._board.snapshot(reason, wall_s), files)
+        met_at = self._board.good_enough_at
+        why = "" if met_at is None else f": good enough at {met_at:,} steps"
+        self._view.finish(self._board.snapshot(reason + why, wall_s), files)
         return summary
 
     def _watch_episodes(self) -> None:

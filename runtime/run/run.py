@@ -341,7 +341,8 @@ class Run:
             case wire.Trained():
                 self._carry_out(self._conductor.trained(packet.version, now_s))
             case wire.EpisodeResult():
-                self._report.take_result(packet)
+                if self._report.take_result(packet):
+                    self._carry_out(self._conductor.good_enough())
             case wire.Instruction(name="kill"):
                 self._carry_out(self._conductor.kill(packet.value))
             case wire.Failure():

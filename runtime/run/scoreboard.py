@@ -87,6 +87,8 @@ class Scoreboard:
         self._played_when_last_rated = (0.0, 0.0)
         self._steps_per_s: float | None = None
         self._learner_device = ""
+        self.good_enough_at: int | None = None
+        """Training steps at which the evaluation fell due that reached `evaluation.stop_at`."""
         self.agents_up = 0
         self.dropped_by_launcher = 0
 
@@ -154,6 +156,27 @@ class Scoreboard:
         self._training.add(result)
         return None
 
+    def ends_training(self, evaluation: Evaluation) -> bool:
+        """Whether it reaches `evaluation.stop_at`, of a run that trains; the first that does so is
+        remembered.
+        """
+        enough, reached = self._config.evaluation.stop_at, self._headline_of(evaluation)
+        if not self._trains or enough is None or reached is None or reached < enough:
+            return False
+        if self.good_enough_at is None:
+            self.good_enough_at = evaluation.env_steps
+        return True
+
+    def _headline_of(self, evaluation: Evaluation) -> float | None:
+        """None where it is a figure of the environment's own that some episode lacks."""
+        match self._env.headline:
+            case "return":
+                return evaluation.return_mean
+            case "win_rate":
+                return evaluation.win_rate
+            case name:
+                return evaluation.metrics.get(name)
+
     def snapshot(self, phase: str, elapsed_s: float) -> RunSnapshot:
         """What a view shows; call it about once a second, the rate is taken between calls."""
         self._rate(elapsed_s)
@@ -191,6 +214,8 @@ class Scoreboard:
         row: dict[str, float | None] = {
             "env/steps": self._world.get("env_steps"),
             "env/steps_per_s": self._steps_per_s,
+            "env/steps_played": self._world.get("steps_played"),
+            "env/learner_wait_s": self._world.get("learner_wait_s"),
             "env/missed_deadlines": self._world.get("missed_deadlines"),
             "env/records_given_up": self._world.get("records_given_up"),
             "train/return_mean": self._training.return_mean,
@@ -289,6 +314,7 @@ class Scoreboard:
             "episodes": self._training.count + self._evaluations.count,
             "evaluation_episodes": self._evaluations.count,
             "evaluated_at": self._evaluated_at,
+            "good_enough_at": self.good_enough_at,
             "return_mean": self._source.return_mean,
             "win_rate": self._win_rate(self._source),
             "metrics": self._source.metrics,
@@ -323,6 +349,7 @@ class Scoreboard:
             "learner_updates": int(learner.get("updates", 0)),
             "learner_device": device,
             "learner_update_s_mean": learner.get("update_s_mean"),
+            "learner_wait_s": self._world.get("learner_wait_s"),
             "sparse_method": config.sparse.method,
             **{name: learner.get(name) for name in _SIZES},
             "checkpoint_failures": int(learner.get("checkpoint_failures", 0)),

@@ -160,7 +160,8 @@ class SerialTraining:
 
     def _take_results(self, run: SerialRun) -> None:
         for result in run.results:
-            self._report.take_result(result)
+            if self._report.take_result(result):
+                run.world.finish_training()
         run.results.clear()
 
     def _tell(self, run: SerialRun, learner: SerialLearner) -> None:

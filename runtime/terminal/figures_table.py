@@ -123,7 +123,7 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
 }
 _BESIDES = {
     "algorithm", "by_opponent", "episodes", "evaluated_at", "headline", "metrics", "metrics_error",
-    "sparse_method",
+    "sparse_method", "stage_s",
 }  # fmt: skip
 """Shown elsewhere, or says nothing of an evaluation."""
 

@@ -153,6 +153,8 @@ class Episodes:
         self._opponents_E = np.zeros(num_copies, dtype=np.int64)
         """Index of the opponent in each copy's episode."""
         self._evaluate_at = env_steps if rules.evaluation_interval else 0
+        self._train_until = rules.train_steps
+        """Training steps after which training ends."""
         self._current: list[_Episode] = []
         if rules.train_steps > env_steps:
             self.phase = Phase.TRAINING
@@ -194,6 +196,10 @@ class Episodes:
         return alive_EN
 
     # --- events -----------------------------------------------------------------------------------
+
+    def finish_training(self) -> None:
+        """Training has taken as many steps as it needs: it ends with the step under way."""
+        self._train_until = min(self._train_until, self.env_steps)
 
     def evaluate(self, episodes: int) -> None:
         """Leave training behind and play this many evaluation episodes."""
@@ -248,7 +254,7 @@ class Episodes:
             self._current = [
                 self._new_episode(copy, snapshot) for copy, snapshot in enumerate(self.now)
             ]
-        self._turn_phase()
+        self.turn_phase()
         return ends
 
     # --- one after the other ----------------------------------------------------------------------
@@ -289,10 +295,11 @@ class Episodes:
             case "all":
                 return True
 
-    def _turn_phase(self) -> None:
+    def turn_phase(self) -> None:
+        """Go on to what comes next, if it is time; between two steps."""
         rules = self._rules
         if self.phase is Phase.TRAINING:
-            if self.env_steps >= rules.train_steps:
+            if self.env_steps >= self._train_until:
                 self.phase = Phase.TRAINED
             elif rules.evaluation_interval and self.env_steps >= self._evaluate_at:
                 self._evaluate_at += rules.evaluation_interval

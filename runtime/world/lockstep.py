@@ -118,6 +118,12 @@ class World:
             return self.learner.keeps_up
         return self.phase is Phase.EVALUATING
 
+    @property
+    def waits_for_learner(self) -> bool:
+        """Whether a tick could begin if the learner owed fewer updates."""
+        is_training = self.phase is Phase.TRAINING and bool(self._up_N.any())
+        return is_training and not self.waits_for_agents and not self.learner.keeps_up
+
     def figures(self) -> dict[str, float]:
         """The world's own part of its status."""
         episodes = self.episodes
@@ -147,6 +153,12 @@ class World:
         self.episodes.spoil(agent)
         self._waiting.discard(agent)
         return self._proceed()
+
+    def finish_training(self) -> None:
+        """End the training before all its steps are done: now, or with the tick under way."""
+        self.episodes.finish_training()
+        if not self.waits_for_agents:
+            self.episodes.turn_phase()
 
     def evaluate(self, episodes: int) -> None:
         """Leave training behind and play this many evaluation episodes."""

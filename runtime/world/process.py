@@ -234,6 +234,8 @@ class WorldHost:
         self._said_farewell = True  # nothing has been played yet
         self._deadline = 0.0
         self._status_at = 0.0
+        self._learner_wait_s = 0.0
+        """Seconds in which nothing was played because the learner owed too many updates."""
 
     def serve(self) -> None:
         hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
@@ -269,7 +271,10 @@ class WorldHost:
         wake_at = self._status_at
         if world.waits_for_agents:
             wake_at = min(wake_at, self._deadline)
+        waits_for_learner = self._started and world.waits_for_learner
         ready = self._wait(max(wake_at - now_s, 0.0))
+        if waits_for_learner:
+            self._learner_wait_s += time.monotonic() - now_s
         if self._hub.socket in ready:
             self._take_actions()
         if self._launcher.socket in ready:
@@ -322,6 +327,8 @@ class WorldHost:
                     )
                 case wire.Instruction(name="learner_gone"):
                     self._world.learner.gone()
+                case wire.Instruction(name="finish"):
+                    self._world.finish_training()
                 case wire.Instruction(name="evaluate"):
                     self._world.evaluate(packet.value)
                 case wire.Stop():
@@ -350,6 +357,7 @@ class WorldHost:
         classes = (TrafficClass.OBSERVATION, TrafficClass.TRAJECTORY)
         values = {
             **world.figures(),
+            "learner_wait_s": self._learner_wait_s,
             "dropped": traffic.dropped_total,
             **{f"dropped_{r}": n for r in REASONS if (n := traffic[f"dropped_{r}"])},
             "log_lines_lost": lines_lost(),

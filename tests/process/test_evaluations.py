@@ -54,3 +54,22 @@ def test_figures_of_evaluations_are_of_whole_ones_and_say_when_they_were_taken(
         if value.tag == "eval/return_mean"
     }
     assert points == pytest.approx(means)
+
+
+@pytest.mark.parametrize("serial", [False, True])
+def test_training_ends_when_an_evaluation_is_good_enough(tmp_path: Path, serial: bool) -> None:
+    options = ("--agents", "4", "--env", "relay", "--env-copies", "2", "--steps", "1000000")
+    evaluation = ("--evaluation.episodes", str(EPISODES), "--evaluation.stop-at", "0")
+    one_process = ("--serial",) if serial else ()
+    with Launched(tmp_path, *options, *evaluation, *one_process) as run:
+        assert run.finish(120.0) == 0, run.output.read_text()
+        summary, output = run.summary(), run.output.read_text()
+    assert summary["exit_reason"] == "finished"
+    assert summary["good_enough_at"] == 0, "the first evaluation falls due before the first step"
+    assert summary["env_steps"] < 1_000_000
+    assert summary["evaluated_at"] == summary["env_steps"], "the policy that is kept is evaluated"
+    assert summary["evaluation_episodes"] == 2 * EPISODES
+    assert "good enough at 0 steps" in output
+    stages = summary["stage_s"]
+    assert sum(stages.values()) == pytest.approx(summary["wall_s"], abs=0.01)
+    assert stages["evaluating"] > 0.0

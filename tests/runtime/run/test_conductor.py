@@ -138,6 +138,13 @@ def test_the_learner_finishes_when_the_world_has_trained() -> None:
     assert conductor.world_state(world_says(Phase.TRAINED)) == []
 
 
+def test_training_that_is_good_enough_ends_before_all_steps_are_played() -> None:
+    conductor = at(Stage.RUNNING)
+    assert conductor.good_enough() == [Tell("world", wire.Instruction("finish"))]
+    assert conductor.stage is Stage.RUNNING, "the world says when it has trained"
+    assert at(Stage.EVALUATING).good_enough() == [], "the last evaluation is played to its end"
+
+
 def test_a_world_is_not_taken_at_its_word_before_the_run_begins() -> None:
     conductor = at(Stage.STARTING)
     assert conductor.world_state(world_says(Phase.TRAINED)) == []

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from configs.schema import EnvConfig, GateConfig, RunConfig
+from configs.schema import EnvConfig, EvaluationConfig, GateConfig, RunConfig
 from runtime.net import wire
 from runtime.net.traffic import REASONS
 from runtime.run.scoreboard import RECENT_EPISODES, Scoreboard, labels_of
@@ -275,6 +275,28 @@ def test_an_evaluation_under_way_and_updates_owed_are_shown() -> None:
     assert board.snapshot("training", 3.0).evaluation_done == 0, "two overlap"
     board.take_status(wire.Status("world", {"evaluations_left": 0.0}))
     assert board.snapshot("training", 4.0).evaluation_done is None
+
+
+def test_an_evaluation_ends_the_training_when_the_headline_figure_is_high_enough() -> None:
+    def board(stop_at: float | None, *, env: str = "battle", trains: bool = True) -> Scoreboard:
+        evaluation = EvaluationConfig(episodes=4, stop_at=stop_at)
+        config = dataclasses.replace(CONFIG, env=EnvConfig(name=env), evaluation=evaluation)
+        return Scoreboard(config, "run", trains=trains, evaluation_episodes=4)
+
+    def ends(board: Scoreboard, wins: int, at: int) -> bool:
+        *_, whole = [board.take_result(episode) for episode in evaluated(wins, 4 - wins, at)]
+        assert whole is not None
+        return board.ends_training(whole)
+
+    battle = board(0.75)
+    assert [ends(battle, wins, at) for at, wins in ((0, 2), (100, 3), (200, 4))] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert summary(battle)["good_enough_at"] == 100, "the first that was"
+    assert ends(board(-1.0, env="relay"), 0, 0), "relay's figure is the return, 0 here"
+    assert not ends(board(None), 4, 0)
+    assert not ends(board(0.75, trains=False), 4, 0)
+    assert summary(board(0.75))["good_enough_at"] is None
 
 
 def test_opponents_in_files_of_the_same_name_have_metrics_of_their_own() -> None:

@@ -356,3 +356,34 @@ def test_a_farewell_tells_agents_what_is_over_and_asks_for_nothing() -> None:
     # Agents answer, once: that is nothing to be refused.
     assert world.action(2, action(world.tick)) == []
     assert world.action(2, action(world.tick)) == [Refused(2, "stale")]
+
+
+def test_training_that_is_good_enough_ends_at_once_or_with_the_tick_under_way() -> None:
+    world = make_world(ScriptedEnv(9), rules=make_rules(train_steps=100))
+    play(world)
+    world.finish_training()
+    assert world.phase is Phase.TRAINED
+    assert not world.may_tick
+    world = make_world(ScriptedEnv(9), rules=make_rules(train_steps=100))
+    world.begin_tick()
+    world.finish_training()
+    assert world.phase is Phase.TRAINING, "agents are about to answer"
+    answer(world)
+    assert (world.phase, world.episodes.env_steps) == (Phase.TRAINED, 1)
+    world.evaluate(1)
+    world.finish_training()
+    assert len(results_of(play_out(world))) == 1
+
+
+def test_a_world_waits_for_its_learner_only_where_it_could_play() -> None:
+    world = make_world(ScriptedEnv(1), rules=make_rules(train_steps=4, max_backlog=2))
+    world.learner.progress(updates_owed=3.0, episodes_taken=0)
+    assert world.waits_for_learner
+    world.learner.progress(updates_owed=1.0, episodes_taken=0)
+    assert not world.waits_for_learner
+    world.begin_tick()
+    world.learner.progress(updates_owed=3.0, episodes_taken=0)
+    assert not world.waits_for_learner, "it waits for agents"
+    answer(world)
+    world.finish_training()
+    assert not world.waits_for_learner, "there is nothing to be played"
