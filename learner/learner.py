@@ -124,6 +124,7 @@ class Learner:
         self.replay: Replay = (
             make_replay(config.learner) if self._rollout is None else self._rollout
         )
+        self.replay.annotated = self.algorithm.annotated
         self.online = self.algorithm.online
         """Everything that is trained, by part: policy, mixer, auxiliary, critics."""
         self.topology: Topology | None = None

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.found import network_of, scheme_of
 from agents.policy import PolicySpec, views
@@ -25,6 +24,7 @@ from configs.arrays import FloatArray
 from configs.extensions import ExtensionError
 from learner.comm.base import SchemeTwin
 from learner.comm.gates import GateRule
+from learner.kernels.dense import head
 from learner.kernels.projections import Layer, projections
 from learner.networks.base import NetworkTwin
 
@@ -108,13 +108,15 @@ class PolicyNetwork(nn.Module):
 
     def q_values(self, q_part: Tensor, message: Tensor) -> Tensor:
         """[…, H], […, M] -> […, A] from the message before rounding."""
-        weight, size = self.q_hidden.weight, self.spec.hidden
-        hidden = torch.addmm(
+        size = self.spec.hidden
+        q = head(
             q_part.reshape(-1, size),
             message.reshape(-1, self.spec.message),
-            weight[:, size:].t(),
+            self.q_hidden.weight[:, size:],
+            self.q_out.weight,
+            self.q_out.bias,
         )
-        return self.q_out(functional.relu(hidden, inplace=True)).view(*message.shape[:-1], -1)
+        return q.view(*message.shape[:-1], -1)
 
     def uses(self, rule: GateRule) -> dict[str, int]:
         """How often an agent's step needs those layers that it does not need exactly once."""

@@ -32,7 +32,7 @@ from learner.algorithms.policy_terms import Loss, PolicyTerms
 from learner.auxiliary import make_auxiliary
 from learner.comm.gates import GateRule, open_edges_of
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
-from learner.experience.episode import Dimensions
+from learner.experience.episode import Dimensions, Episode
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Discounting
 from learner.initialisation import initialise_linear_layers
@@ -229,6 +229,10 @@ class Algorithm(ABC):
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
         output = unroll(policy, _window(part), self.rule())
         return allowed_only(output, part)
+
+    def annotated(self, episode: Episode) -> Episode:
+        """An episode on its way into the replay, with what `policy_terms` will need of it."""
+        return self._terms.annotated(episode)
 
     def policy_terms(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
         """Auxiliary loss, price of edges and teacher, which go with any algorithm; and how many

@@ -16,8 +16,9 @@ from configs.schema import RunConfig
 from learner.auxiliary import StatePredictor
 from learner.comm.gates import GateRule, deployed
 from learner.comm.unroll import UnrollOutput
+from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part
-from learner.opponents.teacher import Teacher
+from learner.opponents.teacher import EXAMPLE, Teacher
 from learner.price import open_edges
 from learner.schedules import Schedules
 
@@ -57,6 +58,10 @@ class PolicyTerms:
         self._teacher: Teacher | None = None
         if self._config.teacher:
             self._teacher = Teacher(self._config.teacher, self._config.teacher_margin, device)
+
+    def annotated(self, episode: Episode) -> Episode:
+        """An episode with what these terms need of it and what no update changes."""
+        return episode if self._teacher is None else self._teacher.annotated(episode)
 
     def __call__(
         self, online: UnrollOutput, part: Part, divisors: Divisors, rule: GateRule
@@ -108,5 +113,5 @@ class PolicyTerms:
         """[] how far the policy is from the teacher's actions."""
         if self._teacher is None or self._schedules.teacher_coef == 0.0:
             return living.new_zeros(())
-        seen_TBND, mask_TBN = part.observations[:-1], part.agent_mask_TBN
-        return self._teacher.loss(online.q_TBNA[:-1], seen_TBND, mask_TBN) / living
+        example_TBN, mask_TBN = part.columns[EXAMPLE.name], part.agent_mask_TBN
+        return self._teacher.loss(online.q_TBNA[:-1], example_TBN, mask_TBN) / living

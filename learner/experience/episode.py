@@ -14,7 +14,7 @@ features, A = actions, n = numbers of an action, S = state.
 import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +107,14 @@ class Episode:
     """[N] policy version that each agent began with; 0 for one that never lived."""
     last_versions: NDArray[np.uint32]
     """[N] policy version that each agent ended with."""
+
+    def with_column(self, column: Column, values: NDArray[Any]) -> "Episode":
+        """The same with one column more, which stays in this process."""
+        return replace(
+            self,
+            dimensions=replace(self.dimensions, columns=(*self.dimensions.columns, column)),
+            columns={**self.columns, column.name: values},
+        )
 
     @property
     def length(self) -> int:

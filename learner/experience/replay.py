@@ -6,7 +6,7 @@ Dimension key: T = steps of the window, B = batch, N = agents, D = observation f
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -109,6 +109,8 @@ class Replay:
         """Bytes of all episodes held."""
         self.capacity = capacity
         """Episodes held at most."""
+        self.annotated: Callable[[Episode], Episode] = lambda episode: episode
+        """What becomes of an episode before it is kept: losses may need more than was recorded."""
         self._episodes: deque[Episode] = deque()
 
     def __len__(self) -> int:
@@ -117,6 +119,7 @@ class Replay:
     def add(self, episode: Episode) -> None:
         if len(self._episodes) == self.capacity:
             self.drop_oldest(1)
+        episode = self.annotated(episode)
         self._episodes.append(episode)
         self.size_bytes += episode.size_bytes
 

@@ -10,7 +10,7 @@ step works in place on rows of buffers that hold all steps, which stay in the ca
 operations; and the gradients of weights are three products over all steps, after the last one.
 
 Dimension key: T = time, R = sequences (rows), X = input features, H = hidden,
-G = 2 H, both gates.
+G = 3 H: r, z and n side by side.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from learner.kernels.products import gradient_of_weight, linear, linear_onto
 from learner.kernels.tanh import tanh_
 
 
@@ -44,8 +45,7 @@ def gru(
     """[T, R, H] states of the GRU whose parameters are laid out like those of nn.GRU."""
     arguments = (inputs_TRX, start_RH, weight_ih, weight_hh, bias_ih, bias_hh)
     if not (torch.is_grad_enabled() and any(x.requires_grad for x in arguments)):
-        states, _ = _run(inputs_TRX, start_RH, weight_ih, weight_hh, bias_ih, bias_hh, keep=False)
-        return states[1:]
+        return _run(*arguments, keep=False).states_TRH[1:]
     function: Any = _Gru  # torch does not type apply()
     result: Tensor = function.apply(*arguments)
     return result
@@ -53,14 +53,14 @@ def gru(
 
 @dataclass(slots=True, eq=False)
 class _Steps:
-    """What backward needs of all steps besides the states."""
+    """All steps, and what backward needs of them besides inputs and weights."""
 
-    r_z_TRG: Tensor
-    """[T, R, 2 H] both gates, side by side because one product makes them."""
-    n_TRH: Tensor
-    """Candidates."""
+    states_TRH: Tensor
+    """[T + 1, R, H] with the start in front."""
+    gates_TRG: Tensor
+    """r, z and the candidates n, side by side because one product makes them."""
     recurrent_TRH: Tensor
-    """W_hn h + b_hn, which r scales."""
+    """W_hn h + b_hn, which r scales; of the last step only unless they are kept."""
 
 
 def _run(
@@ -72,38 +72,37 @@ def _run(
     bias_hh: Tensor,
     *,
     keep: bool,
-) -> tuple[Tensor, _Steps]:
-    """[T + 1, R, H] states with the start in front, and the steps; only the last one's `recurrent`
-    unless they are to be kept.
-    """
+) -> _Steps:
     time, rows, features = inputs_TRX.shape
     hidden = start_RH.shape[1]
     two = 2 * hidden
     # What does not depend on the state, all steps at once; the steps add to it in place.
-    flat = inputs_TRX.reshape(-1, features)
-    r_z = torch.addmm(bias_ih[:two] + bias_hh[:two], flat, weight_ih[:two].t())
-    n = torch.addmm(bias_ih[two:], flat, weight_ih[two:].t())
+    gates = linear(inputs_TRX.reshape(-1, features), weight_ih, bias_ih)
     steps = _Steps(
-        r_z.view(time, rows, two),
-        n.view(time, rows, hidden),
+        start_RH.new_empty(time + 1, rows, hidden),
+        gates.view(time, rows, 3 * hidden),
         start_RH.new_empty(time if keep else 1, rows, hidden),
     )
-    states = start_RH.new_empty(time + 1, rows, hidden)
-    states[0] = start_RH
-    weight_r_z, weight_n = weight_hh[:two].t(), weight_hh[two:].t()
-    bias_n = bias_hh[two:]
+    steps.states_TRH[0] = start_RH
     all_recurrent = steps.recurrent_TRH.expand(time, -1, -1).unbind(0)
-    before, *later = states.unbind(0)
-    for r_z, n, recurrent, after in zip(
-        steps.r_z_TRG.unbind(0), steps.n_TRH.unbind(0), all_recurrent, later, strict=True
+    r_z_TRG, n_TRH = steps.gates_TRG[..., :two], steps.gates_TRG[..., two:]
+    before, *later = steps.states_TRH.unbind(0)
+    for r_z, r, z, n, recurrent, after in zip(
+        r_z_TRG.unbind(0),
+        r_z_TRG[..., :hidden].unbind(0),
+        r_z_TRG[..., hidden:].unbind(0),
+        n_TRH.unbind(0),
+        all_recurrent,
+        later,
+        strict=True,
     ):
-        r_z.addmm_(before, weight_r_z).sigmoid_()
-        torch.addmm(bias_n, before, weight_n, out=recurrent)
-        r, z = r_z[:, :hidden], r_z[:, hidden:]
+        of_state = linear(before, weight_hh, bias_hh)
+        r_z.add_(of_state[:, :two]).sigmoid_()
+        recurrent.copy_(of_state[:, two:])
         tanh_(n.addcmul_(r, recurrent))
         torch.lerp(n, before, z, out=after)
         before = after
-    return states, steps
+    return steps
 
 
 class _Gru(torch.autograd.Function):
@@ -117,71 +116,70 @@ class _Gru(torch.autograd.Function):
         bias_ih: Tensor,
         bias_hh: Tensor,
     ) -> Tensor:
-        states, ctx.steps = _run(
-            inputs_TRX, start_RH, weight_ih, weight_hh, bias_ih, bias_hh, keep=True
-        )
-        result = states[1:]
-        ctx.save_for_backward(inputs_TRX, start_RH, weight_ih, weight_hh, result)
-        return result
+        steps = _run(inputs_TRX, start_RH, weight_ih, weight_hh, bias_ih, bias_hh, keep=True)
+        ctx.steps = steps
+        ctx.save_for_backward(inputs_TRX, weight_ih, weight_hh)
+        return steps.states_TRH[1:]
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
         ctx: Any, gradient_TRH: Tensor
     ) -> tuple[Tensor | None, ...]:
-        inputs_TRX, start_RH, weight_ih, weight_hh, states = ctx.saved_tensors
+        inputs_TRX, weight_ih, weight_hh = ctx.saved_tensors
         # Gradients take the place of the numbers that they are made of: there is no second time.
         steps: _Steps = ctx.steps
         ctx.steps = None
-        time, rows, hidden = states.shape
+        time, rows, hidden = steps.recurrent_TRH.shape
         two = 2 * hidden
-        weight_r_z, weight_n = weight_hh[:two], weight_hh[two:]
         d_sigmoid: Any = torch.ops.aten.sigmoid_backward.grad_input
         d_tanh: Any = torch.ops.aten.tanh_backward.grad_input
-        d_state = torch.zeros_like(start_RH)
-        through_z, work = torch.empty_like(start_RH), torch.empty_like(start_RH)
-        befores = (start_RH, *states[:-1].unbind(0))
+        d_state = torch.zeros_like(steps.states_TRH[0])
+        through_z, work = torch.empty_like(d_state), torch.empty_like(d_state)
+        d_gates = d_state.new_empty(rows, 3 * hidden)  # of a step, on the state's side
+        d_r_z, d_n = d_gates[:, :two], d_gates[:, two:]
+        back_to_state = weight_hh.t()
+        r_z_TRG, n_TRH = steps.gates_TRG[..., :two], steps.gates_TRG[..., two:]
         backwards = zip(
-            befores,
+            steps.states_TRH[:-1].unbind(0),
             gradient_TRH.unbind(0),
-            steps.r_z_TRG.unbind(0),
-            steps.n_TRH.unbind(0),
+            r_z_TRG.unbind(0),
+            r_z_TRG[..., :hidden].unbind(0),
+            r_z_TRG[..., hidden:].unbind(0),
+            n_TRH.unbind(0),
             steps.recurrent_TRH.unbind(0),
             strict=True,
         )
-        for before, gradient, r_z, n, recurrent in reversed(list(backwards)):
-            r, z = r_z[:, :hidden], r_z[:, hidden:]
+        for before, gradient, r_z, r, z, n, recurrent in reversed(list(backwards)):
             d_state.add_(gradient)
             torch.mul(d_state, z, out=through_z)
             torch.sub(before, n, out=work).mul_(d_state)
             d_sigmoid(work, z, grad_input=z)
             d_tanh(torch.sub(d_state, through_z, out=work), n, grad_input=n)
             torch.mul(n, recurrent, out=work)
-            torch.mul(n, r, out=recurrent)
+            d_n.copy_(torch.mul(n, r, out=recurrent))
             d_sigmoid(work, r, grad_input=r)
-            torch.addmm(through_z, r_z, weight_r_z, out=d_state)
-            d_state.addmm_(recurrent, weight_n)
+            d_r_z.copy_(r_z)
+            d_state = linear_onto(through_z, d_gates, back_to_state)
 
-        d_r_z = steps.r_z_TRG.view(time * rows, two)
-        d_n = steps.n_TRH.view(time * rows, hidden)
+        d_all = steps.gates_TRG.view(time * rows, 3 * hidden)
         d_recurrent = steps.recurrent_TRH.view(time * rows, hidden)
+        before_all = steps.states_TRH[:-1].view(time * rows, hidden)
         inputs = inputs_TRX.reshape(time * rows, -1)
         d_inputs = None
         if ctx.needs_input_grad[0]:
-            d_inputs = (d_r_z @ weight_ih[:two]).addmm_(d_n, weight_ih[two:])
-            d_inputs = d_inputs.view(inputs_TRX.shape)
-
-        def from_states(d_steps: Tensor) -> Tensor:
-            """Summed over time, along the state before each step."""
-            first = d_steps[:rows].t() @ start_RH
-            return first.addmm_(d_steps[rows:].t(), states[:-1].reshape(-1, hidden))
-
-        d_bias_r_z = d_r_z.sum(0)
+            d_inputs = linear(d_all, weight_ih.t()).view(inputs_TRX.shape)
+        d_bias = d_all.sum(0)
         return (
             d_inputs,
             d_state,
-            torch.cat((d_r_z.t() @ inputs, d_n.t() @ inputs)),
-            torch.cat((from_states(d_r_z), from_states(d_recurrent))),
-            torch.cat((d_bias_r_z, d_n.sum(0))),
-            torch.cat((d_bias_r_z, d_recurrent.sum(0))),
+            gradient_of_weight(d_all, inputs),
+            torch.cat(
+                (
+                    gradient_of_weight(d_all, before_all)[:two],
+                    gradient_of_weight(d_recurrent, before_all),
+                )
+            ),
+            d_bias,
+            torch.cat((d_bias[:two], d_recurrent.sum(0))),
         )

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from learner.kernels.products import gradient_of_weight, linear, linear_onto
+
 Layer = tuple[Tensor, Tensor | None]
 """Weight [out, in] and bias [out], or no bias."""
 
@@ -32,7 +34,6 @@ class _Projections(torch.autograd.Function):
         ctx.has_bias = [bias is not None for bias in biases]
         ctx.save_for_backward(x, *weights)
         ctx.set_materialize_grads(False)
-        linear = torch.nn.functional.linear
         return tuple(linear(x, w, b) for w, b in zip(weights, biases, strict=True) if w is not None)
 
     @staticmethod
@@ -49,7 +50,8 @@ class _Projections(torch.autograd.Function):
                 d_layers += (None, None)
                 continue
             d_out = gradient.reshape(-1, gradient.shape[-1])
-            d_layers += (d_out.t() @ rows, d_out.sum(0) if has_bias else None)
+            d_layers += (gradient_of_weight(d_out, rows), d_out.sum(0) if has_bias else None)
             if ctx.needs_input_grad[0]:
-                d_rows = d_out @ weight if d_rows is None else d_rows.addmm_(d_out, weight)
+                back = weight.t()
+                d_rows = linear(d_out, back) if d_rows is None else linear_onto(d_rows, d_out, back)
         return None if d_rows is None else d_rows.view(x.shape), *d_layers

@@ -5,9 +5,9 @@ hidden.
 """
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.policy import PolicySpec
+from learner.kernels.dense import dense
 from learner.kernels.gru import run_gru
 from learner.networks.base import NetworkTwin
 
@@ -35,5 +35,6 @@ class GruTwin(NetworkTwin):
         self.layers = {"encoder": self._encoder, "gru": self._gru}
 
     def recur(self, observations_TBND: Tensor, hidden_BNH: Tensor) -> Tensor:
-        x_TBNX = functional.relu(self._encoder(observations_TBND), inplace=True)
+        encoder = self._encoder
+        x_TBNX = dense(observations_TBND, encoder.weight, encoder.bias, relu=True)
         return run_memory(self._gru, x_TBNX, hidden_BNH)

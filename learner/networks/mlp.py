@@ -4,10 +4,10 @@ Dimension key: T = time, B = batch, N = agents, D = observation features, H = hi
 """
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.networks.mlp import layer_names
 from agents.policy import PolicySpec
+from learner.kernels.dense import dense
 from learner.networks.base import NetworkTwin
 
 
@@ -17,11 +17,12 @@ class MlpTwin(NetworkTwin):
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         super().__init__(spec, num_agents)
         first, *others = layer_names(spec.network_opts())
-        self.layers = {first: nn.Linear(spec.observation_dim, spec.hidden)}
-        self.layers |= {name: nn.Linear(spec.hidden, spec.hidden) for name in others}
+        self._stack = [nn.Linear(spec.observation_dim, spec.hidden)]
+        self._stack += [nn.Linear(spec.hidden, spec.hidden) for _ in others]
+        self.layers = dict(zip((first, *others), self._stack, strict=True))
 
     def recur(self, observations_TBND: Tensor, hidden_BNH: Tensor) -> Tensor:
         x = observations_TBND
-        for layer in self.layers.values():
-            x = functional.relu(layer(x), inplace=True)
+        for layer in self._stack:
+            x = dense(x, layer.weight, layer.bias, relu=True)
         return x

@@ -1,6 +1,6 @@
 """A teacher for the beginning: what an opponent's network would do here, as a margin on q-values.
 
-    observations -> teacher -> its action a_E;  loss = max_a (q(a) + margin [a != a_E]) - q(a_E)
+    episode -> its actions a_E, once;  loss = max_a (q(a) + margin [a != a_E]) - q(a_E)
 
 Where rewards come only after several right actions in a row, learning from scratch takes most of
 its time to get there. The large-margin loss (Hester et al. 2018, deep Q-learning from
@@ -16,9 +16,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]  # untyped
 from torch import Tensor
-from torch.nn import functional
 
+from configs.columns import Column
 from envs.battle.opponents import PolicyFileOpponent, opponent_file
+from learner.experience.episode import Episode
+from learner.kernels.products import linear
+
+EXAMPLE = Column("example", ("uint8",))
+"""The teacher's action; the learner adds it to episodes as they come in."""
 
 
 class Teacher:
@@ -43,17 +48,29 @@ class Teacher:
         ]
         self._margin = margin
 
+    def annotated(self, episode: Episode) -> Episode:
+        """The episode with its actions as a column: they do not change, and each step is learnt
+        from several times.
+        """
+        seen_TND = torch.from_numpy(episode.observations[:-1])  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        actions_TN = self.actions(seen_TND.to(self._layers[0][0])).to(torch.uint8)
+        return episode.with_column(EXAMPLE, actions_TN.cpu().numpy())
+
     @torch.no_grad()
-    def actions(self, observations_TBND: Tensor) -> Tensor:
-        """[T, B, N] what it would do."""
-        x = observations_TBND
+    def actions(self, observations_D: Tensor) -> Tensor:
+        """[…] what it would do, from […, D]."""
+        x = observations_D
         for i, (weight, bias) in enumerate(self._layers):
-            x = functional.linear(functional.relu(x) if i else x, weight, bias)
+            x = linear(x, weight, bias, relu=i < 2)
         return x.argmax(-1)
 
-    def loss(self, q_TBNA: Tensor, observations_TBND: Tensor, mask_TBN: Tensor) -> Tensor:
-        """Sum over the agent-steps in `mask_TBN`."""
-        wanted_TBN1 = self.actions(observations_TBND).unsqueeze(-1)
+    def loss(self, q_TBNA: Tensor, example_TBN: Tensor, mask_TBN: Tensor) -> Tensor:
+        """Sum over the agent-steps in `mask_TBN`.
+
+        Args:
+            example_TBN: its actions.
+        """
+        wanted_TBN1 = example_TBN.long().unsqueeze(-1)
         others = torch.full_like(q_TBNA, self._margin).scatter_(-1, wanted_TBN1, 0.0)
         gap_TBN = (q_TBNA + others).amax(-1) - q_TBNA.gather(-1, wanted_TBN1).squeeze(-1)
         return torch.where(mask_TBN, gap_TBN, 0.0).sum()

@@ -29,6 +29,8 @@ from tests.benchmarks.update_case import UpdateCase
 from tests.plain_unroll import plain_unroll
 
 _MB = 1e6
+_MID_TRAINING = 75_000
+"""Environment steps: the teacher has still a say, and open edges have their price."""
 
 
 def measure(case: UpdateCase) -> Figures:
@@ -87,7 +89,8 @@ def make_learner(case: UpdateCase) -> Learner:
             batch_size=case.batch,
             window=case.window,
             learning_starts=1,
-            teacher="",  # nobody else's update has one
+            # Nobody else's update has one.
+            teacher=preset.learner.teacher if case.as_trained else "",
         ),
     )
     env = spec_of(config.env, case.agents)
@@ -96,6 +99,8 @@ def make_learner(case: UpdateCase) -> Learner:
     learner = Learner(config, policy, Dimensions.of(env), flat, case.device, case.threads)
     for number in range(case.batch):
         learner.add(synthetic_episode(env, config, number, case.steps))
+    if case.as_trained:
+        learner.progress.env_steps = _MID_TRAINING
     return learner
 
 

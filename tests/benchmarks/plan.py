@@ -116,6 +116,7 @@ STANDARD = Extent(
         *(UpdateCase(agents=n, threads=2) for n in (20, 64, 100)),
         UpdateCase(agents=100, threads=1, updates=1),
         *(UpdateCase(agents=n, unroll="plain", threads=2, updates=1) for n in (20, 64, 100)),
+        UpdateCase(agents=20, batch=8, window=24, updates=30, as_trained=True),
         UpdateCase(agents=20, batch=8, window=40, updates=10),
         UpdateCase(agents=20, batch=8, window=40, updates=5, unroll="plain"),
     ),

@@ -16,6 +16,8 @@ class UpdateCase:
     """Steps that an update takes of one; 0 takes it whole."""
     threads: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
+    as_trained: bool = False
+    """With all that an update of the preset has in mid-training: the teacher and the price, too."""
     updates: int = 2
     """Measured, after a first one that is not: it touches its memory for the first time."""
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 
 from configs.schema import LearnerConfig
 from configs.shipped import idqn_path
@@ -10,7 +12,7 @@ from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
 from envs.battle.opponents import make_opponent
 from learner.learner import Learner
 from learner.opponents.teacher import Teacher
-from tests.learner_helpers import DIMENSIONS, array, make_config, make_flat, make_spec
+from tests.learner_helpers import DIMENSIONS, array, make_config, make_episode, make_flat, make_spec
 
 SHAPE = (3, 2, 5)
 
@@ -30,25 +32,27 @@ def test_the_teacher_is_the_opponent_of_the_file() -> None:
 
 def test_the_margin_is_what_is_missing_of_it() -> None:
     teacher = Teacher(str(idqn_path()), 0.5, torch.device("cpu"))
-    wanted = teacher.actions(seen()).unsqueeze(-1)
+    example = teacher.actions(seen())
+    wanted = example.unsqueeze(-1)
     level = torch.zeros(*SHAPE, NUM_ACTIONS)
     everybody = torch.ones(SHAPE, dtype=torch.bool)
-    assert float(teacher.loss(level, seen(), everybody)) == pytest.approx(30 * 0.5)
+    assert float(teacher.loss(level, example, everybody)) == pytest.approx(30 * 0.5)
     above = level.scatter(-1, wanted, 0.3)
-    assert float(teacher.loss(above, seen(), everybody)) == pytest.approx(30 * 0.2)
-    assert float(teacher.loss(level.scatter(-1, wanted, 0.6), seen(), everybody)) == 0.0
+    assert float(teacher.loss(above, example, everybody)) == pytest.approx(30 * 0.2)
+    assert float(teacher.loss(level.scatter(-1, wanted, 0.6), example, everybody)) == 0.0
     nobody_but_one = torch.zeros(SHAPE, dtype=torch.bool)
     nobody_but_one[1, 1, 4] = True
-    assert float(teacher.loss(above, seen(), nobody_but_one)) == pytest.approx(0.2)
+    assert float(teacher.loss(above, example, nobody_but_one)) == pytest.approx(0.2)
 
 
 def test_its_gradient_lifts_the_wanted_action_and_presses_the_best_other_one() -> None:
     teacher = Teacher("idqn", 0.5, torch.device("cpu"))
-    wanted = teacher.actions(seen()).unsqueeze(-1)
+    example = teacher.actions(seen())
+    wanted = example.unsqueeze(-1)
     q = torch.zeros(*SHAPE, NUM_ACTIONS)
     rival = (wanted + 1) % NUM_ACTIONS
     q.scatter_(-1, rival, 1.0).requires_grad_()
-    torch.autograd.backward(teacher.loss(q, seen(), torch.ones(SHAPE, dtype=torch.bool)))
+    torch.autograd.backward(teacher.loss(q, example, torch.ones(SHAPE, dtype=torch.bool)))
     assert q.grad is not None
     assert (q.grad.gather(-1, wanted) == -1.0).all()
     assert (q.grad.gather(-1, rival) == 1.0).all()
@@ -70,3 +74,22 @@ def test_its_weight_falls_to_nothing() -> None:
         learner.progress.env_steps = steps
         weights.append(learner.schedules.teacher_coef)
     assert weights == [2.0, 1.0, 0.0, 0.0]
+
+
+def test_episodes_in_the_replay_have_the_actions_that_their_teacher_would_choose() -> None:
+    sizes = replace(DIMENSIONS, observation_dim=OBSERVATION_DIM, num_actions=NUM_ACTIONS)
+    spec = replace(make_spec(), observation_dim=OBSERVATION_DIM, num_actions=NUM_ACTIONS)
+    settings = LearnerConfig(
+        device="cpu", batch_size=3, window=4, learning_starts=1, teacher="idqn", teacher_steps=100
+    )
+    learner = Learner(make_config(learner=settings), spec, sizes, make_flat(spec, gain=1.0))
+    rng = np.random.default_rng(3)
+    for number in range(3):
+        episode = make_episode(number, length=6)
+        seen_TND = rng.normal(size=(7, 6, OBSERVATION_DIM)).astype(np.float16)
+        learner.add(replace(episode, dimensions=sizes, observations=seen_TND))
+    batch = learner.replay.sample(rng, 3, 4)
+    teacher = Teacher("idqn", 0.5, torch.device("cpu"))
+    expected = teacher.actions(torch.tensor(batch.observations[:-1]).float())
+    assert_array_equal(batch.columns["example"], array(expected))
+    assert learner.update()["teacher_loss"] > 0.0
