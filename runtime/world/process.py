@@ -9,6 +9,7 @@ Environments, opponents and lock-step live apart from the agents, in this proces
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -94,8 +95,12 @@ class _Stopped(Exception):
     """The launcher says stop, or is gone."""
 
 
-def main(setup: WorldSetup) -> None:
-    """Run the world until it is told to stop. Entry point of the process."""
+def main(setup: WorldSetup, make_world: Callable[..., World] = World) -> None:
+    """Run the world until it is told to stop. Entry point of the process.
+
+    Args:
+        make_world: a benchmark's own kind, which keeps another pace.
+    """
     setproctitle.setproctitle("murmuration: world")
     os.nice(setup.config.runtime.nice if setup.train_steps else 0)
     setup_logging("world", 0, setup.logs)
@@ -113,7 +118,7 @@ def main(setup: WorldSetup) -> None:
                 life=config.life,
             )
             stack.callback(copies.close)
-            world = World(
+            world = make_world(
                 copies,
                 config.env.copies,
                 rules_of(setup),

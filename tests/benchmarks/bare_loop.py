@@ -23,6 +23,7 @@ from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.forked import forked, raise_open_files
 from tests.benchmarks.plain_policy import FloatArray, PlainPolicy
 from tests.benchmarks.process_cost import mean_pss_mb
+from tests.benchmarks.turns import turns_of
 from tests.benchmarks.workload import PERIOD, Workload
 
 Socket = zmq.Socket[bytes]
@@ -55,9 +56,9 @@ def _play(work: Workload, world: Socket, processes: list[BaseProcess], began_s: 
     names = _await_ready(work, world)
     start_s = time.monotonic() - began_s
     padding = bytes(max(work.observation_bytes - _HEADER.size, 0))
+    turns = turns_of(work.seconds, work.turns)
     tick = 0
-    begun_s = time.monotonic()
-    while (elapsed_s := time.monotonic() - begun_s) < work.seconds or tick < 2:
+    while turns.may_tick():
         frame = _HEADER.pack(tick, 0, 0) + padding
         for name in names:
             world.send_multipart((name, frame))
@@ -79,7 +80,7 @@ def _play(work: Workload, world: Socket, processes: list[BaseProcess], began_s: 
         "start_s": start_s,
         "pss_mb": pss_mb,
         "ticks": float(tick),
-        "steps_per_s": tick * work.copies / elapsed_s,
+        "steps_per_s": tick * work.copies / turns.total.wall_s,
         "cpu_us_per_agent_step": 1e6 * total("cpu_s") / (agent_ticks * work.copies),
         "messages_per_agent_tick": total("messages") / agent_ticks,
         "beacons_per_agent_tick": total("beacons") / agent_ticks,

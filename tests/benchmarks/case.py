@@ -63,7 +63,7 @@ def run_case(
         CaseError: it failed, or took longer than `timeout_s`.
     """
     process = subprocess.Popen(
-        [python, "-m", module, json.dumps(as_dict(case))],
+        command_of(module, case, python),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -81,10 +81,24 @@ def run_case(
         raise
     finally:
         _clear_away(process)
+    return figures_in(output, process.returncode)
+
+
+def command_of(module: str, case: IsDataclass, python: str = sys.executable) -> list[str]:
+    """What serves a case, as a command line."""
+    return [python, "-m", module, json.dumps(as_dict(case))]
+
+
+def figures_in(output: str, returncode: int | None) -> dict[str, float | None]:
+    """What a process that serves a case has printed.
+
+    Raises:
+        CaseError: there are no figures in it.
+    """
     for line in reversed(output.splitlines()):
         if line.startswith(_PREFIX):
             return json.loads(line.removeprefix(_PREFIX))
-    raise CaseError(output.strip()[-2000:] or f"ended with {process.returncode} and said nothing")
+    raise CaseError(output.strip()[-2000:] or f"ended with {returncode} and said nothing")
 
 
 def _clear_away(process: "subprocess.Popen[str]") -> None:

@@ -8,6 +8,7 @@ The run is an evaluation without end, which is interrupted after so many seconds
 
 import json
 import os
+import select
 import signal
 import tempfile
 import threading
@@ -24,20 +25,26 @@ import numpy as np
 from agents.policy import PolicyFile
 from agents.process.profile import SECTIONS, profile_path
 from configs.schema import EnvName, GateMode, RunConfig, Transport
+from envs.registry import spec_of
 from runtime.evaluate import UNTRAINED, EvaluateOptions, play, resolve
 from runtime.net import topology, wire
 from runtime.net.traffic import frame_zmtp_bytes
+from runtime.run.plan import Plan
 from runtime.run.run import Run
+from runtime.run.scoreboard import Scoreboard
 from runtime.run.view import RunSnapshot
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.half_open import half_open_policy
+from tests.benchmarks.paced_run import PacedRun
 from tests.benchmarks.process_cost import CpuTime, cpu_time, mean_pss_mb
+from tests.benchmarks.turns import Line
 from tests.process.runs import processes_of
 
 HALF = "half"
 """Policy: untrained, with a scorer that opens the shorter half of the offsets."""
 EPISODES = 1_000_000
 SCRAPE_PERIOD_S = 5.0
+COUNTS = ".counts"
 _ROLES = ("agent", "world", "node")
 
 
@@ -55,6 +62,9 @@ class LockstepCase:
     """Agents measure themselves, which costs them something."""
     transport: Transport = "ipc"
     seconds: float = 6.0
+    turns: str = ""
+    """Socket of a referee who says when to play, in place of `seconds`; empty without one. He hears
+    the counters at a socket of this name and `.counts`."""
 
 
 def measure(case: LockstepCase) -> Figures:
@@ -62,6 +72,8 @@ def measure(case: LockstepCase) -> Figures:
     config, policy = configured(case)
     port = config.runtime.metrics_port
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        if case.turns:
+            return _take_turns(case, config, policy, Path(folder))
         watch = _Watch(case.seconds, port if case.telemetry == "scraped" else 0)
         outcome, run = play(config, policy, EPISODES, Path(folder), watch)
         watch.scraper_stop.set()
@@ -69,6 +81,29 @@ def measure(case: LockstepCase) -> Figures:
             raise RuntimeError(f"the run ended by itself: {outcome.reason}")
         profile = _profile(Path(folder) / "logs", case.agents) if case.profile else {}
     return _figures(case, config, outcome.summary, run, watch) | profile
+
+
+def _take_turns(
+    case: LockstepCase, config: RunConfig, policy: PolicyFile, folder: Path
+) -> dict[str, float | None]:
+    """Play when it is our turn, until the referee is gone; counts and sizes, but no rates."""
+    plan = Plan(
+        config=config,
+        env=spec_of(config.env, config.num_agents),
+        spec=policy.spec,
+        parameters=policy.flat,
+        version=policy.version,
+        directory=folder,
+        trains=False,
+        evaluation_episodes=EPISODES,
+    )
+    teller = _Teller(case.turns + COUNTS, config.runtime.metrics_port)
+    run = PacedRun(plan, teller, case.turns)
+    teller.board = run.board
+    end = run.execute()
+    if end.reason != "interrupted":
+        raise RuntimeError(f"the run ended by itself: {end.reason}")
+    return {"start_s": run.ready_after_s} | _counts(case, config, run.board)
 
 
 def configured(case: LockstepCase) -> tuple[RunConfig, PolicyFile]:
@@ -91,7 +126,9 @@ def configured(case: LockstepCase) -> tuple[RunConfig, PolicyFile]:
         telemetry=case.telemetry != "off",
         profile=case.profile,
         start_timeout_s=600.0,
+        # Nobody is late who waits for its turn.
         silent_timeout_s=600.0,
+        step_timeout_s=600.0 if case.turns else config.runtime.step_timeout_s,
     )
     return replace(config, runtime=runtime), policy
 
@@ -159,16 +196,38 @@ class _Watch:
                 answer.read()
 
 
+@dataclass(slots=True)
+class _Teller:
+    """A view that hands the referee the counters when he asks, and ends the run when he is gone."""
+
+    path: str
+    port: int
+    board: Scoreboard | None = None
+    line: Line | None = None
+
+    def start(self) -> None:
+        self.line = Line.to(self.path)
+        self.line.say({"metrics_port": self.port})
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        if self.line is None or not select.select([self.line], [], [], 0)[0]:
+            return
+        if self.line.hear() is None:
+            self.line = None
+            os.kill(os.getpid(), signal.SIGINT)
+        elif self.board is not None:
+            self.line.say(dict(self.board.node))
+
+    def finish(self, snapshot: RunSnapshot, files: Mapping[str, Path]) -> None: ...
+
+
 def _figures(
     case: LockstepCase, config: RunConfig, summary: Mapping[str, Any], run: Run, watch: _Watch
 ) -> dict[str, float | None]:
     assert watch.before is not None
     assert watch.after is not None
-    node, ticks = run.board.node, run.board.world["tick"]
-    agent_ticks = max(ticks * case.agents, 1.0)
-    agent_steps = max(node["agent_steps"], 1.0)
-    steps_per_s = float(summary["env_steps_per_s"])
-    alive_share = agent_steps / (agent_ticks * case.copies)
+    counts = _counts(case, config, run.board)
+    steps_per_s, alive_share = float(summary["env_steps_per_s"]), counts["alive_share"] or 0.0
     # Cpu and steps are both taken as rates: their windows begin half a second apart.
     wall_s = watch.after.at_s - watch.before.at_s
     agent_steps_per_s = max(steps_per_s * case.agents * alive_share, 1e-9)
@@ -179,32 +238,44 @@ def _figures(
     used = {role: cpu - watch.before.cpu[role] for role, cpu in watch.after.cpu.items()}
     figures: dict[str, float | None] = {
         "steps_per_s": steps_per_s,
-        "ticks": ticks,
         "start_s": run.ready_after_s,
         "pss_mb": watch.pss_mb,
-        "open_share": node["edges_open"] / max(node["edge_slots"], 1.0),
-        "alive_share": alive_share,
-        "late_packets": node.get("late", 0.0),
-        "missed_deadlines": run.board.world.get("missed_deadlines"),
+        **counts,
         "cpu_us_per_agent_step": cpu_us(used["agent"].total_s),
         "cpu_main_us_per_agent_step": cpu_us(used["agent"].main_s),
         "cpu_io_us_per_agent_step": cpu_us(used["agent"].other_threads_s),
         "cpu_world_us_per_agent_step": cpu_us(used["world"].total_s),
         "cpu_node_us_per_agent_step": cpu_us(used["node"].total_s),
         "cpu_launcher_us_per_agent_step": cpu_us(used["launcher"].total_s),
-        "edge_packets_counted": node.get("sent_packets_message", 0.0)
-        + node.get("sent_packets_beacon", 0.0),
         "cores_busy": sum(cpu.total_s for cpu in used.values()) / wall_s,
-        "all_edges_float32_bytes_per_agent_step": _all_edges_bytes(config, case.agents),
     }
     if case.telemetry != "off":
-        figures |= _traffic(node, agent_ticks, agent_steps)
         figures["latency_p50_us"] = float(summary["edge_latency_p50_us"])
         figures["latency_p99_us"] = float(summary["edge_latency_p99_us"])
     return figures
 
 
-def _traffic(
+def _counts(case: LockstepCase, config: RunConfig, board: Scoreboard) -> dict[str, float | None]:
+    """What the run has counted itself."""
+    node, ticks = board.node, board.world["tick"]
+    agent_ticks = max(ticks * case.agents, 1.0)
+    agent_steps = max(node["agent_steps"], 1.0)
+    figures: dict[str, float | None] = {
+        "ticks": ticks,
+        "open_share": node["edges_open"] / max(node["edge_slots"], 1.0),
+        "alive_share": agent_steps / (agent_ticks * case.copies),
+        "late_packets": node.get("late", 0.0),
+        "missed_deadlines": board.world.get("missed_deadlines"),
+        "edge_packets_counted": node.get("sent_packets_message", 0.0)
+        + node.get("sent_packets_beacon", 0.0),
+        "all_edges_float32_bytes_per_agent_step": _all_edges_bytes(config, case.agents),
+    }
+    if case.telemetry != "off":
+        figures |= traffic(node, agent_ticks, agent_steps)
+    return figures
+
+
+def traffic(
     node: Mapping[str, float], agent_ticks: float, agent_steps: float
 ) -> dict[str, float | None]:
     """Packets and bytes by class; what the world sends is counted where it arrives."""

@@ -20,9 +20,10 @@ from rich.console import Console
 from configs.schema import EnvConfig
 from envs.registry import spec_of
 from tests.benchmarks.case import CaseError, IsDataclass, as_dict, run_case
+from tests.benchmarks.interleaved import InterleavedCase, of_kind
 from tests.benchmarks.lockstep import LockstepCase
 from tests.benchmarks.machine import load_average
-from tests.benchmarks.plan import OURS, RAY, Turn
+from tests.benchmarks.plan import OURS, Turn
 from tests.benchmarks.record import Row, Session, write
 from tests.benchmarks.update_case import KEPT_MEMORY, UpdateCase
 from tests.benchmarks.workload import Workload, workload_of
@@ -66,9 +67,11 @@ class Measuring:
                 end="",
                 highlight=False,
             )
-            row = self._measure(turn)
-            self.session.rows = [r for r in self.session.rows if _key(r) != _key(row)]
-            self.session.rows.append(row)
+            rows = self._measure(turn)
+            replaced = {_key(row) for row in rows}
+            self.session.rows = [r for r in self.session.rows if _key(r) not in replaced]
+            self.session.rows += rows
+            row = rows[0]
             self.session.wall_s += row.wall_s
             spent_s, expected_s = spent_s + row.wall_s, expected_s + turn.expected_s
             self.console.print(row.error.splitlines()[-1] if row.error else _result(row))
@@ -79,7 +82,8 @@ class Measuring:
             write(self.out, self.session)
         return True
 
-    def _measure(self, turn: Turn) -> Row:
+    def _measure(self, turn: Turn) -> list[Row]:
+        """A row for each of those that have played; the first has the time of all."""
         load, began_s = load_average()[0], time.monotonic()
         figures: dict[str, float | None] = {}
         error = ""
@@ -88,12 +92,11 @@ class Measuring:
                 turn.module,
                 self._case(turn),
                 timeout_s=60.0 + _PATIENCE * turn.expected_s,
-                python=self.ray_python if turn.kind == RAY else sys.executable,
                 environment=KEPT_MEMORY if isinstance(turn.case, UpdateCase) else None,
             )
         except (CaseError, ValueError) as problem:
             error = str(problem) or type(problem).__name__
-        return Row(
+        row = Row(
             benchmark=turn.benchmark,
             kind=turn.kind,
             repetition=turn.repetition,
@@ -103,6 +106,13 @@ class Measuring:
             wall_s=round(time.monotonic() - began_s, 3),
             load=load,
         )
+        if error or not isinstance(turn.case, InterleavedCase):
+            return [row]
+        first, *others = (
+            dataclasses.replace(row, kind=kind, figures=of_kind(figures, kind))
+            for kind in turn.case.kinds
+        )
+        return [first, *(dataclasses.replace(other, wall_s=0.0) for other in others)]
 
     def _case(self, turn: Turn) -> IsDataclass:
         """What is handed to the interpreter.
@@ -111,6 +121,8 @@ class Measuring:
             ValueError: the run of ours that it should stand beside has failed.
         """
         case = turn.case
+        if isinstance(case, InterleavedCase):
+            return dataclasses.replace(case, ray_python=self.ray_python)
         if turn.kind == OURS or not isinstance(case, LockstepCase):
             return case
         for row in reversed(self.session.rows):

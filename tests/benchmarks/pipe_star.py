@@ -15,6 +15,7 @@ from tests.benchmarks.forked import forked, raise_open_files
 from tests.benchmarks.process_cost import cpu_time, mean_pss_mb
 from tests.benchmarks.relay_driver import RelayDriver
 from tests.benchmarks.relayed_agent import RelayedAgent, Reply
+from tests.benchmarks.turns import Played, turns_of
 from tests.benchmarks.workload import Workload
 
 
@@ -31,9 +32,7 @@ def measure(work: Workload) -> Figures:
         start_s = time.monotonic() - began_s
         before = [cpu_time(pid) for pid in pids]
         driver_before_s = time.process_time()
-        begun_s = time.monotonic()
-        ticks = _play(work, pipes)
-        elapsed_s = time.monotonic() - begun_s
+        played = _play(work, pipes)
         driver_s = time.process_time() - driver_before_s
         agents_s = sum(
             (cpu_time(pid) - earlier).total_s for pid, earlier in zip(pids, before, strict=True)
@@ -41,28 +40,27 @@ def measure(work: Workload) -> Figures:
         pss_mb = mean_pss_mb(pids)
         for pipe in pipes:
             pipe.send(None)
-    agent_steps = ticks * work.agents * work.copies
+    agent_steps = played.ticks * work.agents * work.copies
     return {
         "start_s": start_s,
         "pss_mb": pss_mb,
-        "ticks": float(ticks),
-        "steps_per_s": ticks * work.copies / elapsed_s,
+        "ticks": float(played.ticks),
+        "steps_per_s": played.ticks * work.copies / played.wall_s,
         "cpu_us_per_agent_step": 1e6 * (agents_s + driver_s) / agent_steps,
     }
 
 
-def _play(work: Workload, pipes: "list[Connection[Any, Any]]") -> int:
-    """Ticks played in the time there is."""
-    until_s = time.monotonic() + work.seconds
+def _play(work: Workload, pipes: "list[Connection[Any, Any]]") -> Played:
+    turns = turns_of(work.seconds, work.turns)
     driver = RelayDriver(work)
     tick = 0
-    while time.monotonic() < until_s or tick < 2:
+    while turns.may_tick():
         for agent, pipe in enumerate(pipes):
             pipe.send((tick, driver.observation(agent)))
         replies: list[Reply] = [pipe.recv() for pipe in pipes]
         driver.take(replies)
         tick += 1
-    return tick
+    return turns.total
 
 
 def _agent(work: Workload, agent: int, pipe: "Connection[Any, Any]") -> None:

@@ -13,26 +13,18 @@ from typing import Literal
 from configs.schema import EnvName, GateMode
 from tests.benchmarks.case import IsDataclass
 from tests.benchmarks.end_to_end import TrainingCase
+from tests.benchmarks.interleaved import InterleavedCase
+from tests.benchmarks.kinds import BARE, MODULES, OURS, PIPES, RAY
 from tests.benchmarks.lockstep import HALF, LockstepCase
 from tests.benchmarks.update_case import UpdateCase
 
-OURS = "murmuration"
-BARE, PIPES, RAY = "bare loop", "pipe star", "ray actors"
-Kind = Literal["murmuration", "bare loop", "pipe star", "ray actors"]
-MODULES: dict[str, str] = {
-    BARE: "tests.benchmarks.bare_loop",
-    PIPES: "tests.benchmarks.pipe_star",
-    RAY: "tests.benchmarks.ray_actors",
-}
-"""Where the loops beside ours are."""
-
 ABOUT = {
-    "lockstep": "steps a second, cpu, bytes and memory beside a bare loop, pipes and Ray",
+    "lockstep": "ours against a bare loop, pipes and Ray, block by block; cpu, bytes, memory",
     "gates": "the same with all edges open and with all closed",
     "edge_latency": "latency of a message beside the bare loop's, two sizes only",
     "growth": "cpu of an agent-step from 20 to 1000 agents, relay throughout",
     "startup": "seconds until all agents are ready, and memory",
-    "telemetry": "what measuring costs: counters off, on, and scraped",
+    "telemetry": "what measuring costs: counters off, on and scraped, block by block",
     "profile": "cpu of an agent-step by section",
     "learner_update": "seconds and memory of an update beside a plain unroll",
     "end_to_end": "training runs: steps and updates a second",
@@ -60,8 +52,14 @@ class Extent:
     """Sizes of all benchmarks."""
 
     seconds: float
-    """That steps are played for in each case."""
-    telemetry_seconds: float
+    """That steps are played for in each case that plays alone."""
+    rounds: int
+    """Blocks that ours and each loop beside it play in turn."""
+    block_s: float = 0.0
+    """Length of such a block; 0 is as long as between two reports of an agent."""
+    telemetry_rounds: int
+    telemetry_group: int
+    """Rounds that make one ratio: in so many one scrape falls due."""
     lockstep: tuple[Size, ...]
     pipes: tuple[Size, ...]
     ray: tuple[Size, ...]
@@ -81,7 +79,7 @@ class Turn:
 
     benchmark: str
     kind: str
-    """`murmuration`, or what stands beside it."""
+    """`murmuration`, or what stands beside it; the first of those that play in turn."""
     module: str
     case: IsDataclass
     """Of a loop beside ours: the case of ours that it does the work of."""
@@ -90,21 +88,16 @@ class Turn:
     """On two quiet cores, processes' start included."""
 
 
-def battle_or_relay(agents: int, copies: int = 1) -> Size:
-    """Battle's map ends at 400 agents."""
-    return Size("battle" if agents <= 400 else "relay", agents, copies)
-
-
-_SIZES = tuple(battle_or_relay(n, e) for n in (20, 64, 100, 121, 400, 1000) for e in (1, 8, 32))
-
 _TRAINING_OPTIONS = ("--learner.learning-starts", "16")
 """The preset waits for 32 episodes, of which a short run has few more."""
 
 STANDARD = Extent(
     seconds=3.0,
-    telemetry_seconds=6.0,
-    lockstep=_SIZES,
-    pipes=tuple(battle_or_relay(n, e) for n, e in ((20, 1), (100, 1), (100, 32), (400, 1))),
+    rounds=7,
+    telemetry_rounds=20,
+    telemetry_group=5,
+    lockstep=tuple(Size("battle", n, e) for n in (20, 100, 400) for e in (1, 32)),
+    pipes=(Size("battle", 20), Size("battle", 100), Size("battle", 100, 32)),
     ray=(Size("battle", 20), Size("battle", 100)),
     gates=(Size("battle", 20), Size("battle", 100), Size("battle", 100, 32), Size("relay", 1000)),
     edge_latency=(Size("battle", 20), Size("battle", 100)),
@@ -129,8 +122,10 @@ STANDARD = Extent(
 
 QUICK = Extent(
     seconds=2.0,
-    telemetry_seconds=2.0,
-    lockstep=(Size("battle", 20), Size("battle", 20, 8), Size("battle", 100)),
+    rounds=2,
+    telemetry_rounds=2,
+    telemetry_group=1,
+    lockstep=(Size("battle", 20), Size("battle", 20, 32), Size("battle", 100)),
     pipes=(Size("battle", 20),),
     ray=(),
     gates=(Size("battle", 20),),
@@ -152,8 +147,8 @@ QUICK = Extent(
 )
 """At most three minutes: everything once, nothing large."""
 
-NOT_BY_DEFAULT = ("edge_latency", "startup")
-"""Parts of lockstep that stand for themselves when they are named alone."""
+NOT_BY_DEFAULT = ("startup",)
+"""A part of growth that stands for itself when it is named alone."""
 
 
 def plan(
@@ -193,7 +188,6 @@ def _turns(
     def rollout(
         size: Size,
         gate_mode: GateMode = "learned",
-        telemetry: Literal["on", "off", "scraped"] = "on",
         seconds: float = extent.seconds,
         profile: bool = False,
     ) -> Turn:
@@ -202,9 +196,8 @@ def _turns(
             agents=size.agents,
             copies=size.copies,
             gate_mode=gate_mode,
-            # A policy is of one environment, and all edges are open whatever it thinks.
-            policy=policy if size.env == "battle" and gate_mode == "learned" else HALF,
-            telemetry=telemetry,
+            # All edges are open whatever it thinks.
+            policy=policy_of(size) if gate_mode == "learned" else HALF,
             profile=profile,
             seconds=seconds,
         )
@@ -218,20 +211,42 @@ def _turns(
             expected_s=expected_s,
         )
 
-    def beside(turn: Turn, kind: Kind) -> Turn:
-        expected_s = 50.0 if kind == RAY else turn.expected_s
-        return replace(turn, kind=kind, module=MODULES[kind], expected_s=expected_s)
+    def policy_of(size: Size) -> str:
+        return policy if size.env == "battle" else HALF  # it is of one environment
+
+    def in_turn(case: InterleavedCase) -> Turn:
+        is_slow = case.agents * case.copies > 10_000  # a tick takes a second
+        start_s = 50.0 if is_slow else 12.0
+        a_block_s = case.turn_s * (2.5 if is_slow else 1.1)
+        waits_s = 40.0 if RAY in case.beside else 0.0
+        return Turn(
+            benchmark=name,
+            kind=case.kinds[0],
+            module="tests.benchmarks.interleaved",
+            case=case,
+            repetition=repetition,
+            expected_s=start_s
+            + waits_s
+            + len(case.kinds) * (0.04 * case.agents + (1 + case.rounds) * a_block_s),
+        )
 
     match name:
         case "lockstep":
             for size in extent.lockstep:
-                ours = rollout(size)
-                yield ours
-                yield beside(ours, BARE)
-                if size in extent.pipes:
-                    yield beside(ours, PIPES)
-                if size in extent.ray and has_ray:
-                    yield beside(ours, RAY)
+                others = [BARE]
+                others += [PIPES] if size in extent.pipes else []
+                others += [RAY] if size in extent.ray and has_ray else []
+                yield in_turn(
+                    InterleavedCase(
+                        env=size.env,
+                        agents=size.agents,
+                        copies=size.copies,
+                        policy=policy_of(size),
+                        beside=others,
+                        rounds=extent.rounds,
+                        block_s=extent.block_s,
+                    )
+                )
         case "gates":
             for size in extent.gates:
                 yield rollout(size, "open")
@@ -240,7 +255,7 @@ def _turns(
             for size in extent.edge_latency:
                 ours = rollout(size)
                 yield ours
-                yield beside(ours, BARE)
+                yield replace(ours, kind=BARE, module=MODULES[BARE])
         case "growth":
             for size in extent.growth:
                 yield rollout(size)
@@ -249,13 +264,19 @@ def _turns(
                 yield rollout(size, seconds=0.5)
         case "telemetry":
             for size in extent.telemetry:
-                # There and back, so that a drift of the machine does not look like a cost.
-                there: tuple[Literal["on", "off", "scraped"], ...] = ("off", "on", "scraped")
-                for way, kinds in enumerate((there, there[::-1])):
-                    for telemetry in kinds:
-                        seconds = extent.telemetry_seconds
-                        turn = rollout(size, telemetry=telemetry, seconds=seconds)
-                        yield replace(turn, repetition=2 * repetition + way)
+                yield in_turn(
+                    InterleavedCase(
+                        env=size.env,
+                        agents=size.agents,
+                        copies=size.copies,
+                        policy=policy_of(size),
+                        beside=(),
+                        telemetry=("off", "on", "scraped"),
+                        rounds=extent.telemetry_rounds,
+                        block_s=extent.block_s,
+                        group=extent.telemetry_group,
+                    )
+                )
         case "profile":
             for size in extent.profile:
                 yield rollout(size, profile=True)

@@ -3,6 +3,7 @@
 The main thread is the one that runs Python; the others of an agent are ZeroMQ's.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,25 @@ def cpu_time(pid: int) -> CpuTime:
         seconds = _thread_s(Path(f"/proc/{pid}/task/{thread}"))
         total += CpuTime(seconds, 0.0) if int(thread) == pid else CpuTime(0.0, seconds)
     return total
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Pids and command lines of all processes below one, as far as they are alive."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended while we looked
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found: dict[int, str] = {}
+    waiting = list(children.get(pid, ()))
+    while waiting:
+        child = waiting.pop()
+        with contextlib.suppress(OSError):
+            line = Path(f"/proc/{child}/cmdline").read_bytes()
+            found[child] = line.replace(b"\0", b" ").decode(errors="replace").strip()
+            waiting += children.get(child, ())
+    return found
 
 
 def _thread_s(task: Path) -> float:

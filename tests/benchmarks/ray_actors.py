@@ -14,6 +14,7 @@ from configs.cpus import usable_cpus
 from tests.benchmarks.case import Figures, serve
 from tests.benchmarks.relay_driver import RelayDriver
 from tests.benchmarks.relayed_agent import RelayedAgent
+from tests.benchmarks.turns import turns_of
 from tests.benchmarks.workload import Workload
 
 
@@ -40,8 +41,8 @@ def measure(work: Workload) -> Figures:
         driver = RelayDriver(work)
         ray.get([agent.step.remote(0, driver.observation(i)) for i, agent in enumerate(agents)])
         start_s = time.monotonic() - began_s
-        begun_s, tick = time.monotonic(), 0
-        while (elapsed_s := time.monotonic() - begun_s) < work.seconds or tick < 2:
+        turns, tick = turns_of(work.seconds, work.turns), 0
+        while turns.may_tick():
             steps = [
                 agent.step.remote(tick, driver.observation(i)) for i, agent in enumerate(agents)
             ]
@@ -52,7 +53,7 @@ def measure(work: Workload) -> Figures:
     return {
         "start_s": start_s,
         "ticks": float(tick),
-        "steps_per_s": tick * work.copies / elapsed_s,
+        "steps_per_s": tick * work.copies / turns.total.wall_s,
     }
 
 

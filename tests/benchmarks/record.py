@@ -33,7 +33,7 @@ class Row:
     """Empty if it failed."""
     error: str = ""
     wall_s: float
-    """Start and stop of all processes included."""
+    """Start and stop of all processes included; of those that play in turn the first has it all."""
     load: float
     """Load average over the last minute, when the turn began."""
 

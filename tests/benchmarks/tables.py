@@ -105,35 +105,54 @@ def _size(measured: Measured) -> tuple[str, ...]:
     return case["env"], str(case["agents"]), str(case["copies"])
 
 
-def _rates(found: Measurements) -> Table:
-    rows: list[tuple[str, ...]] = []
-    for ours in found.of("lockstep", OURS):
-        rate = ours.figure("steps_per_s")
-        others = [found.beside(ours, "lockstep", kind) for kind in (BARE, PIPES, RAY)]
-        rates = [other.figure("steps_per_s") if other else None for other in others]
-        rows.append(
-            (
-                *_size(ours),
-                percent(ours.figure("open_share")),
-                number(rate),
-                *(number(r) for r in rates),
-                percent(ratio(rate, rates[0])),
-                _times(ratio(rate, rates[2])),
-            )
+def _ratios(found: Measurements) -> Table:
+    rows = [
+        (
+            *_size(ours),
+            percent(ours.figure("open_share")),
+            *(
+                _spread(found.beside(ours, "lockstep", kind), "ratio")
+                for kind in (BARE, PIPES, RAY)
+            ),
+            _spread(found.beside(ours, "lockstep", BARE), "cpu_ratio"),
         )
+        for ours in found.of("lockstep", OURS)
+    ]
     return Table(
-        "Lock-step rollouts",
-        "Environment steps a second, real processes and no learner, gate.mode learned. Bare loop, "
-        "pipe star and Ray actors move as many packets of the same sizes and compute a policy of "
-        "the same sizes, without environment, telemetry or checks.",
-        ("env", "N", "E", "edges open", "Murmuration", "bare pyzmq loop", "pipe star", "Ray",
-         "of the bare loop", "against Ray"),
+        "Ours against the loops beside it",
+        "Our environment steps a second divided by the loop's, block by block in turn: median of "
+        "the ratios of neighbouring blocks (quartiles). Bare loop, pipe star and Ray actors move "
+        "as many packets of the same sizes and compute a policy of the same sizes, without "
+        "environment, telemetry or checks. The last column is the cpu of a tick, all processes, "
+        "ours divided by the bare loop's.",
+        ("env", "N", "E", "edges open", "of the bare loop", "of the pipe star", "of Ray",
+         "cpu of the bare loop's"),
         tuple(rows),
     )  # fmt: skip
 
 
-def _times(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1f} ×"
+def _rates(found: Measurements) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for ours in found.of("lockstep", OURS):
+        others = [found.beside(ours, "lockstep", kind) for kind in (BARE, PIPES, RAY)]
+        rounds = number(ours.figure("rounds"))
+        rates = [_spread(played, "steps_per_s") for played in (ours, *others)]
+        rows.append((*_size(ours), rounds, *rates))
+    return Table(
+        "Lock-step rollouts",
+        "The same blocks: environment steps a second, real processes and no learner, gate.mode "
+        "learned. Median over so many blocks (quartiles).",
+        ("env", "N", "E", "blocks", "Murmuration", "bare pyzmq loop", "pipe star", "Ray"),
+        tuple(rows),
+    )
+
+
+def _spread(measured: Measured | None, name: str) -> str:
+    """A figure with its quartiles."""
+    if measured is None or (middle := measured.figure(name)) is None:
+        return NOTHING
+    ends = [measured.figure(f"{name}_{end}") for end in ("low", "high")]
+    return f"{number(middle)} ({number(ends[0])} to {number(ends[1])})"
 
 
 def _costs(found: Measurements) -> Table:
@@ -225,20 +244,19 @@ def _gates(found: Measurements) -> Table:
 
 def _latency(found: Measurements) -> Table:
     rows: list[tuple[str, ...]] = []
-    for benchmark in ("lockstep", "edge_latency"):
-        for ours in found.of(benchmark, OURS, copies=1):
-            bare = found.beside(ours, benchmark, BARE)
-            if bare is None:
-                continue
-            rows.append(
-                (
-                    *_size(ours),
-                    *(number(_ms(ours, q)) for q in ("p50", "p99")),
-                    *(number(_ms(bare, q)) for q in ("p50", "p99")),
-                    number(ratio(_ms(ours, "p50"), _ms(bare, "p50"))),
-                    number(_ms(ours, "p50", of_step=True)),
-                )
+    for ours in found.of("edge_latency", OURS, copies=1):
+        bare = found.beside(ours, "edge_latency", BARE)
+        if bare is None:
+            continue
+        rows.append(
+            (
+                *_size(ours),
+                *(number(_ms(ours, q)) for q in ("p50", "p99")),
+                *(number(_ms(bare, q)) for q in ("p50", "p99")),
+                number(ratio(_ms(ours, "p50"), _ms(bare, "p50"))),
+                number(_ms(ours, "p50", of_step=True)),
             )
+        )
     return Table(
         "Latency of an edge",
         "Milliseconds from handing a message to the socket until its receiver reads it, which in "
@@ -302,38 +320,43 @@ def _startup(found: Measurements) -> Table:
 
 def _telemetry(found: Measurements) -> Table:
     rows: list[tuple[str, ...]] = []
-    for off in found.of("telemetry", OURS, telemetry="off"):
-        sizes = {key: off.case[key] for key in ("env", "agents", "copies")}
-        rates = {
-            kind: found.figure("telemetry", "steps_per_s", telemetry=kind, **sizes)
-            for kind in ("off", "on", "scraped")
-        }
-        costs = {
-            kind: found.figure("telemetry", "cpu_us_per_agent_step", telemetry=kind, **sizes)
-            for kind in ("off", "on", "scraped")
-        }
+    for off in found.of("telemetry", "off"):
+        others = [found.beside(off, "telemetry", kind) for kind in ("on", "scraped")]
         rows.append(
             (
                 *_size(off),
-                *(number(rate) for rate in rates.values()),
-                *(number(cost) for cost in costs.values()),
-                *(_overhead(rates[kind], rates["off"]) for kind in ("on", "scraped")),
+                *(number(m.figure("steps_per_s") if m else None) for m in (off, *others)),
+                *(_slower(other, "ratio") for other in others),
+                *(_slower(other, "cpu_ratio", of_cpu=True) for other in others),
             )
         )
     return Table(
         "What measuring costs",
         "Off: nothing that crosses is counted or timed, no memory read; steps, open edges and "
-        "heartbeats remain. Scraped: on, and /metrics asked every 5 s. Runs alternate there and "
-        "back.",
-        ("env", "N", "E", "steps/s off", "on", "scraped", "cpu µs off", "on ", "scraped ",
-         "slower on", "slower scraped"),
+        "heartbeats remain. Scraped: on, and /metrics asked once in every 5 s of its play. Three "
+        "runs play in turn, block by block; slower and more cpu are medians of the ratios of "
+        "neighbouring blocks (quartiles), in % of steps a second without it and of the cpu of a "
+        "tick.",
+        ("env", "N", "E", "steps/s off", "on", "scraped", "slower on", "slower scraped",
+         "more cpu on", "more cpu scraped"),
         tuple(rows),
     )  # fmt: skip
 
 
-def _overhead(rate: float | None, without: float | None) -> str:
-    share = ratio(rate, without)
-    return NOTHING if share is None else f"{100 * (1 - share):.1f} %"
+def _slower(measured: Measured | None, name: str, *, of_cpu: bool = False) -> str:
+    """What is lost in percent, from the ratios of the reference to this."""
+    if measured is None or measured.figure(name) is None:
+        return NOTHING
+    lost = [overhead(measured.figure(name + end), of_cpu=of_cpu) for end in ("", "_low", "_high")]
+    ends = sorted(value for value in lost[1:] if value is not None)
+    return f"{number(lost[0], 2)} % ({' to '.join(number(end, 2) for end in ends)})"
+
+
+def overhead(ratio: float | None, *, of_cpu: bool = False) -> float | None:
+    """Percent of the speed of the reference that is lost, or of its cpu that comes on top."""
+    if not ratio:
+        return None
+    return 100.0 * ((1.0 - ratio) / ratio if of_cpu else 1.0 - 1.0 / ratio)
 
 
 def _profile(found: Measurements) -> Table:
@@ -404,6 +427,10 @@ def _updates(found: Measurements) -> Table:
     )  # fmt: skip
 
 
+def _times(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f} ×"
+
+
 def _gb(megabytes: float | None) -> float | None:
     return None if megabytes is None else megabytes / 1e3
 
@@ -434,6 +461,7 @@ def _trainings(found: Measurements) -> Table:
 
 
 _TABLES: Sequence[Callable[[Measurements], Table]] = (
+    _ratios,
     _rates,
     _costs,
     _sizes,

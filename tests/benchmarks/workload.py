@@ -42,6 +42,8 @@ class Workload:
     attention: int = 16
     beacon: int = 16
     scorer: int = 32
+    turns: str = ""
+    """Socket of a referee who says when to play, in place of `seconds`; empty without one."""
 
     @property
     def offsets(self) -> int:
