@@ -45,6 +45,8 @@ HALF = "half"
 EPISODES = 1_000_000
 SCRAPE_PERIOD_S = 5.0
 COUNTS = ".counts"
+_ALIVE_STEPS = 50
+"""Steps in which hardly anybody dies: loops beside ours know no dead agents."""
 _ROLES = ("agent", "world", "node")
 
 
@@ -130,7 +132,10 @@ def configured(case: LockstepCase) -> tuple[RunConfig, PolicyFile]:
         silent_timeout_s=600.0,
         step_timeout_s=600.0 if case.turns else config.runtime.step_timeout_s,
     )
-    return replace(config, runtime=runtime), policy
+    env = config.env
+    if case.turns:
+        env = replace(env, max_cycles=min(env.max_cycles, _ALIVE_STEPS))
+    return replace(config, env=env, runtime=runtime), policy
 
 
 def _free_port() -> int:
