@@ -142,8 +142,8 @@ class EvaluateOptions:
     start_timeout_s: Annotated[
         float, tyro.conf.arg(name="runtime.start-timeout-s"), within(1.0, 86_400.0)
     ] = 120.0
-    """Seconds until every process must have reported ready; for each agent there is a fifth of a
-    second more."""
+    """Seconds that a start may stand still before it is given up; for each agent there is a fifth
+    of a second more. While processes keep coming it goes on, for five times as long at most."""
 
     kill_fraction: Annotated[float, within(0.0, 1.0, below_high=True)] = 0.0
     """Share of the agent processes that are killed for good, drawn from the seed and rounded up;

@@ -63,5 +63,5 @@ class RunConfig:
 
     @property
     def start_patience_s(self) -> float:
-        """Seconds until everything must be ready: the more agents, the longer a start takes."""
+        """Seconds that a start may stand still: the more agents, the longer each step of it."""
         return self.runtime.start_timeout_s + START_S_PER_AGENT * self.num_agents

@@ -32,8 +32,8 @@ class RuntimeConfig:
     """Seconds that /metrics stays up after a run, for a last scrape."""
 
     start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
-    """Seconds until every process must have reported ready; for each agent there is a fifth of a
-    second more."""
+    """Seconds that a start may stand still before it is given up; for each agent there is a fifth
+    of a second more. While processes keep coming it goes on, for five times as long at most."""
 
     step_timeout_s: Annotated[float, within(0.01, 3600.0)] = 20.0
     """Seconds the world waits for an agent's action before it plays a no-op for it."""

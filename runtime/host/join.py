@@ -94,8 +94,8 @@ class NodeCommand:
     """Seconds without a word after which an agent counts as hung and is started again."""
 
     start_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 120.0
-    """Seconds until all agents of this host must be up; for each agent there is a fifth of a second
-    more."""
+    """Seconds that the start of this host's agents may stand still; for each agent there is a fifth
+    of a second more."""
 
     max_restarts: Annotated[int, between(0, 10**6)] = 1_000_000
     """Restarts of one agent before a deployed host gives up; a joined one takes the run's."""

@@ -36,6 +36,7 @@ from runtime.host.faults import Faults
 from runtime.host.host_clocks import HostClocks
 from runtime.host.host_table import HostTable
 from runtime.host.setup import LOCAL_HOST, NodeSetup
+from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
 from runtime.net import wire
 from runtime.net.errors import SetupError
@@ -129,7 +130,7 @@ class Node:
             setup.rules.num_agents,
             graph=setup.rules.graph,
             max_restarts=setup.max_restarts,
-            start_deadline_s=time.monotonic() + setup.start_timeout_s,
+            patience=StartPatience(setup.start_timeout_s, time.monotonic()),
             more_time="--runtime.start-timeout-s"
             if setup.deployment is None
             else "--start-timeout-s",
@@ -382,13 +383,14 @@ class Node:
                 attempt(self._take_parameters)
             if self._clocks is not None:
                 attempt(self._compare_clocks, self._clocks)
-            self._carry_out(self._supervisor.due(now_s))
             if now_s - self._turned_s > _SUSPENDED_S:
                 # This process was suspended, so silence proves nothing about the others.
                 self._heard_s = now_s
                 self._agents.forgive(now_s)
+                self._supervisor.forgive(now_s)
                 logger.info("the node could not look for %.1f s", now_s - self._turned_s)
             self._turned_s = now_s
+            self._carry_out(self._supervisor.due(now_s))
             if parent_process() is None and self._launcher is not None:
                 self._mind_the_launcher(now_s)
             if now_s >= status_at:

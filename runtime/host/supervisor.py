@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from runtime.host.start_patience import StartPatience
 from runtime.net.topology import Graph, exponential
 
 _BACKOFF_FIRST_S = 0.2
@@ -106,7 +107,7 @@ class Supervisor:
         num_agents: int,
         *,
         max_restarts: int,
-        start_deadline_s: float,
+        patience: StartPatience,
         more_time: str = "--runtime.start-timeout-s",
         endpoints: Mapping[int, str] | None = None,
         first_incarnation: int = 0,
@@ -115,8 +116,8 @@ class Supervisor:
         """Watch `agents`.
 
         Args:
-            start_deadline_s: clock reading by which all must be ready.
-            more_time: option that moves it, for the message.
+            patience: how long the start may take.
+            more_time: option that gives more of it, for the message.
             endpoints: where the agents of all hosts listen, if that is settled beforehand; else
                 there is one host, and every agent chooses for itself.
             first_incarnation: above those of this host's earlier lives.
@@ -127,7 +128,7 @@ class Supervisor:
         self._lives = {agent: _Life(incarnation=first_incarnation) for agent in agents}
         self._graph = exponential(num_agents) if graph is None else graph
         self._max_restarts = max_restarts
-        self._start_deadline_s = start_deadline_s
+        self._patience = patience
         self._more_time = more_time
         self._started = False
         self._stopping = False
@@ -153,6 +154,10 @@ class Supervisor:
     def num_heard(self) -> int:
         """Agents that have said where they listen."""
         return self._num_heard
+
+    def forgive(self, now_s: float) -> None:
+        """We could not listen until now: a start that has not moved may have."""
+        self._patience.forgive(now_s)
 
     @property
     def ready(self) -> list[int]:
@@ -269,7 +274,8 @@ class Supervisor:
         """What time has brought: restarts, or the end of the patience at start."""
         if self._stopping:
             return []
-        if not self._started and now_s >= self._start_deadline_s:
+        self._patience.look(self._num_heard + self._num_ready, now_s)
+        if not self._started and self._patience.is_over(now_s):
             missing = [
                 agent for agent, life in self._lives.items() if life.state is not _State.READY
             ]
@@ -281,7 +287,8 @@ class Supervisor:
             return [
                 GiveUp(
                     f"not ready in time: {total - len(missing)} of {total} agents are up, {why}; "
-                    f"missing: {shown} ({self._more_time} gives more time)"
+                    f"missing: {shown}; {self._patience.words(self._num_heard, now_s)} "
+                    f"({self._more_time} gives more time, fewer agents need less)"
                 )
             ]
         commands: list[SupervisorCommand] = []

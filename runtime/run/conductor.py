@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
+from runtime.host.start_patience import StartPatience
 from runtime.net import wire
 from runtime.world.episodes import Phase as WorldPhase
 
@@ -71,21 +72,21 @@ class Conductor:
         has_learner: bool,
         evaluation_episodes: int,
         max_learner_restarts: int,
-        start_deadline_s: float,
+        patience: StartPatience,
     ) -> None:
         """Conduct a training run, or (trains=False) nothing but an evaluation.
 
         Args:
             has_learner: whether a learner process is part of the run.
             evaluation_episodes: episodes of the last evaluation, 0 for none.
-            start_deadline_s: clock reading by which everything must be ready.
+            patience: how long the start may take.
         """
         self.stage = Stage.STARTING
         self.learner_restarts = 0
         self._trains = trains
         self._evaluation_episodes = evaluation_episodes
         self._max_learner_restarts = max_learner_restarts
-        self._start_deadline_s = start_deadline_s
+        self._patience = patience
         self._endpoints: dict[str, str] = {}
         self._awaited: set[str] = {"world", "learner"} if has_learner else {"world"}
         self._node_started = False
@@ -184,16 +185,43 @@ class Conductor:
     def interrupted(self) -> list[ConductorCommand]:
         return self._end(wire.INTERRUPTED, 130)
 
-    def due(self, now_s: float, waited_for: Sequence[str] = ()) -> list[ConductorCommand]:
-        """What time has brought; `waited_for` says which agents a start waits for."""
-        if self.stage is Stage.STARTING and now_s >= self._start_deadline_s:
-            processes = [f"the {role} process has not started" for role in sorted(self._awaited)]
-            missing = ", ".join(processes or waited_for or ["the node has not started"])
-            reason = f"not ready in time: {missing} (--runtime.start-timeout-s gives more time)"
-            return self._end(reason, 1)
+    def due(
+        self,
+        now_s: float,
+        waited_for: Sequence[str] = (),
+        *,
+        unjoined: int = 0,
+        started: int = 0,
+        up: int = 0,
+    ) -> list[ConductorCommand]:
+        """What time has brought.
+
+        Args:
+            waited_for: which hosts or agents a start waits for, in words.
+            unjoined: hosts that have not joined.
+            started: agents that have said where they listen.
+            up: agents that have opened their edges.
+        """
+        if self.stage is Stage.STARTING:
+            self._patience.look(len(self._endpoints) + started + up - unjoined, now_s)
+            if self._patience.is_over(now_s):
+                pace = "" if unjoined else self._patience.words(started, now_s)
+                return self._end(self._not_ready(waited_for, pace), 1)
         if self.stage is Stage.SETTLING and now_s >= self._settled_by_s:
             return self._evaluate()
         return []
+
+    def forgive(self, now_s: float) -> None:
+        """The launcher could not listen until now: a start that has not moved may have."""
+        self._patience.forgive(now_s)
+
+    def _not_ready(self, waited_for: Sequence[str], pace: str) -> str:
+        more = "--runtime.start-timeout-s gives more time"
+        processes = [f"the {role} process has not started" for role in sorted(self._awaited)]
+        missing = ", ".join(processes or waited_for or ["the node has not started"])
+        if self._node_started and pace:
+            missing, more = f"{missing}; {pace}", f"{more}, fewer agents need less"
+        return f"not ready in time: {missing} ({more})"
 
     def _evaluate(self) -> list[ConductorCommand]:
         if self._evaluation_episodes == 0:

@@ -23,6 +23,7 @@ from configs.columns import recorded
 from runtime.host import attendance
 from runtime.host import process as node
 from runtime.host.attendance import Attendance
+from runtime.host.start_patience import StartPatience
 from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
@@ -93,7 +94,7 @@ class Run:
             has_learner=plan.start_learner is not None,
             evaluation_episodes=plan.evaluation_episodes,
             max_learner_restarts=MAX_LEARNER_RESTARTS,
-            start_deadline_s=now_s + config.start_patience_s,
+            patience=StartPatience(config.start_patience_s, now_s),
         )
         self._scratch = Scratch()
         self._places = Placement(plan, str(self._scratch.path))
@@ -269,6 +270,7 @@ class Run:
             logger.info("the launcher could not look for %.1f s", now_s - self._turned_s)
             self._children.forgive(now_s)
             self._attendance.forgive(now_s)
+            self._conductor.forgive(now_s)
         self._turned_s = now_s
         self._children.end_silent(now_s)
         if now_s >= self._start_learner_at_s:
@@ -279,8 +281,16 @@ class Run:
             for host in self._attendance.remote:
                 self._hub.send(node_routing_id(host), wire.Alive())
             self._tell_figures()
-        listening = int(self._board.node.get("agents_listening", 0))
-        self._carry_out(self._conductor.due(now_s, self._attendance.waited_for(listening)))
+        started = self._board.agents_started
+        self._carry_out(
+            self._conductor.due(
+                now_s,
+                self._attendance.waited_for(started),
+                unjoined=len(self._attendance.unjoined),
+                started=started,
+                up=len(self._up),
+            )
+        )
         self._report.show(self._conductor.stage, self._elapsed_s())
 
     def _tell_figures(self) -> None:

@@ -116,6 +116,11 @@ class Scoreboard:
         return self._node
 
     @property
+    def agents_started(self) -> int:
+        """Agents of all hosts that have said where they listen."""
+        return int(self._node.get("agents_listening", 0))
+
+    @property
     def env_steps(self) -> int:
         """Training steps of the whole run, by the world's last report."""
         return int(self._world.get("env_steps", self._resumed_at))
@@ -186,6 +191,7 @@ class Scoreboard:
             phase=phase,
             env_steps=self.env_steps,
             episodes=self._evaluations.count if not self._trains else self._training.count,
+            agents_started=self.agents_started,
             agents_up=self.agents_up,
             num_agents=self._config.num_agents,
             restarts=int(self._node.get("restarts", 0)),

@@ -67,6 +67,8 @@ class RunSnapshot:
     learner_updates: int | None = None
     updates_owed: int | None = None
     """Updates that the learner has yet to take for the episodes that it has."""
+    agents_started: int = 0
+    """Agents that have said where they listen; a start opens no edge before all have."""
     evaluation_done: int | None = None
     """Finished episodes of the evaluation that is under way; None if there is none."""
     evaluation_size: int = 0
@@ -263,6 +265,9 @@ def _numbers(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         ("agents up", f"{snapshot.agents_up}/{snapshot.num_agents}"),
         ("restarts", f"{snapshot.restarts:,}"),
     ]
+    if snapshot.phase == "starting":
+        started = f"{snapshot.agents_started}/{snapshot.num_agents}"
+        figures.insert(-2, ("agents started", started))
     if snapshot.evaluation_done is not None and snapshot.phase == "training":
         progress = f"{snapshot.evaluation_done}/{snapshot.evaluation_size} episodes"
         figures.append(("evaluation", progress))

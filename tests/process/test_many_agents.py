@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from runtime.run.view import RunSnapshot
 from tests.process.runs import (
     SilentView,
     murmuration_processes,
+    processes_of,
     run_config,
     undecided_policy,
     wait_for,
@@ -109,3 +112,33 @@ def test_a_thousand_agents_can_be_interrupted_and_leave_nothing(tmp_path: Path) 
     assert view.interrupted_s is not None
     assert (outcome.exit_code, outcome.reason) == (130, "interrupted")
     wait_for("all processes to be gone", lambda: not murmuration_processes(), 30.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_start_in_which_an_agent_hangs_says_how_many_came_and_what_to_do(tmp_path: Path) -> None:
+    config = run_config("relay", 4)
+    runtime = dataclasses.replace(config.runtime, start_timeout_s=12.0)
+
+    def stop_the_first() -> None:
+        """Before it can be ready: nobody is before all have said where they listen."""
+        deadline_s = time.monotonic() + 60.0
+        while time.monotonic() < deadline_s:
+            found = processes_of(os.getpgrp())
+            agents = [pid for title, pid in found.items() if title.startswith("agent")]
+            if agents:
+                os.kill(agents[0], signal.SIGSTOP)
+                return
+
+    saboteur = threading.Thread(target=stop_the_first)
+    saboteur.start()
+    outcome, _ = evaluate(dataclasses.replace(config, runtime=runtime), 2, tmp_path)
+    saboteur.join()
+
+    assert outcome.exit_code == 1
+    came = r"\d a second started in the first \d+ s, and none has moved on for \d+ s"
+    assert re.match(
+        rf"not ready in time: [0-3] of 4 agents are up, .*; missing: .*{came} "
+        r"\(--runtime.start-timeout-s gives more time, fewer agents need less\)$",
+        outcome.reason,
+    )

@@ -1,6 +1,7 @@
 import pytest
 
 from runtime.host.process import may_be
+from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import AllReady, Announce, GiveUp, Refused, SendBook, Spawn, Supervisor
 
 NUM_AGENTS = 5
@@ -10,7 +11,10 @@ DEADLINE_S = 120.0
 
 def make_supervisor(*, max_restarts: int = 20) -> Supervisor:
     supervisor = Supervisor(
-        range(NUM_AGENTS), NUM_AGENTS, max_restarts=max_restarts, start_deadline_s=DEADLINE_S
+        range(NUM_AGENTS),
+        NUM_AGENTS,
+        max_restarts=max_restarts,
+        patience=StartPatience(DEADLINE_S, 0.0),
     )
     supervisor.start()
     return supervisor
@@ -47,7 +51,7 @@ def restarts_after(supervisor: Supervisor, agent: int, died_s: float) -> float:
 
 
 def test_every_agent_is_started_once_and_may_listen_where_it_likes() -> None:
-    supervisor = Supervisor(range(2), 2, max_restarts=0, start_deadline_s=DEADLINE_S)
+    supervisor = Supervisor(range(2), 2, max_restarts=0, patience=StartPatience(DEADLINE_S, 0.0))
     assert supervisor.start() == [Spawn(0, 0, ""), Spawn(1, 0, "")]
 
 
@@ -121,29 +125,44 @@ def test_a_death_before_everybody_was_ready_ends_the_run(said_hello: bool) -> No
     assert command == GiveUp("agent 1 ended with exit code 3 before the run began, see its log")
 
 
-def test_patience_ends_at_the_deadline_and_names_who_is_missing() -> None:
+def test_patience_counts_from_the_last_progress_and_its_end_names_who_is_missing() -> None:
     supervisor = make_supervisor()
+    supervisor.due(0.0)
     for agent in range(NUM_AGENTS):
         supervisor.hello(agent, 0, endpoint(agent))
+    assert supervisor.due(2.0) == []
     for agent in (0, 2, 3):
         supervisor.agent_ready(agent, 0)
-    assert supervisor.due(DEADLINE_S - 0.1) == []
-    assert supervisor.due(DEADLINE_S) == [
+    assert supervisor.due(10.0) == []
+    assert supervisor.due(10.0 + DEADLINE_S - 0.1) == []
+    assert supervisor.due(10.0 + DEADLINE_S) == [
         GiveUp(
             "not ready in time: 3 of 5 agents are up, they wait for their neighbours' edges; "
-            "missing: 1, 4 (--runtime.start-timeout-s gives more time)"
+            "missing: 1, 4; 0.5 a second started in the first 10 s, and none has moved on for "
+            f"{DEADLINE_S:.0f} s (--runtime.start-timeout-s gives more time, fewer agents need "
+            "less)"
         )
     ]
 
 
+def test_a_start_that_could_not_be_watched_is_forgiven_its_standstill() -> None:
+    supervisor = make_supervisor()
+    supervisor.due(0.0)
+    supervisor.forgive(DEADLINE_S)
+    assert supervisor.due(DEADLINE_S) == []
+    assert isinstance(supervisor.due(2 * DEADLINE_S)[0], GiveUp)
+
+
 def test_a_crowd_of_missing_agents_is_cut_short() -> None:
-    supervisor = Supervisor(range(100), 100, max_restarts=0, start_deadline_s=DEADLINE_S)
+    supervisor = Supervisor(
+        range(100), 100, max_restarts=0, patience=StartPatience(DEADLINE_S, 0.0)
+    )
     (command,) = supervisor.due(DEADLINE_S)
     assert isinstance(command, GiveUp)
     assert command.reason.startswith(
         "not ready in time: 0 of 100 agents are up, 100 have not started; missing: 0, 1, "
     )
-    assert ", 19 … (" in command.reason
+    assert f", 19 …; none has started in {DEADLINE_S:.0f} s (" in command.reason
 
 
 def test_the_deadline_means_nothing_once_the_run_has_begun() -> None:
@@ -282,7 +301,7 @@ def on_a_host_of_two(*, first_incarnation: int = 0) -> Supervisor:
         range(3),
         NUM_AGENTS,
         max_restarts=1,
-        start_deadline_s=DEADLINE_S,
+        patience=StartPatience(DEADLINE_S, 0.0),
         endpoints={agent: endpoint(agent) for agent in range(NUM_AGENTS)},
         first_incarnation=first_incarnation,
     )

@@ -29,6 +29,7 @@ from runtime.host.attendance import Attendance
 from runtime.host.clock import HostClock
 from runtime.host.exporter import Exporter
 from runtime.host.host_table import HostTable
+from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
 from runtime.net import latency, topology, wire
 from runtime.net.codecs import LARGEST
@@ -204,7 +205,7 @@ def test_no_packet_ends_the_course_of_a_run(rng: np.random.Generator) -> None:
             has_learner=True,
             evaluation_episodes=2,
             max_learner_restarts=1,
-            start_deadline_s=100.0,
+            patience=StartPatience(100.0, 0.0),
         )
 
     attendance = Attendance({"a": range(3), "b": range(3, 6)}, local="a", host_timeout_s=5.0)
@@ -377,7 +378,7 @@ def test_no_report_ends_a_node_or_its_launcher(rng: np.random.Generator) -> None
 
 
 def test_no_packet_ends_the_watch_over_agents(rng: np.random.Generator) -> None:
-    supervisor = Supervisor(range(3), 3, max_restarts=5, start_deadline_s=10.0)
+    supervisor = Supervisor(range(3), 3, max_restarts=5, patience=StartPatience(10.0, 0.0))
     supervisor.start()
     for _ in range(ROUNDS):
         hello, ready = draw(wire.Hello, rng), draw(wire.Ready, rng)

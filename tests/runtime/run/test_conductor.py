@@ -1,5 +1,6 @@
 import pytest
 
+from runtime.host.start_patience import StartPatience
 from runtime.net import wire
 from runtime.run.conductor import (
     SETTLE_S,
@@ -29,7 +30,7 @@ def make_conductor(
         has_learner=has_learner,
         evaluation_episodes=episodes,
         max_learner_restarts=restarts,
-        start_deadline_s=DEADLINE_S,
+        patience=StartPatience(DEADLINE_S, 0.0),
     )
 
 
@@ -101,17 +102,46 @@ def test_a_run_that_only_evaluates_begins_with_the_evaluation() -> None:
 
 def test_a_start_that_takes_too_long_ends_the_run_and_names_who_is_missing() -> None:
     conductor = make_conductor()
-    assert conductor.due(DEADLINE_S - 0.1) == []
     conductor.hello("world", "w")
-    more = "(--runtime.start-timeout-s gives more time)"
-    reason = f"not ready in time: the learner process has not started {more}"
+    assert conductor.due(DEADLINE_S - 0.1) == []
+    more = "--runtime.start-timeout-s gives more time"
+    reason = f"not ready in time: the learner process has not started ({more})"
     assert conductor.due(DEADLINE_S) == [End(reason, 1)]
-    late = make_conductor()
-    late.hello("world", "w")
-    late.hello("learner", "l")
-    words = ["host local: 3 of 9 agents are up", "6 have not started"]
-    reason = f"not ready in time: {words[0]}, {words[1]} {more}"
-    assert late.due(DEADLINE_S, words) == [End(reason, 1)]
+
+
+def test_a_start_that_stands_still_says_how_far_it_came_and_how_fast() -> None:
+    conductor = make_conductor()
+    conductor.hello("world", "w")
+    conductor.hello("learner", "l")
+    words = ["host local: 3 of 9 agents are up", "3 have not started"]
+    conductor.due(0.0, words)
+    assert conductor.due(20.0, words, started=6, up=3) == []
+    assert conductor.due(20.0 + DEADLINE_S - 0.1, words, started=6, up=3) == []
+    reason = (
+        "not ready in time: host local: 3 of 9 agents are up, 3 have not started; 0.3 a second "
+        "started in the first 20 s, and none has moved on for 120 s (--runtime.start-timeout-s "
+        "gives more time, fewer agents need less)"
+    )
+    assert conductor.due(20.0 + DEADLINE_S, words, started=6, up=3) == [End(reason, 1)]
+
+
+def test_a_host_that_joins_is_progress_and_the_pace_of_agents_says_nothing_about_others() -> None:
+    conductor = make_conductor()
+    conductor.hello("world", "w")
+    conductor.hello("learner", "l")
+    conductor.due(0.0, unjoined=2)
+    assert conductor.due(100.0, unjoined=1) == []
+    assert conductor.due(DEADLINE_S, unjoined=1) == []
+    reason = "not ready in time: host c has not joined (--runtime.start-timeout-s gives more time)"
+    assert conductor.due(100.0 + DEADLINE_S, ["host c has not joined"], unjoined=1) == [
+        End(reason, 1)
+    ]
+
+
+def test_a_launcher_that_was_suspended_starts_its_patience_anew() -> None:
+    conductor = make_conductor()
+    conductor.forgive(DEADLINE_S)
+    assert conductor.due(2 * DEADLINE_S - 0.1) == []
 
 
 def test_the_deadline_of_the_start_means_nothing_afterwards() -> None:

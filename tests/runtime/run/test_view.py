@@ -103,7 +103,7 @@ def test_line_shows_a_dash_for_what_nobody_knows_yet() -> None:
     assert last_line([EARLY], 1_000_000) == (
         "starting 0/1,000,000 steps (0%), 0:00:00 elapsed | steps/s – | return – | win rate – | "
         "out-degree – | bytes/agent-step – | policy version – (lag –) | learner updates – | "
-        "agents up 0/100 | restarts 0"
+        "agents started 0/100 | agents up 0/100 | restarts 0"
     )
 
 
