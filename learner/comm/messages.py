@@ -11,6 +11,9 @@ and m', rounded as on the wire, is what everybody hears at the next step. The qu
 the transposed key matrix, q · (W_k m) = (W_k^T q) · m: a token is nothing but its message, and no
 keys are made step by step.
 
+Logits and weights lie token by token, [J, R]: torch's softmax over a last dimension of a few tokens
+takes ten times as long as one over the first.
+
 A token is a row number: entry (r, 0) of the table is r itself and entry (r, 1 + k) the row of the
 same episode that is 2^k agents back. Weighted sums of rows are then one call (`_mixed`, what an
 embedding bag does), and so is the gradient towards the senders, which is a weighted sum over those
@@ -33,9 +36,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
+from learner.kernels.products import gradient_of_weight
 from learner.kernels.tanh import tanh_
+
+
+_ALONG: Any = torch.ops.aten._embedding_bag_per_sample_weights_backward.default  # pyright: ignore  # untyped in torch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,17 +49,19 @@ class _Tokens:
     """Whom R = B × N receivers hear, and who hears R senders."""
 
     shape: tuple[int, int]
-    """R, J of the tables below, which are flat."""
+    """J, R of the tables below, which are flat."""
     heard: Tensor
-    """Row of token j of receiver r."""
+    """[R, J] row of token j of receiver r."""
+    heard_by_token: Tensor
+    """[J, R] the same."""
     hearers: Tensor
-    """Row of the receiver of which sender r is token j."""
+    """[R, J] row of the receiver of which sender r is token j."""
     seats: Tensor
-    """Where in a table of receivers the entry of that receiver and token is."""
+    """[R, J] where in a table [J, R] of receivers the entry of that receiver and token is."""
     begins_R: Tensor
-    """Where the entries of each row begin in a table."""
+    """Where the entries of each row begin in a table [R, J]."""
     row_of: Tensor
-    """Row that each entry of a table belongs to."""
+    """[J, R] row that each entry belongs to."""
 
 
 @lru_cache(maxsize=16)
@@ -67,28 +75,30 @@ def _tokens(batch: int, agents: int, offsets: tuple[int, ...], device: torch.dev
         return (first_B11 + agents_NJ % agents).view(rows, tokens)
 
     hearers_RJ = table(agents_N1 + shifts_J)
+    heard_RJ = table(agents_N1 - shifts_J)
     rows_R = torch.arange(rows, device=device)
     return _Tokens(
-        shape=(rows, tokens),
-        heard=table(agents_N1 - shifts_J).view(-1),
+        shape=(tokens, rows),
+        heard=heard_RJ.view(-1),
+        heard_by_token=heard_RJ.t().reshape(-1),
         hearers=hearers_RJ.view(-1),
-        seats=(hearers_RJ * tokens + torch.arange(tokens, device=device)).view(-1),
+        seats=(hearers_RJ + rows * torch.arange(tokens, device=device)).view(-1),
         begins_R=rows_R * tokens,
-        row_of=rows_R.repeat_interleave(tokens),
+        row_of=rows_R.repeat(tokens),
     )
 
 
-def _mixed(rows_RM: Tensor, which: Tensor, weights_RJ: Tensor, tokens: _Tokens) -> Tensor:
-    """[R, M] sum over j of weight (r, j) times row `which` (r, j)."""
+def _mixed(rows_RM: Tensor, which: Tensor, weights: Tensor, tokens: _Tokens) -> Tensor:
+    """[R, M] sum over j of weight (r, j) times row `which` (r, j); both flat."""
     bag: Any = torch._embedding_bag_forward_only  # pyright: ignore  # the public one counts its bags anew in each call
-    mixed: Tensor = bag(rows_RM, which, tokens.begins_R, False, 0, False, weights_RJ.view(-1))[0]
+    mixed: Tensor = bag(rows_RM, which, tokens.begins_R, False, 0, False, weights)[0]
     return mixed
 
 
 def _products(left_RM: Tensor, rows_RM: Tensor, tokens: _Tokens) -> Tensor:
-    """[R, J] left row r · row of token j of receiver r."""
-    along: Any = torch.ops.aten._embedding_bag_per_sample_weights_backward  # pyright: ignore
-    products: Tensor = along(left_RM, rows_RM, tokens.heard, tokens.begins_R, tokens.row_of, 0)
+    """[J, R] left row r · row of token j of receiver r."""
+    heard, along = tokens.heard_by_token, _ALONG
+    products: Tensor = along(left_RM, rows_RM, heard, tokens.begins_R, tokens.row_of, 0)
     return products.view(tokens.shape)
 
 
@@ -148,9 +158,11 @@ class _Tape:
     mixtures: list[Tensor]
     """[R, M]"""
     logits: list[Tensor]
-    """[R, J]; empty if nobody is heard, like the weights."""
+    """[J, R]; empty if nobody is heard, like the weights."""
     weights: list[Tensor]
-    """[R, J]"""
+    """[J, R]"""
+    openness_TJR: Tensor | None = None
+    """log C of each token."""
 
 
 def _run(
@@ -169,19 +181,24 @@ def _run(
     wire_RM = torch.empty_like(start_RM, dtype=torch.float16)
     nobody = [None] * len(own_part_TRM)
     queries = nobody if queries_TRM is None else queries_TRM.unbind(0)
-    openness = nobody if heard_TRK is None else _with_own(heard_TRK.log(), 0.0).unbind(0)
+    openness = nobody
+    if heard_TRK is not None:
+        openness_TJR = _openness(heard_TRK)
+        openness = openness_TJR.unbind(0)
+        if tape is not None:
+            tape.openness_TJR = openness_TJR
     own_RM = start_RM
-    for own_part_RM, query_RM, openness_RJ, message_RM in zip(
+    for own_part_RM, query_RM, openness_JR, message_RM in zip(
         own_part_TRM.unbind(0), queries, openness, messages_TRM.unbind(0), strict=True
     ):
         mixture_RM = own_RM
-        if query_RM is not None and openness_RJ is not None:
-            logits_RJ = _products(query_RM, own_RM, tokens)
-            weights_RJ = torch.softmax(logits_RJ + openness_RJ, -1)
-            mixture_RM = _mixed(own_RM, tokens.heard, weights_RJ, tokens)
+        if query_RM is not None and openness_JR is not None:
+            logits_JR = _products(query_RM, own_RM, tokens)
+            weights_JR = torch.softmax(logits_JR + openness_JR, 0)
+            mixture_RM = _mixed(own_RM, tokens.heard, _by_row(weights_JR), tokens)
             if tape is not None:
-                tape.logits.append(logits_RJ)
-                tape.weights.append(weights_RJ)
+                tape.logits.append(logits_JR)
+                tape.weights.append(weights_JR)
         if tape is not None:
             tape.sent.append(own_RM)
             tape.mixtures.append(mixture_RM)
@@ -190,9 +207,17 @@ def _run(
     return messages_TRM, own_RM
 
 
-def _with_own(x_TRK: Tensor, own: float) -> Tensor:
-    """[T, R, J] with the own token in front."""
-    return functional.pad(x_TRK, (1, 0), value=own)
+def _openness(heard_TRK: Tensor) -> Tensor:
+    """[T, J, R] log C of each token; one's own is always there."""
+    time, rows, edges = heard_TRK.shape
+    openness_TJR = heard_TRK.new_zeros(time, 1 + edges, rows)
+    torch.log(heard_TRK.transpose(1, 2), out=openness_TJR[:, 1:])
+    return openness_TJR
+
+
+def _by_row(table_JR: Tensor) -> Tensor:
+    """The same numbers flat, row after row."""
+    return table_JR.t().reshape(-1)
 
 
 class _MessageSequence(torch.autograd.Function):
@@ -218,7 +243,7 @@ class _MessageSequence(torch.autograd.Function):
             tokens,
             tape=ctx.tape,
         )
-        ctx.save_for_backward(queries_TRM, heard_TRK, weight_MM, messages_TRM)
+        ctx.save_for_backward(queries_TRM, weight_MM, messages_TRM)
         return messages_TRM, last_RM if half else last_RM.clone()
 
     @staticmethod
@@ -226,7 +251,7 @@ class _MessageSequence(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch declares *args
         ctx: Any, d_messages_TRM: Tensor, d_last_RM: Tensor
     ) -> tuple[Tensor | None, ...]:
-        queries_TRM, heard_TRK, weight_MM, messages_TRM = ctx.saved_tensors
+        queries_TRM, weight_MM, messages_TRM = ctx.saved_tensors
         tape: _Tape = ctx.tape
         ctx.tape = None
         tokens: _Tokens = ctx.tokens
@@ -244,23 +269,23 @@ class _MessageSequence(torch.autograd.Function):
             if not tape.weights:
                 d_own_RM = d_mixture_RM
                 continue
-            own_RM, weights_RJ = tape.sent[t], tape.weights[t]
-            pulls_RJ = _products(d_mixture_RM, own_RM, tokens)
-            d_logits_RJ = d_softmax(pulls_RJ, weights_RJ, -1, pulls_RJ.dtype)
-            d_queries.append(_mixed(own_RM, tokens.heard, d_logits_RJ, tokens))
-            pulls.append(pulls_RJ)
+            own_RM, weights_JR = tape.sent[t], tape.weights[t]
+            pulls_JR = _products(d_mixture_RM, own_RM, tokens)
+            d_logits_JR = d_softmax(pulls_JR, weights_JR, 0, pulls_JR.dtype)
+            d_queries.append(_mixed(own_RM, tokens.heard, _by_row(d_logits_JR), tokens))
+            pulls.append(pulls_JR)
             # A message is a token of all who heard it: of their mixtures and of their logits.
-            sent_weights = weights_RJ.view(-1).index_select(0, tokens.seats)
-            sent_d_logits = d_logits_RJ.view(-1).index_select(0, tokens.seats)
+            sent_weights = weights_JR.view(-1).index_select(0, tokens.seats)
+            sent_d_logits = d_logits_JR.view(-1).index_select(0, tokens.seats)
             d_own_RM = _mixed(d_mixture_RM, tokens.hearers, sent_weights, tokens)
             d_own_RM += _mixed(queries_TRM[t], tokens.hearers, sent_d_logits, tokens)
         size = len(weight_MM)
         # One product for all steps: adding up T of them would write the sum T times.
         mixtures = torch.cat(tape.mixtures)
-        d_weight = mixtures.t() @ d_own_part_TRM.view(-1, size)
+        d_weight = gradient_of_weight(d_own_part_TRM.view(-1, size), mixtures)
         d_heard = None
-        if ctx.needs_input_grad[2]:
-            d_heard = _towards_gates(tape, heard_TRK, torch.stack(pulls[::-1]))
+        if ctx.needs_input_grad[2] and tape.openness_TJR is not None:
+            d_heard = _towards_gates(tape, tape.openness_TJR, torch.stack(pulls[::-1]))
         return (
             d_own_part_TRM,
             torch.stack(d_queries[::-1]) if d_queries else None,
@@ -272,12 +297,12 @@ class _MessageSequence(torch.autograd.Function):
         )
 
 
-def _towards_gates(tape: _Tape, heard_TRK: Tensor, pulls_TRJ: Tensor) -> Tensor:
+def _towards_gates(tape: _Tape, openness_TJR: Tensor, pulls_TJR: Tensor) -> Tensor:
     """[T, R, K] dw/dC of each in-edge, closed ones included, along what their messages would do."""
-    logits_TRJ, weights_TRJ = torch.stack(tape.logits), torch.stack(tape.weights)
-    total_TR1 = (logits_TRJ + _with_own(heard_TRK.log(), 0.0)).logsumexp(-1, keepdim=True)
-    closed_TRJ = functional.pad(heard_TRK == 0, (1, 0))
-    peak_TR1 = logits_TRJ.masked_fill(closed_TRJ, float("-inf")).amax(-1, keepdim=True)
-    share_TRJ = (logits_TRJ.minimum(peak_TR1) - total_TR1).exp_()
-    mean_TR1 = (weights_TRJ * pulls_TRJ).sum(-1, keepdim=True)
-    return (share_TRJ * (pulls_TRJ - mean_TR1))[..., 1:]
+    logits_TJR, weights_TJR = torch.stack(tape.logits), torch.stack(tape.weights)
+    total_T1R = (logits_TJR + openness_TJR).logsumexp(1, keepdim=True)
+    closed_TJR = openness_TJR == float("-inf")
+    peak_T1R = logits_TJR.masked_fill(closed_TJR, float("-inf")).amax(1, keepdim=True)
+    share_TJR = (logits_TJR.minimum(peak_T1R) - total_T1R).exp_()
+    mean_T1R = (weights_TJR * pulls_TJR).sum(1, keepdim=True)
+    return (share_TJR * (pulls_TJR - mean_T1R))[:, 1:].transpose(1, 2)

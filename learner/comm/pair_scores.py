@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_NUMBERS_AT_ONCE = {"cpu": 50_000, "cuda": 50_000_000}
+_NUMBERS_AT_ONCE = {"cpu": 130_000, "cuda": 50_000_000}
 """Of the scorer's hidden layer: a core's cache holds three times that, in float32."""
 
 

@@ -59,7 +59,7 @@ class _Dense(torch.autograd.Function):
             d_out_RO = torch.ops.aten.threshold_backward(d_out_RO, positive[0], 0)
         return (
             linear(d_out_RO, weight.t()) if ctx.needs_input_grad[0] else None,
-            gradient_of_weight(d_out_RO, x_RI),
+            gradient_of_weight(x_RI, d_out_RO),
             d_out_RO.sum(0),
             None,
         )
@@ -90,7 +90,7 @@ class _Head(torch.autograd.Function):
         return (
             d_hidden_RH,
             linear(d_hidden_RH, weight_HM.t()) if ctx.needs_input_grad[1] else None,
-            gradient_of_weight(d_hidden_RH, message_RM),
-            gradient_of_weight(d_out_RO, hidden_RH),
+            gradient_of_weight(message_RM, d_hidden_RH),
+            gradient_of_weight(hidden_RH, d_out_RO),
             d_out_RO.sum(0),
         )

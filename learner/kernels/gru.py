@@ -173,13 +173,8 @@ class _Gru(torch.autograd.Function):
         return (
             d_inputs,
             d_state,
-            gradient_of_weight(d_all, inputs),
-            torch.cat(
-                (
-                    gradient_of_weight(d_all, before_all)[:two],
-                    gradient_of_weight(d_recurrent, before_all),
-                )
-            ),
+            gradient_of_weight(inputs, d_all),
+            gradient_of_weight(before_all, d_all[:, :two], d_recurrent),
             d_bias,
             torch.cat((d_bias[:two], d_recurrent.sum(0))),
         )

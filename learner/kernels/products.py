@@ -2,7 +2,7 @@
 
     linear            x W^T + b          [R, in], [out, in], [out] -> [R, out]
     linear_onto       x W^T + there      [R, in], [out, in], [R, out] -> [R, out]
-    gradient_of_weight  d^T x            [R, out], [R, in] -> [out, in]
+    gradient_of_weight  d^T x          [R, in], [R, out] -> [out, in]
 
 torch hands float32 products to MKL, which uses AVX-512 on Intel's processors only. oneDNN uses it
 everywhere, and on an AMD processor that has it, it is more than twice as fast. So where a processor
@@ -15,6 +15,7 @@ what needs none.
 Dimension key: R = rows.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ _SMALLEST = 1_000_000
 """Multiplications from which oneDNN is the faster one, its dearer call included."""
 _ROWS_AT_ONCE = 4096
 """Rows that are turned round for a product and still lie in the cache when it reads them."""
+_WIDE = 96
+"""Columns of the wider factor from which a product is worth turning the other one round."""
 
 
 def _find_onednn() -> Any:
@@ -69,19 +72,42 @@ def linear_onto(there_RO: Tensor, x_RI: Tensor, weight: Tensor) -> Tensor:
     return torch.addmm(there_RO, x_RI, weight.t())
 
 
-def gradient_of_weight(d_RO: Tensor, x_RI: Tensor) -> Tensor:
-    """[out, in] d^T x: how the loss changes with W of x W^T, d being how it changes with that."""
-    rows, inputs = x_RI.shape
-    outputs = d_RO.shape[1]
-    if not _suits(x_RI, outputs):
-        return d_RO.t() @ x_RI
-    # oneDNN wants rows of one factor one after the other, so that one is turned round: the
-    # narrower.
-    narrow, wide = (d_RO, x_RI) if outputs <= inputs else (x_RI, d_RO)
+def gradient_of_weight(x_RI: Tensor, *d_RO: Tensor) -> Tensor:
+    """[out, in] d^T x: how the loss changes with W of x W^T, d being how it changes with that.
+
+    Args:
+        d_RO: d, whole or in columns that belong side by side.
+    """
     total: Tensor | None = None
-    for begin in range(0, rows, _ROWS_AT_ONCE):
-        part = slice(begin, begin + _ROWS_AT_ONCE)
-        product = _onednn.default(narrow[part].t(), _dense(wide[part].t()), None, "none", [], "")
+    for rows in at_once(x_RI):
+        d = beside(rows, *d_RO)
+        product = _turned(d, x_RI[rows])
         total = product if total is None else total.add_(product)
     assert total is not None
-    return total if narrow is d_RO else total.t()
+    return total
+
+
+def at_once(x_RI: Tensor) -> Iterator[slice]:
+    """Rows that are worked off together: what is made of them is still in the cache when it is
+    read again, and takes no memory that matters.
+    """
+    size = _ROWS_AT_ONCE if x_RI.device.type == "cpu" else max(len(x_RI), 1)
+    return (slice(begin, begin + size) for begin in range(0, max(len(x_RI), 1), size))
+
+
+def beside(rows: slice, *columns_RO: Tensor) -> Tensor:
+    """[rows, sum of O] columns side by side, copied if they lie apart."""
+    if len(columns_RO) == 1:
+        return columns_RO[0][rows]
+    return torch.cat([columns[rows] for columns in columns_RO], 1)
+
+
+def _turned(d_RO: Tensor, x_RI: Tensor) -> Tensor:
+    outputs, inputs = d_RO.shape[1], x_RI.shape[1]
+    if max(outputs, inputs) < _WIDE or not _suits(x_RI, outputs):
+        return d_RO.t() @ x_RI
+    # oneDNN wants numbers that are added up side by side, so one factor is turned round: the
+    # narrower. Of two narrow ones that would take as long as MKL's product.
+    if outputs <= inputs:
+        return _onednn.default(d_RO.t(), _dense(x_RI.t()), None, "none", [], "")
+    return _onednn.default(x_RI.t(), _dense(d_RO.t()), None, "none", [], "").t()

@@ -3,7 +3,8 @@
     x -> W_1 x + b_1, W_2 x + b_2, …        and back: dx = dy_1 W_1 + dy_2 W_2 + …
 
 Autograd would make one gradient of the input per layer and then add them up, which costs as much
-memory traffic as the products themselves; here each product adds to what is there.
+memory traffic as the products themselves. Here the layers' gradients stand side by side and one
+product adds up what they owe to the input, a few rows at a time.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from learner.kernels.products import gradient_of_weight, linear, linear_onto
+from learner.kernels.products import at_once, beside, gradient_of_weight, linear
 
 Layer = tuple[Tensor, Tensor | None]
 """Weight [out, in] and bias [out], or no bias."""
@@ -43,15 +44,20 @@ class _Projections(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         rows = x.reshape(-1, x.shape[-1])
-        d_rows: Tensor | None = None
-        d_layers: list[Tensor | None] = []
-        for gradient, weight, has_bias in zip(gradients, weights, ctx.has_bias, strict=True):
-            if gradient is None:
-                d_layers += (None, None)
-                continue
-            d_out = gradient.reshape(-1, gradient.shape[-1])
-            d_layers += (gradient_of_weight(d_out, rows), d_out.sum(0) if has_bias else None)
-            if ctx.needs_input_grad[0]:
-                back = weight.t()
-                d_rows = linear(d_out, back) if d_rows is None else linear_onto(d_rows, d_out, back)
+        d_layers: list[Tensor | None] = [None] * (2 * len(weights))
+        wanted = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if not wanted:
+            return None, *d_layers
+        d_out = [d.reshape(-1, d.shape[-1]) for d in gradients if d is not None]
+        sizes = [d.shape[1] for d in d_out]
+        d_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        if d_rows is not None:
+            # One product with all layers side by side: it adds up what each of them owes to x.
+            back = torch.cat([weights[i] for i in wanted]).t()
+            for part in at_once(rows):
+                d_rows[part] = linear(beside(part, *d_out), back)
+        d_weights = torch.split_with_sizes(gradient_of_weight(rows, *d_out), sizes)
+        for i, d, d_weight in zip(wanted, d_out, d_weights, strict=True):
+            d_layers[2 * i] = d_weight
+            d_layers[2 * i + 1] = d.sum(0) if ctx.has_bias[i] else None
         return None if d_rows is None else d_rows.view(x.shape), *d_layers

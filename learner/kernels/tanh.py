@@ -9,8 +9,8 @@ takes half as long, and both are off by a unit or two of the last place of 1.
 import torch
 from torch import Tensor
 
-_MINUS_ONE = torch.tensor(-1.0, dtype=torch.float64)
-"""A scalar of no dimension takes on the type of the tensor that it meets."""
+_MINUS_ONE = {dtype: torch.tensor(-1.0, dtype=dtype) for dtype in (torch.float32, torch.float64)}
+"""One of another type would be converted in each call."""
 
 
 def tanh_(x: Tensor) -> Tensor:
@@ -18,4 +18,4 @@ def tanh_(x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return x.tanh_()
     x.mul_(2.0).sigmoid_()
-    return torch.add(_MINUS_ONE, x, alpha=2.0, out=x)
+    return torch.add(_MINUS_ONE[x.dtype], x, alpha=2.0, out=x)

@@ -28,6 +28,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(products, "_onednn", chosen)
     monkeypatch.setattr(products, "_SMALLEST", 1)
     monkeypatch.setattr(products, "_ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(products, "_WIDE", 1)
     return request.param
 
 
@@ -86,6 +87,8 @@ def test_the_gradient_of_a_weight_is_summed_over_all_rows(
     d_out, x = drawn(rows, outputs, seed=1), drawn(rows, 7)
     if is_slice:
         d_out = drawn(rows, outputs + 4, seed=1)[:, 2:-2]
-    found = gradient_of_weight(d_out, x)
+    found = gradient_of_weight(x, d_out)
     assert found.shape == (outputs, 7)
     assert_allclose(found, exactly(d_out.t(), x), atol=1e-4)
+    in_columns = gradient_of_weight(x, d_out[:, :1], d_out[:, 1:])
+    assert_allclose(in_columns, found, atol=1e-4)
