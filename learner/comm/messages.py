@@ -40,7 +40,6 @@ from torch.autograd.function import once_differentiable
 from learner.kernels.products import gradient_of_weight
 from learner.kernels.tanh import tanh_
 
-
 _ALONG: Any = torch.ops.aten._embedding_bag_per_sample_weights_backward.default  # pyright: ignore  # untyped in torch
 
 

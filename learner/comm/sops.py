@@ -27,6 +27,7 @@ from learner.comm.gates import GateRule, gate, within_budget
 from learner.comm.pair_scores import pair_scores
 from learner.kernels.projections import Layer
 from learner.kernels.straight_through import round_beacon
+from learner.kernels.tanh import tanh
 from learner.sparse.layers import GROUPS
 
 
@@ -66,7 +67,7 @@ class SopsTwin(AttentionTwin):
         own_part, *others = reads
         offsets, said_before_BNZ = self.graph.offsets, carry.own["beacon"]
         if rule.mode == "learned":
-            beacons_TBNZ = round_beacon(torch.tanh(others.pop()), self.spec.beacon_dtype)
+            beacons_TBNZ = round_beacon(tanh(others.pop()), self.spec.beacon_dtype)
         else:
             beacons_TBNZ = said_before_BNZ.expand(len(own_part), *said_before_BNZ.shape)
         allowed_TBNK = allowed_edges(window, carry, offsets, rule.timing)
