@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -19,7 +20,7 @@ from learner.comm.unroll import unroll
 from runtime.net import topology
 from runtime.net.traffic import frame_zmtp_bytes
 from runtime.record.json_lines import last_record
-from tests.benchmarks import bare_loop, machine, pipe_star
+from tests.benchmarks import bare_loop, commits, machine, pipe_star
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.budgets import budgets
 from tests.benchmarks.case import run_case
@@ -547,7 +548,68 @@ def test_the_command_renders_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_the_command_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in (*ABOUT, "event_loops", "scrape"))
+    assert all(name in printed for name in (*ABOUT, "event_loops", "scrape", "commits OLD NEW"))
+
+
+def test_a_command_of_its_own_is_no_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["commits"]) == 2
+    assert "python -m tests.benchmarks.commits" in capsys.readouterr().err
+
+
+# --- two commits ----------------------------------------------------------------------------------
+
+
+def _laps(old: list[float], new: list[float]) -> commits.Laps:
+    return commits.Laps("update_s", old, new)
+
+
+def test_commits_are_compared_by_the_median_of_neighbours() -> None:
+    laps = _laps([1.0, 10.0, 2.0], [1.1, 10.0, 4.0])  # the machine was slow for the second pair
+
+    assert laps.ratio == pytest.approx(1.1)
+
+
+def test_nothing_is_measured_for_a_case_or_commit_that_is_unknown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert commits.main(["HEAD", "--cases", "speed"]) == 2
+    assert "no case speed; there are lockstep-20, " in capsys.readouterr().err
+    assert commits.main(["no-such-commit", "--cases", "update-20"]) == 2
+    assert "no commit no-such-commit" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_two_commits_are_measured_in_turn_each_with_its_own_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = UpdateCase(agents=12, batch=2, steps=4, updates=1)
+    tiny = commits.Comparison("tests.benchmarks.learner_update", case, "update_s")
+    monkeypatch.setattr(commits, "CASES", {"tiny": tiny})
+    folders: list[Path] = []
+
+    def look(*arguments: Any, folder: Path, environment: dict[str, str], **more: Any) -> Any:
+        folders.append(folder)
+        assert environment["PYTHONPATH"] == str(folder)
+        return run_case(*arguments, folder=folder, environment=environment, **more)
+
+    monkeypatch.setattr(commits, "run_case", look)
+
+    options = ["HEAD", "HEAD", "--cases", "tiny", "--pairs", "2"]
+    assert commits.main([*options, "--tolerance", "1000"]) == 0
+
+    old, new = folders[:2]
+    assert folders == [old, new, new, old]
+    assert old != new
+    assert not old.exists()
+    assert not new.exists()
+    assert "tiny" in capsys.readouterr().out
+    listed = subprocess.run(
+        ["git", "worktree", "list"], cwd=machine.ROOT, capture_output=True, text=True, check=True
+    )
+    assert str(old) not in listed.stdout
+    # The same figures with a tolerance that nothing meets are a failure.
+    assert commits.main([*options[:-1], "1", "--tolerance", "-1"]) == 1
 
 
 def test_a_session_of_another_commit_is_not_continued(

@@ -23,7 +23,7 @@ from tests.benchmarks import ray_actors
 from tests.benchmarks.lockstep import HALF
 from tests.benchmarks.machine import ROOT, load_average, machine, source
 from tests.benchmarks.measuring import Measuring
-from tests.benchmarks.plan import ABOUT, QUICK, STANDALONE, STANDARD, plan
+from tests.benchmarks.plan import ABOUT, OF_THEIR_OWN, QUICK, STANDALONE, STANDARD, plan
 from tests.benchmarks.record import RecordError, Session, read
 from tests.benchmarks.report import render, show
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if options.list:
         turns = plan(tuple(ABOUT), QUICK if options.quick else STANDARD, repeat=options.repeat)
-        for name, about in {**ABOUT, **STANDALONE}.items():
+        for name, about in {**ABOUT, **STANDALONE, **OF_THEIR_OWN}.items():
             minutes = sum(turn.expected_s for turn in turns if turn.benchmark == name) / 60
             console.print(f"{name:15} {about}" + (f" ({minutes:.1f} min)" if minutes else ""))
         return 0

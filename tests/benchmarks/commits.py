@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -137,7 +137,7 @@ def _measure(comparison: Comparison, checkout: Path) -> float:
 
 
 @contextlib.contextmanager
-def checkout(commit: str) -> Iterator[Path]:
+def checkout(commit: str) -> Generator[Path]:
     """A worktree of a commit, which is removed afterwards.
 
     Raises:

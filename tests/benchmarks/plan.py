@@ -37,6 +37,12 @@ STANDALONE = {
 }
 """Scripts beside this file that stand for themselves; only run when they are named."""
 
+OF_THEIR_OWN = {
+    "commits": "two commits side by side (python -m tests.benchmarks.commits OLD NEW)",
+    "time_to_result": "the wait for a good policy (python -m tests.benchmarks.time_to_result TASK)",
+}
+"""Commands beside this file that take arguments of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -166,6 +172,9 @@ def plan(
         ValueError: there is no benchmark of such a name.
     """
     unknown = set(names) - set(ABOUT)
+    own = sorted(unknown & set(OF_THEIR_OWN))
+    if own:
+        raise ValueError(f"{own[0]} is a command of its own: python -m tests.benchmarks.{own[0]}")
     if unknown:
         raise ValueError(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(ABOUT)}")
     chosen = [n for n in ABOUT if (n in names if names else n not in NOT_BY_DEFAULT)]
