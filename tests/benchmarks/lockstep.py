@@ -46,7 +46,9 @@ EPISODES = 1_000_000
 SCRAPE_PERIOD_S = 5.0
 COUNTS = ".counts"
 _ALIVE_STEPS = 50
-"""Steps in which hardly anybody dies: loops beside ours know no dead agents."""
+"""Steps of an episode in which hardly anybody dies against random opponents: the loops beside ours
+know no dead agents.
+"""
 _ROLES = ("agent", "world", "node")
 
 
@@ -134,7 +136,7 @@ def configured(case: LockstepCase) -> tuple[RunConfig, PolicyFile]:
     )
     env = config.env
     if case.turns:
-        env = replace(env, max_cycles=min(env.max_cycles, _ALIVE_STEPS))
+        env = replace(env, max_cycles=min(env.max_cycles, _ALIVE_STEPS), opponent="random")
     return replace(config, env=env, runtime=runtime), policy
 
 
