@@ -367,6 +367,7 @@ def test_a_turn_that_fails_leaves_its_error_and_the_rest_is_measured(tmp_path: P
     turns = [
         _turn(OURS, "tests.benchmarks.lockstep", broken),
         _turn(BARE, "tests.benchmarks.bare_loop", broken),
+        _turn(OURS, "tests.benchmarks.interleaved", InterleavedCase(env="battle", agents=2)),
     ]
     measuring = Measuring(session(), tmp_path / "f.json", Console(file=io.StringIO()))
 
@@ -375,6 +376,7 @@ def test_a_turn_that_fails_leaves_its_error_and_the_rest_is_measured(tmp_path: P
     errors = [r.error for r in read(tmp_path / "f.json").rows]
     assert "battle takes" in errors[0]
     assert errors[1] == "there is no run of ours to stand beside"
+    assert "battle takes" in errors[2]
     assert "Not measured" in render(measuring.session)
 
 
@@ -386,7 +388,7 @@ def test_a_piece_begins_nothing_that_it_cannot_end() -> None:
     assert measuring.session.rows == []
 
 
-def _turn(kind: str, module: str, case: LockstepCase) -> Turn:
+def _turn(kind: str, module: str, case: LockstepCase | InterleavedCase) -> Turn:
     return Turn(
         benchmark="lockstep", kind=kind, module=module, case=case, repetition=0, expected_s=1.0
     )

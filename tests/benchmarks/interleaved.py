@@ -1,7 +1,7 @@
 """Ours and the loops beside it, block by block in one process group: ratios of neighbours.
 
     warm-up of ours -> its packets -> Workload -> the loops are started as well, and stand still
-    rounds: ours plays a block, a loop plays one, … and back again -> medians, ratios, quartiles
+    rounds: ours plays a block, a loop plays one, … -> medians, ratios of neighbours, quartiles
 
 All populations are up at the same time, and all but one are stopped (SIGSTOP) at a tick's border:
 whatever the machine does, it does to neighbouring blocks alike.
@@ -99,7 +99,7 @@ def measure(case: InterleavedCase) -> Figures:
             own = {name: value for name, value in own.items() if not name.startswith("latency_")}
             own |= _rates(case, player, blocks, own.get("alive_share") or 1.0)
             if player is not players[0]:
-                own |= _ratios(case, laps[0], blocks)
+                own |= ratios(laps[0], blocks, case.group)
             figures |= {f"{player.kind}{_OF}{name}": value for name, value in own.items()}
     return figures
 
@@ -161,13 +161,13 @@ def _work_of(case: InterleavedCase, ours: "Player") -> Workload:
 
 
 def _play(case: InterleavedCase, players: "Sequence[Player]") -> "list[list[Block]]":
-    """Blocks of each; who comes first changes from round to round."""
+    """Blocks of each. Everybody follows somebody else: who played twice in a row would find its
+    data in the caches, and be faster by some percent.
+    """
     laps: list[list[Block]] = [[] for _ in players]
     scraped_s = 0.0
     for number in range(1 + case.rounds):
-        order = range(len(players))
-        for index in order if number % 2 else reversed(order):
-            player = players[index]
+        for player, blocks in zip(players, laps, strict=True):
             is_scraped = player.kind == "scraped" and scraped_s + case.turn_s >= SCRAPE_PERIOD_S
             if player.kind == "scraped":
                 scraped_s = 0.0 if is_scraped else scraped_s + case.turn_s
@@ -175,7 +175,7 @@ def _play(case: InterleavedCase, players: "Sequence[Player]") -> "list[list[Bloc
             block = player.play(case.turn_s, scrape=is_scraped)
             player.suspend()
             if number:
-                laps[index].append(block)
+                blocks.append(block)
     return laps
 
 
@@ -215,20 +215,24 @@ def _rates(
     return figures
 
 
-def _ratios(
-    case: InterleavedCase, reference: "Sequence[Block]", blocks: "Sequence[Block]"
+def ratios(
+    reference: "Sequence[Block]", blocks: "Sequence[Block]", group: int
 ) -> dict[str, float | None]:
-    """Of the reference to these, pair by pair: of its speed, and of the cpu of a tick."""
+    """Of the reference to these, pair by pair: of its speed, and of the cpu of a tick.
+
+    Args:
+        group: neighbouring rounds that make one pair together.
+    """
     pairs = [
-        (_sum(reference[at : at + case.group]), _sum(blocks[at : at + case.group]))
-        for at in range(0, len(blocks) - case.group + 1, case.group)
+        (_sum(reference[at : at + group]), _sum(blocks[at : at + group]))
+        for at in range(0, len(blocks) - group + 1, group)
     ]
     figures: dict[str, float | None] = {}
-    for name, ratios in (
+    for name, values in (
         ("ratio", [ours.rate / other.rate for ours, other in pairs]),
         ("cpu_ratio", [ours.cpu_per_tick_s / other.cpu_per_tick_s for ours, other in pairs]),
     ):
-        low, middle, high = _quartiles(ratios)
+        low, middle, high = _quartiles(values)
         figures |= {name: middle, f"{name}_low": low, f"{name}_high": high}
     return figures
 

@@ -70,7 +70,7 @@ class InTurn:
     def __init__(self, path: str) -> None:
         """Take part; `path` is the referee's socket."""
         self._line = Line.to(path)
-        self._is_playing = False
+        self._is_playing = self._is_over = False
         self._play_s, self._least = 0.0, LEAST_TICKS
         self._ticks = 0
         self._begun_s = 0.0
@@ -81,6 +81,8 @@ class InTurn:
         return Played(self._total_ticks, self._total_s)
 
     def may_tick(self) -> bool:
+        if self._is_over:
+            return False
         elapsed_s = time.monotonic() - self._begun_s
         if not self._is_playing or (elapsed_s >= self._play_s and self._ticks >= self._least):
             if self._is_playing:
@@ -90,6 +92,8 @@ class InTurn:
             said = self._line.hear()
             self._is_playing = said is not None
             if said is None:
+                self._is_over = True
+                self._line.close()
                 return False
             self._play_s, self._least = said["play_s"], said["least_ticks"]
             self._ticks, self._begun_s = 0, time.monotonic()
