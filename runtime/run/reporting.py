@@ -64,10 +64,14 @@ class Reporting:
                 self._log_row(self._log)  # two may end between the rows that time brings
         return evaluation is not None and self._board.ends_training(evaluation)
 
-    def show(self, stage: Stage, elapsed_s: float) -> None:
-        """Bring view and log up to date, every so often."""
+    def passed(self, stage: Stage, elapsed_s: float) -> None:
+        """All time since the last call was this stage's."""
         self._stage_s[stage.name.lower()] += elapsed_s - self._counted_s
         self._counted_s = elapsed_s
+
+    def show(self, stage: Stage, elapsed_s: float) -> None:
+        """Bring view and log up to date, every so often."""
+        self.passed(stage, elapsed_s)
         if elapsed_s - self._shown_s >= _VIEW_PERIOD_S:
             self._shown_s = elapsed_s
             phase = "training" if stage is Stage.RUNNING else stage.name.lower()

@@ -112,7 +112,7 @@ class SerialTraining:
         """Train, then evaluate what has been learnt."""
         try:
             self.board.agents_up = len(run.agents)
-            self._stage = Stage.RUNNING
+            self._enter(Stage.RUNNING)
             self._publish(run, learner.first_version())
             while run.is_playing:
                 run.tick()
@@ -120,18 +120,23 @@ class SerialTraining:
                 self._turn(run, learner)
             run.farewell()
             self._learn(run, learner)
-            self._stage = Stage.FINISHING
+            self._enter(Stage.FINISHING)
             self._publish(run, learner.finish())
             if self._plan.evaluation_episodes:
-                self._stage = Stage.EVALUATING
+                self._enter(Stage.EVALUATING)
                 run.world.evaluate(self._plan.evaluation_episodes)
                 while run.is_playing:
                     run.tick()
                     self._turn(run, learner)
                 run.farewell()
             self._take_results(run)
+            self._enter(Stage.ENDED)
         finally:
             run.copies.close()
+
+    def _enter(self, stage: Stage) -> None:
+        self._report.passed(self._stage, self._elapsed_s())
+        self._stage = stage
 
     def _learn(self, run: SerialRun, learner: SerialLearner) -> None:
         """Hand over what was recorded, and have the learner catch up."""
