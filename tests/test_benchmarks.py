@@ -24,7 +24,7 @@ from tests.benchmarks import bare_loop, commits, machine, pipe_star
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.budgets import budgets
 from tests.benchmarks.case import run_case
-from tests.benchmarks.end_to_end import TrainingCase, rate
+from tests.benchmarks.end_to_end import TrainingCase, rate, versions_on_sockets
 from tests.benchmarks.interleaved import InterleavedCase
 from tests.benchmarks.learner_update import measure as measure_update
 from tests.benchmarks.lockstep import LockstepCase, configured
@@ -302,6 +302,13 @@ def test_both_unrolls_start_from_the_same_loss(monkeypatch: pytest.MonkeyPatch) 
         assert (figures["peak_rss_mb"] or 0.0) >= (figures["rss_before_mb"] or 0.0) > 50.0
 
 
+def test_versions_on_sockets_are_counted_in_whole_versions() -> None:
+    summary = {"policy_bytes": 60_000, "policy_versions": 3, "version_bytes_mean": 10_000.0}
+
+    assert versions_on_sockets(summary) == 2.0
+    assert versions_on_sockets(summary | {"policy_versions": 0}) is None
+
+
 def test_a_counter_grows_from_its_first_change_to_its_last() -> None:
     rows = [{"t_s": float(t), "learner/updates": n} for t, n in enumerate([0, 0, 4, 4, 10, 16, 16])]
 
@@ -453,6 +460,7 @@ def _ratio_of(kind: str, case: dict[str, Any]) -> dict[str, float]:
 
 _FIGURES = (
     "steps_per_s",
+    "versions_on_sockets",
     "update_s",
     "first_update_s",
     "pss_mb",
@@ -472,7 +480,7 @@ _FIGURES = (
 def test_every_budget_is_held_against_its_figure() -> None:
     found = {budget.what: budget for budget in budgets(_full_session())}
 
-    assert len(found) == 11
+    assert len(found) == 12
     expected = {
         "100 agents, E=1, of the bare loop's speed": (0.9, True),
         "100 agents, E=32, of the bare loop's speed": (0.7, False),
@@ -483,6 +491,7 @@ def test_every_budget_is_held_against_its_figure() -> None:
         "update at Battle-100 on cpu, against the reference's 17 s": (8.5, True),
         "peak memory of that update": (0.002, True),
         "edge bytes against all edges sending float32 (win rates: battle.md)": (1.0, False),
+        "policy versions on a host's sockets, 100 agents": (2.0, False),
         "overhead of measuring, scraped, 100 agents, E=1": (20.0, False),
     }
     for what, (figure, met) in expected.items():

@@ -1,5 +1,6 @@
 """Loops that play in turn: whose turn it is, and what their blocks say about each other."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -61,7 +62,7 @@ def test_a_loop_without_a_referee_plays_its_time_and_a_few_ticks_at_least() -> N
 
 
 def block(ticks: int, wall_s: float, cpu_s: float) -> Block:
-    return Block(Played(ticks, wall_s), {"agent": CpuTime(cpu_s, 0.0), "world": CpuTime()})
+    return Block(Played(ticks, wall_s), {"agent": CpuTime(cpu_s, 0.0), "world": CpuTime()}, cpu_s)
 
 
 def test_ratios_are_of_neighbours_whatever_the_machine_did_to_both() -> None:
@@ -72,6 +73,13 @@ def test_ratios_are_of_neighbours_whatever_the_machine_did_to_both() -> None:
 
     assert (found["ratio_low"], found["ratio"], found["ratio_high"]) == (0.5, 0.5, 0.75)
     assert found["cpu_ratio"] == pytest.approx(4.0)
+
+
+def test_what_others_take_of_the_machine_is_what_we_have_not_had() -> None:
+    busy = Block(Played(10, 2.0), {"agent": CpuTime(1.0, 0.5)}, 2.5)
+
+    assert busy.others_share == pytest.approx(1.0 / (2.0 * (os.cpu_count() or 1)))
+    assert block(10, 1.0, 1.0).others_share == 0.0
 
 
 def test_a_group_of_rounds_is_one_ratio_and_a_rest_is_left_out() -> None:

@@ -49,6 +49,7 @@ def measure(case: TrainingCase) -> Figures:
         "latency_p99_us": float(summary["edge_latency_p99_us"]),
         "policy_lag_mean": _number(summary["policy_lag_mean"]),
         "pss_mb": _number(summary["agent_pss_mb_mean"]),
+        "versions_on_sockets": versions_on_sockets(summary),
         "episodes_dropped": float(summary["episodes_dropped"]),
     }
 
@@ -93,6 +94,12 @@ def rate(rows: Sequence[dict[str, Any]], name: str) -> float | None:
         return None
     first, last = changes[0], changes[-1]
     return (last[name] - first[name]) / (last["t_s"] - first["t_s"])
+
+
+def versions_on_sockets(summary: dict[str, Any]) -> float | None:
+    """How often a policy version crosses sockets of a host: once, or once for every agent."""
+    versions, size_bytes = summary["policy_versions"], summary["version_bytes_mean"]
+    return summary["policy_bytes"] / (versions * size_bytes) if versions and size_bytes else None
 
 
 def _number(value: Any) -> float | None:

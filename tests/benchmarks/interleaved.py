@@ -29,7 +29,7 @@ from runtime.net.report_period import report_period_s
 from tests.benchmarks.case import CaseError, Figures, IsDataclass, command_of, figures_in, serve
 from tests.benchmarks.kinds import BARE, MODULES, OURS, RAY
 from tests.benchmarks.lockstep import COUNTS, HALF, SCRAPE_PERIOD_S, LockstepCase, traffic
-from tests.benchmarks.machine import ROOT
+from tests.benchmarks.machine import ROOT, busy_s
 from tests.benchmarks.process_cost import CpuTime, cpu_time, descendants, mean_pss_mb
 from tests.benchmarks.turns import LEAST_TICKS, Door, Line, Played
 from tests.benchmarks.workload import Workload, workload_of
@@ -197,6 +197,7 @@ def _rates(
         "steps_per_s_high": high * case.copies,
         "cpu_all_us_per_agent_step": cpu_us(lambda block: block.cpu_s),
         "cores_busy": statistics.median(block.cpu_s / block.played.wall_s for block in blocks),
+        "others_share": statistics.median(block.others_share for block in blocks),
         "rounds": float(len(blocks)),
     }
     if player.is_ours:
@@ -251,6 +252,8 @@ class Block:
     played: Played
     cpu: Mapping[str, CpuTime]
     """By role: agent, world, node, driver, other."""
+    busy_s: float
+    """Of the whole machine."""
 
     @property
     def rate(self) -> float:
@@ -265,13 +268,19 @@ class Block:
     def cpu_per_tick_s(self) -> float:
         return self.cpu_s / self.played.ticks
 
+    @property
+    def others_share(self) -> float:
+        """Of all cores, what was taken by processes that are no part of this."""
+        return max(self.busy_s - self.cpu_s, 0.0) / (self.played.wall_s * (os.cpu_count() or 1))
+
 
 def _sum(blocks: Sequence[Block]) -> Block:
     played = Played(
         sum(block.played.ticks for block in blocks), sum(block.played.wall_s for block in blocks)
     )
     roles = blocks[0].cpu
-    return Block(played, {r: sum((b.cpu[r] for b in blocks), CpuTime()) for r in roles})
+    cpu = {role: sum((block.cpu[role] for block in blocks), CpuTime()) for role in roles}
+    return Block(played, cpu, sum(block.busy_s for block in blocks))
 
 
 # --- players --------------------------------------------------------------------------------------
@@ -319,11 +328,12 @@ class Player:
         self, seconds: float, least_ticks: int = LEAST_TICKS, *, scrape: bool = False
     ) -> Block:
         """Have it play a block; the others must be suspended."""
+        busy_before_s = busy_s()
         self._turns.say({"play_s": seconds, "least_ticks": least_ticks})
         if scrape:
             self._scrape()
         said = self._hear(self._turns)
-        return Block(Played(**said), self._spent())
+        return Block(Played(**said), self._spent(), busy_s() - busy_before_s)
 
     def counts(self, period_s: float, observations: int) -> dict[str, float]:
         """Ours, while it stands still: its counters, once all reports that are due have come.

@@ -37,6 +37,14 @@ def source() -> dict[str, object]:
     return {"commit": commit, "dirty": None if commit is None else bool(_git("status", "-s"))}
 
 
+def busy_s() -> float:
+    """Seconds that all processes of the machine have had a core, or the host has kept one."""
+    user, nice, system, _, _, irq, softirq, steal = (
+        int(ticks) for ticks in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def load_average() -> list[float]:
     """Runnable and waiting processes over 1, 5 and 15 minutes."""
     return [round(load, 2) for load in os.getloadavg()]

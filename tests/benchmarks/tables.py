@@ -115,6 +115,7 @@ def _ratios(found: Measurements) -> Table:
                 for kind in (BARE, PIPES, RAY)
             ),
             _spread(found.beside(ours, "lockstep", BARE), "cpu_ratio"),
+            percent(ours.figure("others_share")),
         )
         for ours in found.of("lockstep", OURS)
     ]
@@ -123,10 +124,11 @@ def _ratios(found: Measurements) -> Table:
         "Our environment steps a second divided by the loop's, block by block in turn: median of "
         "the ratios of neighbouring blocks (quartiles). Bare loop, pipe star and Ray actors move "
         "as many packets of the same sizes and compute a policy of the same sizes, without "
-        "environment, telemetry or checks. The last column is the cpu of a tick, all processes, "
-        "ours divided by the bare loop's.",
+        "environment, telemetry or checks. Cpu: that of a tick, all processes, ours divided by "
+        "the bare loop's; it holds on a busy machine too. Others: share of the cores that "
+        "processes of somebody else had meanwhile; where it is large, speeds say little.",
         ("env", "N", "E", "edges open", "of the bare loop", "of the pipe star", "of Ray",
-         "cpu of the bare loop's"),
+         "cpu of the bare loop's", "others"),
         tuple(rows),
     )  # fmt: skip
 
