@@ -11,6 +11,7 @@ with its rows, and takes the same step.
 Dimension key: T = time, B = batch, N = agents.
 """
 
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,9 @@ from configs.streams import Role
 from learner import noise
 from learner.algorithms import find_algorithm, options_of
 from learner.algorithms.base import ParameterGroup, Setup, SharedLoss
-from learner.experience.device_batch import Transfer
+from learner.captured import CapturedUpdate, Recorder, Worked, refusal
+from learner.cuda_graph import CudaRecorder
+from learner.experience.device_batch import DeviceBatch, Transfer
 from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
 from learner.experience.episode import Dimensions, Episode
@@ -47,6 +50,8 @@ from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.schedules import Schedules
 from learner.sparse.topology import Topology
+
+logger = logging.getLogger(__name__)
 
 AGENT_STEPS_PER_PART = {"cpu": 330_000, "cuda": 4_000_000}
 """Largest T × B × N of a part. On a CPU 16 episodes of Battle with 100 agents: calls cost less in
@@ -69,6 +74,7 @@ class Learner:
         device: where to train; "auto" has been resolved by then.
         workers: threads that work off parts of a large batch side by side, on a CPU. Two parts on
             a core each take less than one on both: most calls are too small to be divided.
+        recorder: records updates where `learner.cuda_graph` asks for it; None: CUDA graphs do.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Learner:
         flat: FloatArray,
         device: torch.device | str = "cpu",
         workers: int = 1,
+        recorder: Recorder | None = None,
     ) -> None:
         self.config = config.learner
         self.spec = spec
@@ -141,6 +148,15 @@ class Learner:
         """What targets are computed with, by part."""
         self._loss = SharedLoss(self.algorithm)
         self._shared_loss: nn.Module = self._loss
+        self._captured: CapturedUpdate | None = None
+        if self.config.cuda_graph == "on":  # auto: not before it has been measured on a GPU
+            recordable = vars(type(self.algorithm)).get("recordable", False)
+            why_not = refusal(self.config, self.device, recordable=recordable)
+            if recorder is None and why_not is not None:
+                logger.warning("learner.cuda_graph on: updates run step by step: %s", why_not)
+            else:
+                recorder = recorder or CudaRecorder()
+                self._captured = CapturedUpdate(self._work, recorder, self.schedules)
         self._groups = self.algorithm.parameter_groups()
         self.optimiser = torch.optim.Adam(
             [{"params": self._parameters(group), "share": group.share} for group in self._groups],
@@ -161,6 +177,7 @@ class Learner:
         Their learners have the same configuration and the same state.
         """
         self._ranks = ranks
+        self._captured = None
         self._shared_loss = DistributedDataParallel(
             self._loss,
             device_ids=[self.device] if self.device.type == "cuda" else None,
@@ -280,23 +297,9 @@ class Learner:
         With several ranks all of them are here at the same time.
         """
         self.optimiser.zero_grad()
-        generators = noise.branches(self.generator, len(shares))
-        parts = [self._part(*pair) for pair in zip(shares, generators, strict=True)]
-        # Divisors of the whole batch, known beforehand, so that the parts' losses add up to its
-        # loss.
-        counts = torch.stack(
-            [
-                torch.stack([part.learns_TB.sum() for part in parts]).sum(),
-                torch.stack([part.agent_mask_TBN.sum() for part in parts]).sum(),
-            ]
-        )
-        if self._ranks is not None:
-            self._ranks.add_up(counts)
-        divisors = Divisors(*counts.clamp(min=1))
-        totals: dict[str, Tensor] = {}
-        for sums in self._work_off(parts, divisors, between_parts):
-            for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + value
+        totals = self._replayed(shares)
+        if totals is None:
+            totals = self._added_up(shares, between_parts)
         names, sums = list(totals), torch.stack([x.double() for x in totals.values()])
         if self._ranks is not None:
             self._ranks.add_up(sums)
@@ -311,9 +314,53 @@ class Learner:
         metrics["grad_norm"] = math.hypot(*values[len(names) :])
         return metrics
 
+    def _replayed(self, shares: list[Share]) -> dict[str, Tensor] | None:
+        """Give the parameters a batch's gradient by a recording; None if there is none for it."""
+        if self._captured is None or len(shares) > 1:
+            return None
+        worked = self._captured(self._on_device(shares[0]), self.generator)
+        if worked is None:
+            return None
+        for parameter, gradient in zip(self.online.parameters(), worked.gradients, strict=True):
+            parameter.grad = gradient
+        return worked.sums
+
+    def _work(self, batch: DeviceBatch, generator: torch.Generator) -> Worked:
+        """A whole batch that is one part: what is recorded."""
+        rows = len(batch.fields["starts"])
+        part = part_of(batch, Rows(0, rows, rows), generator, self._run)
+        return Worked(*self._differentiate(part, self._divisors([part])))
+
+    def _added_up(
+        self, shares: list[Share], between_parts: Callable[[], None] | None
+    ) -> dict[str, Tensor]:
+        """Give the parameters a batch's gradient, part by part; its sums for the metrics."""
+        generators = noise.branches(self.generator, len(shares))
+        parts = [self._part(*pair) for pair in zip(shares, generators, strict=True)]
+        divisors = self._divisors(parts)
+        totals: dict[str, Tensor] = {}
+        for sums in self._work_off(parts, divisors, between_parts):
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+    def _divisors(self, parts: list[Part]) -> Divisors:
+        """Of the whole batch, known beforehand, so that the parts' losses add up to its loss."""
+        counts = torch.stack(
+            [
+                torch.stack([part.learns_TB.sum() for part in parts]).sum(),
+                torch.stack([part.agent_mask_TBN.sum() for part in parts]).sum(),
+            ]
+        )
+        if self._ranks is not None:
+            self._ranks.add_up(counts)
+        return Divisors(*counts.clamp(min=1))
+
+    def _on_device(self, share: Share) -> DeviceBatch:
+        return share.on_device or self._transfer.begin(share.batch)
+
     def _part(self, share: Share, generator: torch.Generator) -> Part:
-        """Rows on the device."""
-        batch = share.on_device or self._transfer.begin(share.batch)
+        batch = self._on_device(share)
         batch.wait()
         return part_of(batch, share.rows, generator, self._run)
 
@@ -448,7 +495,8 @@ class Learner:
         """One part's gradient of each parameter, None where it has none, and its numbers."""
         total_loss, sums = self._shared_loss(part, divisors)
         parameters = list(self.online.parameters())
-        return torch.autograd.grad(total_loss, parameters, allow_unused=True), sums
+        gradients = torch.autograd.grad(total_loss, parameters, allow_unused=True)
+        return [*map(_laid_out, gradients, parameters)], sums
 
 
 def _begin_worker() -> None:
@@ -456,6 +504,15 @@ def _begin_worker() -> None:
     torch.set_num_threads(1)
     # Most calls are over in less than Python's 5 ms, for which the other thread would have to wait.
     sys.setswitchinterval(5e-4)
+
+
+def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """The same, in memory as the parameter is and as `backward` would leave it: torch's fused Adam
+    goes through both from end to end, and would step each weight by another's gradient.
+    """
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _finish(totals: dict[str, float]) -> dict[str, float]:

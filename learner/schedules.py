@@ -6,10 +6,20 @@ All of it follows the environment steps that the learner has heard of, so that a
 interrupted goes on where it was.
 """
 
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Literal
+
 from configs.schedule import linear
 from configs.schema import RunConfig
 from learner.price import EdgePrice
 from learner.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Factor = Literal["temperature", "charge", "teacher_coef"]
+FACTORS: tuple[Factor, ...] = ("temperature", "charge", "teacher_coef")
+"""What a loss multiplies or divides by."""
 
 
 class Schedules:
@@ -24,6 +34,9 @@ class Schedules:
         self._config = config.learner
         self._progress = progress
         self._price = EdgePrice(config.gate)
+        self.stand_ins: Mapping[str, Tensor] | None = None
+        """Scalars on the device in place of the factors, while an update is recorded
+        (learner/captured.py): a number would be the same in every replay."""
 
     @property
     def learning_rate(self) -> float:
@@ -42,6 +55,22 @@ class Schedules:
     def price(self) -> float:
         """Of an open edge, in units of reward."""
         return self._price.at(self._progress.env_steps)
+
+    @property
+    def charge(self) -> float:
+        """The price in scaled reward, as the loss has it."""
+        return self.price * self._config.reward_scale
+
+    def factor(self, name: Factor) -> "float | Tensor":
+        """A value as a loss takes it."""
+        return getattr(self, name) if self.stand_ins is None else self.stand_ins[name]
+
+    @property
+    def ways(self) -> Hashable:
+        """What decides which operations a loss consists of: whether edges are charged for, whether
+        a teacher is imitated, how far targets look.
+        """
+        return self.price > 0.0, self.teacher_coef > 0.0, self.looks_ahead
 
     def hear(self, deployed_loss: float) -> None:
         """Take in an update's mean TD loss over the episodes without noise: the price heeds it."""

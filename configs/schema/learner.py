@@ -40,6 +40,11 @@ class LearnerConfig:
     """Gather the next update's batch while this one is computed, if it is owed already: it misses
     the episodes that arrive meanwhile. auto: on CUDA; on a CPU it would compete with the agents."""
 
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
+    """On CUDA: record an update once for each shape of batch and replay it, so that the GPU does
+    not wait for Python. For small windows; give learner.window, or hardly a shape comes twice.
+    auto: off, until it has been measured on a GPU (docs/results/gpu.md)."""
+
     gamma: Annotated[float, within(0.0, 1.0, above_low=True)] = 0.99
     """Discount factor."""
 
@@ -231,6 +236,16 @@ class LearnerConfig:
             self.ranks <= min(self.batch_size, self.learning_starts),
             "learner.ranks share a batch by its episodes: at most learner.batch_size and "
             f"learner.learning_starts, got {self.ranks}",
+        )
+        require(
+            self.cuda_graph != "on" or self.device != "cpu",
+            "learner.cuda_graph on needs a GPU: give learner.device cuda or auto, or "
+            "learner.cuda_graph off",
+        )
+        require(
+            self.cuda_graph != "on" or self.ranks == 1,
+            "learner.cuda_graph on records the update of one process, and learner.ranks share one: "
+            f"give learner.ranks 1 or learner.cuda_graph off, got {self.ranks} ranks",
         )
         require(
             self.ranks == 1 or self.aux != "contrast",

@@ -105,6 +105,10 @@ class Algorithm(ABC):
     """Or a function of the options that returns them."""
     Options: ClassVar[type | None] = None
     """A frozen dataclass of options that it alone has; each has a default."""
+    recordable: ClassVar[bool] = False
+    """Whether its loss may be recorded and replayed (`learner.cuda_graph`): it does the same
+    operations for all batches of the same shapes and whenever `Schedules.ways` are the same, and
+    takes values of schedules by `Schedules.factor`. A subclass says it anew."""
     idle_targets: ClassVar[frozenset[str]] = frozenset()
     """Parts whose target takes no part in training: it does not count in the model's size."""
 
@@ -205,7 +209,7 @@ class Algorithm(ABC):
     def rule(self, noise: torch.Generator | None = None) -> GateRule:
         """How gates are decided at this point of the training."""
         run = self.setup.run
-        return GateRule.of(run.comm, run.gate, self.schedules.temperature, noise)
+        return GateRule.of(run.comm, run.gate, self.schedules.factor("temperature"), noise)
 
     def unroll(self, part: Part, *, gates: Literal["drawn", "recorded"] = "drawn") -> Unrolled:
         """The policy in training over T + 1 steps.

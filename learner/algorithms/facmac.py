@@ -98,6 +98,7 @@ class Facmac(ValueBased):
     """Critic and mixer with a step size of their own; the policy's head is logits."""
 
     traits = TRAITS
+    recordable = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ class Iql(ValueBased):
     """Independent Q-learning; all agents share parameters."""
 
     traits = TRAITS
+    recordable = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

@@ -72,7 +72,7 @@ class PolicyTerms:
         charge = self._charge(part, online, rule) / living
         allowed = online.allowed_TBNK[:-1] & part.outcome.filled_TB[..., None, None]
         return Loss(
-            self._config.aux_coef * aux + self._schedules.teacher_coef * taught + charge,
+            self._config.aux_coef * aux + self._schedules.factor("teacher_coef") * taught + charge,
             {
                 "aux_loss": aux,
                 "teacher_loss": taught,
@@ -91,11 +91,11 @@ class PolicyTerms:
 
     def _charge(self, part: Part, online: UnrollOutput, rule: GateRule) -> Tensor:
         """[] what the agents' open edges cost at this point of the training, in scaled reward."""
-        price = self._schedules.price * self._config.reward_scale
-        if price == 0.0 or rule.mode != "learned":
+        if self._schedules.price == 0.0 or rule.mode != "learned":
             return online.q_TBNA.new_zeros(())
         counts = online.allowed_TBNK[:-1] & part.agent_mask_TBN.unsqueeze(-1)
-        return price * open_edges(online.scores_TBNK[:-1], online.gates_TBNK[:-1], counts)
+        charge = self._schedules.factor("charge")
+        return charge * open_edges(online.scores_TBNK[:-1], online.gates_TBNK[:-1], counts)
 
     def _auxiliary_loss(self, part: Part, online: UnrollOutput, living: Tensor) -> Tensor:
         """[] equation 8, or the contrast that takes its place."""

@@ -21,6 +21,7 @@ class Qmix(ValueBased):
     """One mixer and its target."""
 
     traits = TRAITS
+    recordable = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

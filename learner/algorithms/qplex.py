@@ -184,6 +184,7 @@ class Qplex(ValueBased):
     """One mixer and its target."""
 
     traits = TRAITS
+    recordable = True
     Options = OPTIONS
 
     @classmethod

@@ -91,6 +91,7 @@ class Res(ValueBased):
     """QMIX with a softmax over joint actions in its targets and a pull towards returns."""
 
     traits = TRAITS
+    recordable = True
 
     def __init__(self, setup: Setup, *rest: Any) -> None:
         super().__init__(setup, *rest)

@@ -76,6 +76,7 @@ class Shaq(ValueBased):
     """A policy and its target, and the network of weights, which has none."""
 
     traits = TRAITS
+    recordable = True
     Options = OPTIONS
 
     @classmethod

@@ -18,6 +18,7 @@ class Vdn(ValueBased):
     """A mixer without parameters."""
 
     traits = TRAITS
+    recordable = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

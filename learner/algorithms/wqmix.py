@@ -87,6 +87,7 @@ class Wqmix(ValueBased):
     """QMIX, and the central critic."""
 
     traits = TRAITS
+    recordable = True
     idle_targets = frozenset({"policy", "mixer"})
 
     @classmethod

@@ -25,8 +25,8 @@ class GateRule:
 
     timing: GateTiming
     mode: GateMode
-    temperature: float = 1.0
-    """Of the surrogate's sigmoid; it changes gradients and never the gates."""
+    temperature: float | Tensor = 1.0
+    """[] Of the surrogate's sigmoid; it changes gradients and never the gates."""
     noise: torch.Generator | None = None
     """Source of the logistic noise; None is deployment: open iff score > 0."""
     noisy_B: Tensor | None = None
@@ -46,7 +46,7 @@ class GateRule:
         cls,
         comm: str,
         gate: GateConfig,
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         noise: torch.Generator | None = None,
     ) -> "GateRule":
         """The rule of a run; agents that never speak are agents whose gates are closed."""

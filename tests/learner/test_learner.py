@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.policy import views, write_atomically
+from agents.policy import PolicySpec, initialise, views, write_atomically
 from configs.arrays import FloatArray
 from configs.schema import AgentsConfig, GateConfig, LearnerConfig, RunConfig
 from learner import checkpoint_file
@@ -24,6 +24,7 @@ from tests.learner_helpers import (
     make_flat,
     make_spec,
 )
+from tests.scheme_cases import Case, cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 
@@ -116,6 +117,26 @@ def test_threads_that_share_a_batch_take_the_step_of_one(monkeypatch: pytest.Mon
         found.append(learner.parameters_flat())
     assert_allclose(found[1], found[0], atol=1e-5)
     assert_array_equal(found[2], found[1], err_msg="two threads come to the same numbers again")
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_gradients_of_threads_lie_in_memory_as_their_parameters_do(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's fused Adam would take others for a weight's own, and says nothing."""
+    monkeypatch.setattr(learner_module, "AGENT_STEPS_FOR_A_THREAD", 1)
+    gate = GateConfig(timing=case.timing)
+    run = make_config(comm=case.scheme, gate=gate, learner=settings())
+    run = replace(run, comm_options=case.options)
+    sizes = (DIMENSIONS.observation_dim, DIMENSIONS.num_actions)
+    spec = PolicySpec.of(run.network, *sizes, comm=case.scheme, comm_options=case.options)
+    flat = initialise(spec, np.random.default_rng(0))
+    learner = Learner(run, spec, DIMENSIONS, flat, workers=2)
+    fill(learner)
+    learner.compute_gradient()
+    for name, parameter in learner.online.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.stride() == parameter.stride(), name
 
 
 def test_noise_of_parts_side_by_side_does_not_depend_on_who_comes_first(
