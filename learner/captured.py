@@ -86,6 +86,8 @@ class CapturedUpdate:
         self._seen: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, _Recording] = {}
         self._is_full = False
+        self.replays = 0
+        """Batches that a recording has worked off."""
 
     def __call__(self, batch: DeviceBatch, generator: torch.Generator) -> Worked | None:
         """What the batch comes to; None: no recording fits, and the caller does it step by step.
@@ -101,6 +103,7 @@ class CapturedUpdate:
             return None
         _copy(batch, recording.batch)
         self._fill(recording.factors)
+        self.replays += 1
         return recording.replay()
 
     def _recorded(

@@ -7,6 +7,8 @@ import torch
 
 from configs.cpus import usable_cpus
 from configs.schema import LearnerConfig
+from configs.schema.choices import Precision
+from learner.kernels.rounded import round_factors_to
 from learner.ranks import launched
 
 
@@ -14,8 +16,15 @@ def prepare(config: LearnerConfig) -> None:
     """Set up torch and memory for a process that trains."""
     _keep_memory()
     torch.set_num_threads(num_threads(config))
-    # Changes nothing on a CPU.
-    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    set_precision(config.precision)
+
+
+def set_precision(precision: Precision) -> None:
+    """What factors of matrix products are rounded to in this process; tf32 is for CUDA only."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    # cuDNN, whose GRU a GPU takes, would use TF32 unasked.
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    round_factors_to(torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
 
 def num_threads(config: LearnerConfig) -> int:

@@ -325,6 +325,11 @@ class Learner:
             parameter.grad = gradient
         return worked.sums
 
+    @property
+    def updates_replayed(self) -> int:
+        """Updates that a recording has worked off (`learner.cuda_graph`)."""
+        return 0 if self._captured is None else self._captured.replays
+
     def _work(self, batch: DeviceBatch, generator: torch.Generator) -> Worked:
         """A whole batch that is one part: what is recorded."""
         rows = len(batch.fields["starts"])

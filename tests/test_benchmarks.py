@@ -343,6 +343,20 @@ def test_every_benchmark_has_its_turns_and_fits_its_time() -> None:
     assert sizes == {(n, e) for n in (20, 100, 400) for e in (1, 32)}
 
 
+def test_on_a_gpu_updates_are_measured_in_all_precisions_and_replayed() -> None:
+    case = TINY.updates[0]
+    turns = plan(("learner_update",), TINY, device="cuda")
+    on_gpu = dataclasses.replace(case, device="cuda")
+    assert [turn.case for turn in turns] == [
+        on_gpu,
+        dataclasses.replace(on_gpu, precision="tf32"),
+        dataclasses.replace(on_gpu, precision="bfloat16"),
+        dataclasses.replace(on_gpu, cuda_graph="on"),
+        dataclasses.replace(on_gpu, cuda_graph="on", precision="bfloat16"),
+    ]
+    assert [turn.case for turn in plan(("learner_update",), TINY)] == [case]
+
+
 def test_what_stands_beside_ours_plays_in_the_same_turn() -> None:
     turns = plan(("lockstep", "telemetry"), TINY, has_ray=True, repeat=2)
 

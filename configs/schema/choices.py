@@ -11,6 +11,7 @@ BeaconDtype = Literal["int8", "float32"]
 PublishMode = Literal["dense", "delta", "sparse"]
 PublishDtype = Literal["float32", "float16"]
 Transport = Literal["ipc", "tcp"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 SparseLayer = Literal[
     "scorer", "messages", "mixer",
     "encoder", "gru", "query", "key", "value", "message", "q_hidden", "q_out",

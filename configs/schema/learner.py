@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from configs import extensions
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import PublishDtype, PublishMode
+from configs.schema.choices import Precision, PublishDtype, PublishMode
 from configs.schema.fields import require, short
 from configs.schema.limits import MAX_CYCLES, MAX_EPISODES, MAX_STEPS, MAX_THREADS, MAX_UPDATES
 
@@ -33,8 +33,11 @@ class LearnerConfig:
     """Processes that share each update (DistributedDataParallel under torchrun's agent), on GPUs
     one each; torch threads are divided among them."""
 
-    precision: Literal["float32", "tf32"] = "float32"
-    """On CUDA: tf32 lets matrix products round their factors to 10 bits of fraction."""
+    precision: Precision = "float32"
+    """To what the learner rounds the factors of the policy's matrix products, whose sums stay
+    float32: less to compute and to read on a GPU. tf32: 10 bits of fraction, on CUDA only, GRU and
+    mixers included; bfloat16: 7 bits, in encoder, heads and what is said. On a CPU bfloat16 shows
+    what a GPU would learn, and saves nothing."""
 
     prefetch: Literal["auto", "on", "off"] = "auto"
     """Gather the next update's batch while this one is computed, if it is owed already: it misses

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from learner.kernels.rounded import product, rounds
+
 _SMALLEST = 1_000_000
 """Multiplications from which oneDNN is the faster one, its dearer call included."""
 _ROWS_AT_ONCE = 4096
@@ -48,6 +50,7 @@ def _suits(x: Tensor, outputs: int) -> bool:
         and x.numel() * outputs >= _SMALLEST
         and x.dtype == torch.float32
         and x.device.type == "cpu"
+        and not rounds(x)
     )
 
 
@@ -61,7 +64,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool 
     """[…, out] x W^T + b, or its positive part."""
     if _suits(x, len(weight)):
         return _onednn.default(x, _dense(weight), bias, "relu" if relu else "none", [], "")
-    result = functional.linear(x, weight, bias)
+    if rounds(x):
+        result = product(x, weight.t())
+        result = result if bias is None else result.add_(bias)
+    else:
+        result = functional.linear(x, weight, bias)
     return result.relu_() if relu else result
 
 
@@ -69,6 +76,8 @@ def linear_onto(there_RO: Tensor, x_RI: Tensor, weight: Tensor) -> Tensor:
     """[R, out] there + x W^T, a new tensor."""
     if _suits(x_RI, len(weight)):
         return _onednn.binary(x_RI, there_RO, _dense(weight), None, "add")
+    if rounds(x_RI):
+        return product(x_RI, weight.t()).add_(there_RO)
     return torch.addmm(there_RO, x_RI, weight.t())
 
 
@@ -81,8 +90,8 @@ def gradient_of_weight(x_RI: Tensor, *d_RO: Tensor) -> Tensor:
     total: Tensor | None = None
     for rows in at_once(x_RI):
         d = beside(rows, *d_RO)
-        product = _turned(d, x_RI[rows])
-        total = product if total is None else total.add_(product)
+        of_rows = _turned(d, x_RI[rows])
+        total = of_rows if total is None else total.add_(of_rows)
     assert total is not None
     return total
 
@@ -104,6 +113,8 @@ def beside(rows: slice, *columns_RO: Tensor) -> Tensor:
 
 def _turned(d_RO: Tensor, x_RI: Tensor) -> Tensor:
     outputs, inputs = d_RO.shape[1], x_RI.shape[1]
+    if rounds(x_RI):
+        return product(d_RO.t(), x_RI)
     if max(outputs, inputs) < _WIDE or not _suits(x_RI, outputs):
         return d_RO.t() @ x_RI
     # oneDNN wants numbers that are added up side by side, so one factor is turned round: the

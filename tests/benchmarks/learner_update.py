@@ -22,6 +22,7 @@ from learner.algorithms import base as ours
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, UnrollOutput
 from learner.experience.episode import Dimensions, Episode
+from learner.hardware import set_precision
 from learner.learner import Learner
 from learner.network import PolicyNetwork
 from tests.benchmarks.case import Figures, serve
@@ -36,6 +37,7 @@ _MID_TRAINING = 75_000
 def measure(case: UpdateCase) -> Figures:
     """Seconds of updates, and what the process takes at most."""
     torch.set_num_threads(case.threads)
+    set_precision(case.precision)
     calls = 0
 
     def counted(
@@ -51,20 +53,23 @@ def measure(case: UpdateCase) -> Figures:
     before_mb = _peak_rss_mb()
     laps_s: list[float] = []
     losses: list[float] = []
-    for _ in range(1 + case.updates):
+    for _ in range(case.warm_up + case.updates):
         began_s = time.perf_counter()
         losses.append(learner.update()["loss"])
         if case.device == "cuda":
             torch.cuda.synchronize()
         laps_s.append(time.perf_counter() - began_s)
+    if case.cuda_graph == "on" and learner.updates_replayed < case.updates:
+        raise RuntimeError(f"only {learner.updates_replayed} updates were replayed")
     if not np.isfinite(losses).all():
         raise ArithmeticError(f"losses {losses}")
     if case.unroll == "plain" and not calls:
         raise RuntimeError("the learner has not called the plain unroll")
     cuda_mb = torch.cuda.max_memory_allocated() / _MB if case.device == "cuda" else None
+    measured_s = laps_s[case.warm_up :]
     return {
-        "update_s": float(np.median(laps_s[1:])),
-        "update_min_s": min(laps_s[1:]),
+        "update_s": float(np.median(measured_s)),
+        "update_min_s": min(measured_s),
         "first_update_s": laps_s[0],
         "peak_rss_mb": _peak_rss_mb(),
         "rss_before_mb": before_mb,
@@ -73,7 +78,7 @@ def measure(case: UpdateCase) -> Figures:
         "agent_steps_per_s": case.agents
         * case.batch
         * (case.window or case.steps)
-        / float(np.median(laps_s[1:])),
+        / float(np.median(measured_s)),
     }
 
 
@@ -86,6 +91,8 @@ def make_learner(case: UpdateCase) -> Learner:
         learner=changed(
             preset.learner,
             device=case.device,
+            precision=case.precision,
+            cuda_graph=case.cuda_graph,
             batch_size=case.batch,
             window=case.window,
             learning_starts=1,

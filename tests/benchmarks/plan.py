@@ -290,12 +290,12 @@ def _turns(
             for size in extent.profile:
                 yield rollout(size, profile=True)
         case "learner_update":
-            for case in extent.updates:
+            for case in _updates_on(device, extent.updates):
                 yield Turn(
                     benchmark=name,
                     kind=case.unroll,
                     module="tests.benchmarks.learner_update",
-                    case=replace(case, device=device),
+                    case=case,
                     repetition=repetition,
                     expected_s=_update_s(case),
                 )
@@ -311,6 +311,20 @@ def _turns(
                 )
         case _:
             raise AssertionError(name)
+
+
+def _updates_on(
+    device: Literal["cpu", "cuda"], cases: tuple[UpdateCase, ...]
+) -> Iterator[UpdateCase]:
+    """The cases, on a GPU in all precisions and recorded as well."""
+    for case in cases:
+        yield replace(case, device=device)
+    if device == "cuda":
+        for case in (replace(case, device=device) for case in cases if case.unroll == "ours"):
+            yield replace(case, precision="tf32")
+            yield replace(case, precision="bfloat16")
+            yield replace(case, cuda_graph="on")
+            yield replace(case, cuda_graph="on", precision="bfloat16")
 
 
 def _update_s(case: UpdateCase) -> float:

@@ -409,7 +409,7 @@ def _updates(found: Measurements) -> Table:
                 measured.kind,
                 str(case["agents"]),
                 f"{case['batch']} × {case['window'] or case['steps']}",
-                f"{case['device']}, {case['threads']} threads",
+                _where(case),
                 number(seconds),
                 number(measured.figure("first_update_s")),
                 number(_gb(measured.figure("peak_rss_mb")), 2),
@@ -427,6 +427,14 @@ def _updates(found: Measurements) -> Table:
          "faster than plain"),
         tuple(rows),
     )  # fmt: skip
+
+
+def _where(case: Mapping[str, Any]) -> str:
+    """Device of an update; on a GPU how it computes, on a CPU with how many threads."""
+    if case["device"] == "cpu":
+        return f"cpu, {case['threads']} threads"
+    replayed = ", replayed" if case.get("cuda_graph") == "on" else ""
+    return f"cuda, {case.get('precision', 'float32')}{replayed}"
 
 
 def _times(value: float | None) -> str:

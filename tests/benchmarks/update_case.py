@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from configs.schema.choices import Precision
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateCase:
@@ -16,10 +18,18 @@ class UpdateCase:
     """Steps that an update takes of one; 0 takes it whole."""
     threads: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Precision = "float32"
+    cuda_graph: Literal["on", "off"] = "off"
     as_trained: bool = False
     """With all that an update of the preset has in mid-training: the teacher and the price, too."""
     updates: int = 2
-    """Measured, after a first one that is not: it touches its memory for the first time."""
+    """Measured, after those that are not: a first one touches its memory for the first time, and
+    a second and third are looked at and recorded if they are to be replayed."""
+
+    @property
+    def warm_up(self) -> int:
+        """Updates before those that are measured."""
+        return 4 if self.cuda_graph == "on" else 1
 
 
 KEPT_MEMORY = {

@@ -5,7 +5,6 @@ python -m pytest -m gpu
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,8 +12,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from configs.schema import GateConfig, LearnerConfig
+from configs.schema.choices import Precision
 from learner.comm.gates import GateRule
 from learner.comm.unroll import unroll
+from learner.hardware import set_precision
 from learner.learner import Learner
 from tests.learner_helpers import (
     DIMENSIONS,
@@ -31,18 +32,16 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
-Precision = Literal["float32", "tf32"]
-BOUNDS: dict[Precision, float] = {"float32": 1e-5, "tf32": 1e-2}
-"""Largest difference of q values: tf32 keeps 10 bits of a factor's fraction."""
+BOUNDS: dict[Precision, float] = {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 5e-2}
+"""Largest difference of q values: tf32 keeps 10 bits of a factor's fraction, bfloat16 7."""
 
 
-@pytest.fixture(params=["float32", "tf32"])
+@pytest.fixture(params=["float32", "tf32", "bfloat16"])
 def precision(request: pytest.FixtureRequest) -> Generator[Precision]:
-    before = torch.get_float32_matmul_precision()
     chosen: Precision = request.param
-    torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
+    set_precision(chosen)
     yield chosen
-    torch.set_float32_matmul_precision(before)
+    set_precision("float32")
 
 
 def test_q_values_differ_by_no_more_than_the_precision_allows(precision: Precision) -> None:
@@ -51,7 +50,9 @@ def test_q_values_differ_by_no_more_than_the_precision_allows(precision: Precisi
     window = make_window(spec, time=40, batch=4)
     # Open gates: one whose score lies at 0 would be another policy, not another rounding.
     rule = GateRule("causal", "open")
+    set_precision("float32")
     expected = unroll(network, window, rule).q_TBNA
+    set_precision(precision)
     on_gpu = replace(
         window,
         observations_TBND=window.observations_TBND.cuda(),
