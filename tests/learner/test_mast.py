@@ -165,7 +165,7 @@ def test_the_learner_draws_from_both_buffers() -> None:
     learner.add(make_episode(7, length=30))
     learner.add(make_episode(8, length=30))
     # Only the newest two are that long, and one of four rows is theirs in every batch.
-    lengths = [len(learner._draw().actions) for _ in range(20)]  # pyright: ignore[reportPrivateUsage]
+    lengths = [len(learner._draw()[0].actions) for _ in range(20)]  # pyright: ignore[reportPrivateUsage]
     assert lengths == [30] * 20
 
 
