@@ -17,6 +17,8 @@ from learner import learner as learner_module
 from learner.algorithms.vdn import Vdn
 from learner.experience.part import Divisors, Part
 from learner.learner import Learner
+from tests.benchmarks.learner_update import make_learner as make_update
+from tests.benchmarks.update_case import UpdateCase
 from tests.host_syncs import HostSyncs
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode
 from tests.scheme_cases import Case, cases
@@ -123,6 +125,12 @@ def test_no_option_adds_a_wait(variant: str) -> None:
 def test_options_of_qplex_add_no_wait(option: str) -> None:
     learner = make_learner(learns(make_run(algorithm="qplex"), options=option))
     assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
+
+
+def test_battle_with_its_teacher_and_its_price_adds_no_wait() -> None:
+    learner = make_update(UpdateCase(agents=12, batch=2, steps=6, as_trained=True))
+    places = syncs_of_an_update(learner)
+    assert_reads_its_metrics_and_nothing_else(places)
 
 
 def test_agents_that_come_back_add_no_wait() -> None:
