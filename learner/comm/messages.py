@@ -255,15 +255,18 @@ class _MessageSequence(torch.autograd.Function):
         ctx.tape = None
         tokens: _Tokens = ctx.tokens
         d_tanh: Any = torch.ops.aten.tanh_backward.grad_input
-        d_softmax: Any = torch.ops.aten._softmax_backward_data  # pyright: ignore
+        d_softmax: Any = torch._softmax_backward_data  # pyright: ignore  # untyped in torch
         d_own_part_TRM = torch.empty_like(messages_TRM)
         d_queries: list[Tensor] = []
         pulls: list[Tensor] = []
         backward_weight = weight_MM.t()
         d_own_RM = d_last_RM
-        for t in range(len(messages_TRM) - 1, -1, -1):
-            d_message_RM = d_own_RM + d_messages_TRM[t]
-            d_part_RM = d_tanh(d_message_RM, messages_TRM[t], grad_input=d_own_part_TRM[t])
+        d_messages, messages = d_messages_TRM.unbind(0), messages_TRM.unbind(0)
+        d_own_parts = d_own_part_TRM.unbind(0)
+        queries = () if queries_TRM is None else queries_TRM.unbind(0)
+        for t in range(len(messages) - 1, -1, -1):
+            d_message_RM = d_own_RM + d_messages[t]
+            d_part_RM = d_tanh(d_message_RM, messages[t], grad_input=d_own_parts[t])
             d_mixture_RM = torch.mm(d_part_RM, backward_weight)
             if not tape.weights:
                 d_own_RM = d_mixture_RM
@@ -277,7 +280,7 @@ class _MessageSequence(torch.autograd.Function):
             sent_weights = weights_JR.view(-1).index_select(0, tokens.seats)
             sent_d_logits = d_logits_JR.view(-1).index_select(0, tokens.seats)
             d_own_RM = _mixed(d_mixture_RM, tokens.hearers, sent_weights, tokens)
-            d_own_RM += _mixed(queries_TRM[t], tokens.hearers, sent_d_logits, tokens)
+            d_own_RM += _mixed(queries[t], tokens.hearers, sent_d_logits, tokens)
         size = len(weight_MM)
         # One product for all steps: adding up T of them would write the sum T times.
         mixtures = torch.cat(tape.mixtures)
