@@ -53,10 +53,10 @@ from learner.sparse.topology import Topology
 
 logger = logging.getLogger(__name__)
 
-AGENT_STEPS_PER_PART = {"cpu": 330_000, "cuda": 4_000_000}
-"""Largest T × B × N of a part. On a CPU 16 episodes of Battle with 100 agents: calls cost less in
-larger parts, and all 32 in one would take 5 GB."""
-AGENT_STEPS_AT_ONCE = 660_000
+AGENT_STEPS_PER_PART = {"cpu": 165_000, "cuda": 4_000_000}
+"""Largest T × B × N of a part. On a CPU 8 episodes of Battle with 100 agents: twice as many take as
+long and twice the memory."""
+AGENT_STEPS_AT_ONCE = 330_000
 """Largest T × B × N of all parts that threads work off side by side."""
 AGENT_STEPS_FOR_A_THREAD = 40_000
 """Smallest T × B × N for which a part of its own is worth a thread."""
