@@ -23,9 +23,10 @@ from runtime.record.json_lines import last_record
 from tests.benchmarks import bare_loop, commits, machine, pipe_star
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.budgets import budgets
-from tests.benchmarks.case import run_case
+from tests.benchmarks.case import command_of, run_case
 from tests.benchmarks.end_to_end import TrainingCase, rate, versions_on_sockets
 from tests.benchmarks.interleaved import InterleavedCase
+from tests.benchmarks.learner_update import make_learner
 from tests.benchmarks.learner_update import measure as measure_update
 from tests.benchmarks.lockstep import LockstepCase, configured
 from tests.benchmarks.measuring import Measuring
@@ -571,6 +572,18 @@ def test_the_command_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["--list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in (*ABOUT, "event_loops", "scrape", "commits OLD NEW"))
+
+
+def test_an_older_commit_is_told_of_no_parameter_that_it_may_not_know() -> None:
+    command = command_of("some.module", UpdateCase(agents=12, window=24))
+    assert json.loads(command[-1]) == {"agents": 12, "window": 24}
+    assert UpdateCase(**json.loads(command[-1])) == UpdateCase(agents=12, window=24)
+
+
+def test_an_update_as_trained_has_a_teacher() -> None:
+    case = UpdateCase(agents=12, batch=2, steps=4, updates=1, as_trained=True)
+    assert make_learner(case).update()["teacher_loss"] > 0.0
+    assert make_learner(replace(case, as_trained=False)).update()["teacher_loss"] == 0.0
 
 
 def test_a_command_of_its_own_is_no_turn(capsys: pytest.CaptureFixture[str]) -> None:

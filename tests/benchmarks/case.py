@@ -85,8 +85,16 @@ def run_case(
 
 
 def command_of(module: str, case: IsDataclass, python: str = sys.executable) -> list[str]:
-    """What serves a case, as a command line."""
-    return [python, "-m", module, json.dumps(as_dict(case))]
+    """What serves a case, as a command line.
+
+    Only what is not the default is said: an older commit, which does not know every parameter,
+    serves a case without the newer ones.
+    """
+    plain, given = as_dict(case), dict[str, Any]()
+    for field in dataclasses.fields(cast("Any", case)):
+        if plain[field.name] != field.default:
+            given[field.name] = plain[field.name]
+    return [python, "-m", module, json.dumps(given)]
 
 
 def figures_in(output: str, returncode: int | None) -> dict[str, float | None]:

@@ -46,8 +46,12 @@ def _lockstep(agents: int, copies: int) -> Comparison:
     return Comparison("tests.benchmarks.lockstep", case, "cpu_us_per_agent_step")
 
 
-def _update(agents: int, batch: int, window: int, updates: int) -> Comparison:
-    case = UpdateCase(agents=agents, batch=batch, window=window, updates=updates)
+def _update(
+    agents: int, batch: int, window: int, updates: int, *, as_trained: bool = False
+) -> Comparison:
+    case = UpdateCase(
+        agents=agents, batch=batch, window=window, updates=updates, as_trained=as_trained
+    )
     return Comparison("tests.benchmarks.learner_update", case, "update_s")
 
 
@@ -57,9 +61,11 @@ CASES: dict[str, Comparison] = {
     "lockstep-100": _lockstep(100, 1),
     "lockstep-100x32": _lockstep(100, 32),
     "update-20": _update(20, 8, 24, 30),
+    "update-20-trained": _update(20, 8, 24, 30, as_trained=True),
     "update-100": _update(100, 8, 200, 1),
 }
-"""Battle with agents as processes (agents x copies; cpu of an agent-step), and updates."""
+"""Battle with agents as processes (agents x copies; cpu of an agent-step), and updates: bare ones, and
+one as the preset takes it in mid-training, with teacher and price."""
 
 
 @dataclass(frozen=True, kw_only=True)
