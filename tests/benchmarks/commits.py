@@ -64,8 +64,8 @@ CASES: dict[str, Comparison] = {
     "update-20-trained": _update(20, 8, 24, 30, as_trained=True),
     "update-100": _update(100, 8, 200, 1),
 }
-"""Battle with agents as processes (agents x copies; cpu of an agent-step), and updates: bare ones, and
-one as the preset takes it in mid-training, with teacher and price."""
+"""Battle with agents as processes (agents x copies; cpu of an agent-step), and updates: bare
+ones, and one as the preset takes it in mid-training, with teacher and price."""
 
 
 @dataclass(frozen=True, kw_only=True)
