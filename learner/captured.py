@@ -120,7 +120,8 @@ class CapturedUpdate:
         try:
             replay = self._recorder.record(lambda: self._work(buffers, generator), generator)
         except RuntimeError as error:
-            logger.warning("learner.cuda_graph: updates are not recorded: %s", error)
+            reason, _, _ = str(error).partition("\n")  # CUDA's go on with advice
+            logger.warning("learner.cuda_graph on: updates run step by step: %s", reason)
             self._recorder = None
             return None
         finally:

@@ -192,6 +192,9 @@ class Algorithm(ABC):
         for name in self.followed():
             self.target[name] = copy.deepcopy(self.online[name])
         self.target.requires_grad_(False)
+        for module in self.target.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # a copy's lie apart, which costs cuDNN a copy per call
         if "policy" in self.target:
             target: Any = self.target["policy"]
             self.target_policy = target

@@ -166,7 +166,7 @@ def test_an_update_that_cannot_be_recorded_runs_step_by_step(
     assert train(make_learner(run, recorder)) == expected
     assert recorder.replayed == 0
     (line,) = caplog.messages
-    assert "updates are not recorded" in line
+    assert "updates run step by step" in line
     assert "aten::_local_scalar_dense" in line
 
 
