@@ -60,7 +60,7 @@ from agents.rounding import (
     message_from_wire,
     message_to_wire,
 )
-from agents.version import PolicyVersion
+from agents.shared_parameters import HostParameters
 from configs.arrays import BoolArray, FloatArray
 from configs.columns import GATES, Q_VALUES, Column
 from configs.schema import GateMode, GateTiming
@@ -163,7 +163,7 @@ class AgentCore:
         self,
         identity: int,
         rules: AgentRules,
-        parameters: ParameterStore,
+        parameters: ParameterStore | HostParameters,
         rng: np.random.Generator,
     ) -> None:
         self.identity = identity
@@ -185,7 +185,7 @@ class AgentCore:
         self._masks = EdgeMasks(graph.num_edges)
         self._messages = self._new_inbox(spec.message)
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
-        self._policy = PolicyVersion(spec, parameters.flat, rules.num_agents)
+        self._policy = parameters.policy(spec, rules.num_agents)
         self._policy_version: int = parameters.version
         self._hidden_EH: FloatArray = self._policy.begin(copies)
         self._parts_EP = self._policy.parts(self._hidden_EH)
@@ -299,6 +299,7 @@ class AgentCore:
                 | wire.DeltaParameters()
                 | wire.SparseParameters()
                 | wire.SparseDelta()
+                | wire.SharedVersion()
             ):
                 return self._update(event)
             case PeersLate():
@@ -326,7 +327,7 @@ class AgentCore:
         if is_new:
             previous = self._policy
             rules = self._rules
-            self._policy = PolicyVersion(rules.spec, self._parameters.flat, rules.num_agents)
+            self._policy = self._parameters.policy(rules.spec, rules.num_agents)
             self._hidden_EH = self._policy.adopt(self._hidden_EH, previous)
             self._policy_version = self._parameters.version
 
@@ -432,7 +433,7 @@ class AgentCore:
         self._expected_messages = self._messages_under_way
         self._phase = _Phase.MESSAGES
 
-    def _update(self, packet: wire.Parameters) -> list[Command]:
+    def _update(self, packet: wire.AgentParameters) -> list[Command]:
         if self._parameters.apply(packet) is Outcome.GAP:
             self.tally.snapshots_requested += 1
             return [ToNode(wire.SnapshotRequest(self._parameters.version))]

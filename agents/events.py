@@ -75,7 +75,7 @@ Event = (
     | wire.InMask
     | wire.Message
     | wire.Beacon
-    | wire.Parameters
+    | wire.AgentParameters
     | PeersLate
     | Greeted
     | Renumbered

@@ -10,8 +10,9 @@ from enum import Enum, auto
 import numpy as np
 
 from agents import sparse_parameters
-from agents.policy import checksum
+from agents.policy import PolicySpec, checksum
 from agents.sparse_parameters import Masked, narrowest
+from agents.version import PolicyVersion
 from configs.arrays import BoolArray, FloatArray
 from runtime.net import wire
 
@@ -33,7 +34,7 @@ class ParameterStore:
         self._mask: BoolArray | None = None
         """[P] which weights exist; None if the newest version came dense and nobody has said."""
 
-    def apply(self, packet: wire.Parameters) -> Outcome:
+    def apply(self, packet: wire.AgentParameters) -> Outcome:
         if packet.version <= self.version:
             return Outcome.OLD
         masked: Masked | None = None
@@ -49,11 +50,17 @@ class ParameterStore:
             case wire.SparseDelta():
                 masked = self._with_difference(packet)
                 flat = None if masked is None else masked.flat
+            case wire.SharedVersion():  # it lies where we cannot look
+                flat = None
         if flat is None or flat.shape != self.flat.shape or checksum(flat) != packet.crc32:
             return Outcome.GAP
         self.flat, self.version = flat, packet.version
         self._mask = None if masked is None else masked.mask
         return Outcome.APPLIED
+
+    def policy(self, spec: PolicySpec, num_agents: int) -> PolicyVersion:
+        """The newest version, ready to run."""
+        return PolicyVersion(spec, self.flat, num_agents)
 
     def _with_changes(self, packet: wire.DeltaParameters) -> FloatArray | None:
         if packet.base_version != self.version or not self._fits(packet):

@@ -26,7 +26,7 @@ class PolicyVersion:
     def __init__(self, spec: PolicySpec, flat: FloatArray, num_agents: int) -> None:
         network, scheme = network_of(spec.network), scheme_of(spec.scheme)
         tensors, self._living_H = without_dead_units(spec, views(spec, flat))
-        self._width = spec.hidden
+        self.spec = spec
         self.network = network(spec, tensors)
         self.scheme = scheme(spec, tensors, num_agents)
         head = QHead(tensors, self._living_H.size)
@@ -54,7 +54,7 @@ class PolicyVersion:
         """
         if np.array_equal(self._living_H, previous._living_H):
             return hidden_EH
-        whole_EH = np.zeros((len(hidden_EH), self._width), dtype=np.float32)
+        whole_EH = np.zeros((len(hidden_EH), self.spec.hidden), dtype=np.float32)
         whole_EH[:, previous._living_H] = hidden_EH
         return whole_EH[:, self._living_H]
 

@@ -64,6 +64,9 @@ class Scheme:
     """Names of the matrices [out, H or more] whose first H columns read the hidden state, and
     nothing else of this scheme does; None: all hidden units are kept in a sparse policy."""
 
+    shared_arrays: ClassVar[bool] = False
+    """As in agents/networks/base.py."""
+
     reads: tuple[Linear, ...] = ()
     """What it needs of the hidden state by linear maps: columns of the fused product."""
     memory: int = 0

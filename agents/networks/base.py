@@ -34,6 +34,10 @@ class Network:
     uses_shape: ClassVar[bool] = False
     """Whether `spec.shape` matters to it: to others observations are flat."""
 
+    shared_arrays: ClassVar[bool] = False
+    """Set it in a class from outside of this project if nothing writes to the arrays that it keeps:
+    they are then made once per host (agents/frozen.py)."""
+
     reads: tuple[Linear, ...] = ()
     """What `recur` wants of the hidden state before the step; empty where there is no memory."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agents.core import AgentRules
 from agents.parameters import ParameterStore
+from agents.segment import SegmentHandle
 from runtime.net.security import Keyring
 
 
@@ -21,7 +22,8 @@ class ShellSetup:
     life: int = 0
     """How often the run has been resumed."""
     rules: AgentRules
-    parameters: ParameterStore
+    parameters: ParameterStore | SegmentHandle
+    """The policy to begin with; or where the node keeps the newest one for the whole host."""
     node_endpoint: str
     inbox_endpoint: str
     """Where it listens for its in-neighbours."""

@@ -22,10 +22,13 @@ import zmq
 from numpy.typing import NDArray
 
 from agents.core import AgentCore
+from agents.parameters import ParameterStore
 from agents.process.edges import Edges
 from agents.process.pinning import pin
 from agents.process.profile import Profile, profile_path, write
 from agents.process.setup import ShellSetup
+from agents.segment import Segment
+from agents.shared_parameters import HostParameters
 from configs import streams
 from configs.streams import Role
 from runtime.net import latency, wire
@@ -74,7 +77,8 @@ class Shell(ABC):
             life=setup.life,
             incarnation=setup.incarnation,
         )
-        self._core = AgentCore(setup.identity, setup.rules, setup.parameters, rng)
+        self._parameters = _parameters(setup)
+        self._core = AgentCore(setup.identity, setup.rules, self._parameters, rng)
         self._edges = Edges(context, setup, self._traffic)
         self._node = Channel(
             context,
@@ -131,7 +135,7 @@ class Shell(ABC):
             raise Stopped("the node is gone")
         return ready
 
-    def _take_control(self) -> Iterator[wire.AddressBook | wire.Parameters]:
+    def _take_control(self) -> Iterator[wire.AddressBook | wire.AgentParameters]:
         """What the node says, apart from what is dealt with here.
 
         Raises:
@@ -139,7 +143,7 @@ class Shell(ABC):
         """
         accepted = (
             wire.AddressBook,
-            *wire.PARAMETERS,
+            *wire.AGENT_PARAMETERS,
             wire.ClockOffsets,
             wire.Stop,
         )
@@ -152,7 +156,7 @@ class Shell(ABC):
                 case wire.AddressBook() if not self._edges.fits(packet.endpoints):
                     self._traffic.dropped("shape")
                 case _:
-                    assert isinstance(packet, wire.AddressBook | wire.Parameters)
+                    assert isinstance(packet, wire.AddressBook | wire.AgentParameters)
                     yield packet
 
     # --- what goes --------------------------------------------------------------------------------
@@ -188,6 +192,8 @@ class Shell(ABC):
             "snapshots_requested",
         ):
             traffic.set(name, getattr(tally, name))
+        if isinstance(self._parameters, HostParameters):
+            traffic.set("shared_parameters", self._parameters.shared_bytes)
         traffic.set("log_lines_lost", lines_lost())
         self._edges.update_counters()
         self._node.send(
@@ -195,7 +201,7 @@ class Shell(ABC):
                 agent=self._setup.identity,
                 incarnation=self._setup.incarnation,
                 tick=self._core.tick,
-                policy_version=self._setup.parameters.version,
+                policy_version=self._parameters.version,
                 counters=traffic.as_array(),
                 latency=self._edges.latency(),
                 action_latency=self._action_latencies(),
@@ -228,6 +234,15 @@ class Shell(ABC):
             if self._node.socket.poll(int(1000 * left_s) + 1):
                 for _ in self._node.drain(wire.Stop):
                     return
+
+
+def _parameters(setup: ShellSetup) -> ParameterStore | HostParameters:
+    """The policy of an agent: its own, or its host's."""
+    if isinstance(setup.parameters, ParameterStore):
+        return setup.parameters
+    parameters = HostParameters(Segment(setup.parameters), setup.rules.spec)
+    os.close(setup.parameters.file.descriptor)  # it has one of its own
+    return parameters
 
 
 def _die_with_forkserver() -> None:

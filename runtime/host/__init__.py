@@ -1,1 +1,1 @@
-"""One host of a run: starts and watches its agents, relays parameters, answers Prometheus."""
+"""One host of a run: starts and watches its agents, shares parameters, answers Prometheus."""

@@ -16,8 +16,10 @@ from typing import Any
 
 import agents.process.lockstep
 import agents.process.realtime
+from agents.parameters import ParameterStore
 from agents.process.lockstep import AgentSetup
 from agents.process.realtime import DeployedAgentSetup
+from agents.segment import SegmentHandle
 from runtime.host.faults import Faults
 from runtime.host.forkserver import preloading
 from runtime.host.host_table import HostTable
@@ -46,6 +48,7 @@ class AgentProcesses:
         faults: Faults,
         node_endpoint: str,
         *,
+        parameters: ParameterStore | SegmentHandle,
         endpoint: Callable[[str], str],
         obey: Callable[[list[SupervisorCommand]], None],
         give_up: Callable[[str], None],
@@ -55,6 +58,7 @@ class AgentProcesses:
 
         Args:
             node_endpoint: where agents find their node.
+            parameters: their policy, or where it lies.
             endpoint: where a process of this name listens.
             obey: carries out what the supervisor says to an exit.
             give_up: ends the node, for this reason.
@@ -66,6 +70,7 @@ class AgentProcesses:
         self._traffic = traffic
         self._faults = faults
         self._node_endpoint = node_endpoint
+        self._parameters = parameters
         self._endpoint = endpoint
         self._obey = obey
         self._give_up = give_up
@@ -204,7 +209,7 @@ class AgentProcesses:
             "seed": setup.seed,
             "life": setup.life,
             "rules": setup.rules,
-            "parameters": self._setup.parameters,
+            "parameters": self._parameters,
             "node_endpoint": self._node_endpoint,
             "inbox_endpoint": command.endpoint or self._endpoint(f"a{command.agent}"),
             "is_tcp": place is not None or not setup.ipc_dir,

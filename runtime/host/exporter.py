@@ -65,6 +65,7 @@ _PLAIN = (
     ("edge_handshake_zmtp", "edge_handshake_bytes", "ZMTP bytes sent to open edges."),
     ("trajectories_sent", "sent_trajectories", "Episodes sent to the learner."),
     ("snapshots_requested", "requested_snapshots", "Dense parameters asked for after a gap."),
+    ("shared_parameters", "shared_parameters_bytes", "Policy versions read in shared memory."),
     ("ticks_missed", "missed_ticks", "Ticks of a deployed agent that found nothing new to see."),
 )
 """Counter in the report, name of the series, help."""

@@ -1,4 +1,4 @@
-"""The node: one per host. Has the agents started, relays parameters, serves /metrics.
+"""The node: one per host. Has the agents started, shares parameters, serves /metrics.
 
     agents ⇄ Hub        launcher ⇄ Channel        learner ⇄ Channel (parameters come once to each
     host)               nodes of other hosts ⇄ HostClocks
@@ -36,13 +36,14 @@ from runtime.host.faults import Faults
 from runtime.host.host_clocks import HostClocks
 from runtime.host.host_table import HostTable
 from runtime.host.setup import LOCAL_HOST, NodeSetup
+from runtime.host.sharing import Sharing
 from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
 from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
-from runtime.net.traffic import Traffic, TrafficClass
+from runtime.net.traffic import FORM_OF, Traffic, TrafficClass
 from runtime.net.transport import (
     CONTROL,
     LAUNCHER,
@@ -119,6 +120,7 @@ class Node:
                 self._context, place.hosts, place.host, self._keyring, self._traffic
             )
         self._parameters = setup.parameters
+        self._sharing = Sharing.where_possible(setup.rules, setup.parameters)
         self._versions_relayed = 0
         self._subscribed = False
         self._learner_monitor: zmq.Socket[bytes] | None = None
@@ -145,6 +147,7 @@ class Node:
             self._traffic,
             self._faults,
             self._hub.endpoint,
+            parameters=setup.parameters if self._sharing is None else self._sharing.handle,
             endpoint=self._endpoint,
             obey=self._carry_out,
             give_up=self._give_up,
@@ -357,6 +360,8 @@ class Node:
         for end in (self._hub, self._launcher, self._learner, self._clocks):
             if end is not None:
                 end.close()
+        if self._sharing is not None:
+            self._sharing.close()
         self._context.term()
 
     # --- what comes in ----------------------------------------------------------------------------
@@ -430,8 +435,9 @@ class Node:
                 self._finished.add(agent)
             case wire.Ready():
                 self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
-                if self._agents.version_of(agent) != self._parameters.version:
-                    self._hub.send(peer, self._parameters.snapshot())
+                began_with = self._agents.version_of(agent)
+                if began_with != self._parameters.version or self._is_newest_unshared:
+                    self._hub.send(peer, self._whole_version())
             case wire.SnapshotRequest():
                 self._hub.send(peer, self._parameters.snapshot())
             case _:
@@ -508,7 +514,9 @@ class Node:
             self._subscribed = self._learner.send(wire.SnapshotRequest(self._parameters.version))
 
     def _take_parameters(self) -> None:
-        """Keep the newest version for agents that come later, and pass the packet on as it is."""
+        """Keep the newest version for agents that come later. Share it with those that are here,
+        or pass the packet on as it is.
+        """
         assert self._learner is not None
         for packet in self._learner.drain(*wire.PARAMETERS):
             assert isinstance(packet, wire.Parameters)
@@ -520,9 +528,23 @@ class Node:
                     continue
                 case Outcome.APPLIED:
                     self._versions_relayed += 1
+            if self._sharing is not None:
+                # Agents that share have nothing that a delta could be applied to.
+                self._sharing.share(self._parameters)
+                packet = self._whole_version()
             frame = wire.encode(packet)
             for agent in self._supervisor.ready:
                 self._hub.send_frame(agent_routing_id(agent), frame, TrafficClass.PARAMETERS)
+
+    @property
+    def _is_newest_unshared(self) -> bool:
+        """Whether agents that begin now find an older version in the segment."""
+        return self._sharing is not None and self._sharing.newest is None
+
+    def _whole_version(self) -> wire.AgentParameters:
+        """The newest version for an agent that has no other, or any."""
+        shared = None if self._sharing is None else self._sharing.newest
+        return self._parameters.snapshot() if shared is None else shared
 
     # --- what goes out ----------------------------------------------------------------------------
 
@@ -579,7 +601,11 @@ class Node:
             "policy_version": float(self._parameters.version),
             "dropped_by_node": float(self._traffic.dropped_total),
             "sent_payload_parameters_node": float(self._traffic["sent_payload_parameters"]),
+            "received_payload_parameters_node": float(self._traffic["received_payload_parameters"]),
         }
+        for form in FORM_OF.values():  # from the learner to us, and from us to our agents
+            for name in (f"versions_{form}", f"version_payload_{form}"):
+                values[name] += self._traffic[name]
         if (mean_mb := self._agents.pss_mb_mean) is not None:
             values["agent_pss_mb_mean"] = mean_mb
         return values

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.net.codecs import Tensor
-from runtime.net.packet import KIB, MIB, U8, U32, PackedMask, Packet, Weights, packet
+from runtime.net.packet import KIB, MIB, U8, U32, Count, PackedMask, Packet, Weights, packet
 
 
 @packet(12, 64 * MIB)
@@ -64,8 +64,26 @@ class SparseDelta(Packet):
     """Bits of the new values xor the old ones, octets by their place, deflated."""
 
 
+@packet(18, KIB)
+@dataclass(frozen=True, slots=True)
+class SharedVersion(Packet):
+    """Node to its agents: a policy version lies in the host's memory (agents/segment.py)."""
+
+    version: U32
+    slot: U8
+    """Which of the segment's slots holds it."""
+    size: Count
+    """Octets of it."""
+    crc32: U32
+    """Of these."""
+
+
 Parameters = DenseParameters | DeltaParameters | SparseParameters | SparseDelta
 PARAMETERS = (DenseParameters, DeltaParameters, SparseParameters, SparseDelta)
+"""From the learner to nodes."""
+AgentParameters = Parameters | SharedVersion
+AGENT_PARAMETERS = (*PARAMETERS, SharedVersion)
+"""From a node to its agents."""
 
 
 @packet(14, KIB)

@@ -42,6 +42,7 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.DeltaParameters: TrafficClass.PARAMETERS,
     wire.SparseParameters: TrafficClass.PARAMETERS,
     wire.SparseDelta: TrafficClass.PARAMETERS,
+    wire.SharedVersion: TrafficClass.PARAMETERS,
     wire.SnapshotRequest: TrafficClass.PARAMETERS,
     wire.BodyObservation: TrafficClass.OBSERVATION,
     wire.BodyAction: TrafficClass.ACTION,
@@ -59,9 +60,11 @@ FORM_OF: dict[type[wire.Packet], str] = {
     wire.DeltaParameters: "delta",
     wire.SparseParameters: "sparse",
     wire.SparseDelta: "sparse_delta",
+    wire.SharedVersion: "shared",
 }
 """What a policy version comes as: all numbers, those that differ from another version, or the same
-of those that exist (agents/sparse_parameters.py)."""
+of those that exist (agents/sparse_parameters.py); or as the word that it lies in the host's
+memory."""
 
 REASONS = (
     "oversize",
@@ -97,6 +100,7 @@ COUNTERS: tuple[str, ...] = (
     "edge_tcp_received",
     "trajectories_sent",
     "snapshots_requested",
+    "shared_parameters",
     "ticks_missed",
     "refused",
     "readings_failed",
@@ -110,7 +114,9 @@ missed the deadline. `lost_messages`, `lost_beacons`: vectors that arrived and w
 because link loss was asked for. `edge_slots`: alive copies × offsets seen; `edges_open`: those that
 were used (their ratio is the open share). `edge_handshake_zmtp`: bytes that this agent sent to open
 its edges at both ends: greeting, READY, EdgeHello and EdgeWelcome; these two packets are counted
-here and in no class, so that message + beacon + handshake is all an edge carried. `ticks_missed`:
+here and in no class, so that message + beacon + handshake is all an edge carried.
+`shared_parameters`: bytes of policy versions that an agent reads in its host's memory, where they
+have crossed no socket. `ticks_missed`:
 ticks of a deployed agent's clock that came and found no new observation. `refused`: connections
 that the process's gatekeeper has turned away (runtime/net/security.py). `readings_failed`: looks at
 the kernel's counters or at memory that failed, after which the last reading stood.

@@ -74,10 +74,13 @@ from runtime.net.packet import (
     Packet,
 )
 from runtime.net.parameters import (
+    AGENT_PARAMETERS,
     PARAMETERS,
+    AgentParameters,
     DeltaParameters,
     DenseParameters,
     Parameters,
+    SharedVersion,
     SnapshotRequest,
     SparseDelta,
     SparseParameters,
@@ -105,6 +108,7 @@ from runtime.net.trajectory import (
 )
 
 __all__ = [
+    "AGENT_PARAMETERS",
     "ALIVE",
     "ALL_ALLOWED",
     "EXPLORE",
@@ -120,6 +124,7 @@ __all__ = [
     "VERSION",
     "Action",
     "AddressBook",
+    "AgentParameters",
     "AgentReport",
     "AgentState",
     "Alive",
@@ -157,6 +162,7 @@ __all__ = [
     "Ready",
     "Real",
     "Scalars",
+    "SharedVersion",
     "SnapshotRequest",
     "SparseDelta",
     "SparseParameters",

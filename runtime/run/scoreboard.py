@@ -341,7 +341,9 @@ class Scoreboard:
             "action_bytes": count.get("sent_payload_action", 0),
             "trajectory_bytes": count.get("sent_payload_trajectory", 0)
             + int(self._world.get("sent_payload_trajectory", 0)),
-            "policy_bytes": count.get("received_payload_parameters", 0),
+            "policy_bytes": count.get("received_payload_parameters", 0)
+            + count.get("received_payload_parameters_node", 0),
+            "policy_shared_bytes": count.get("shared_parameters", 0),
             "policy_versions": int(learner.get("policy_versions", 0)),
             "version_bytes_mean": learner.get("version_bytes_mean"),
             "version_bytes_by_form": {

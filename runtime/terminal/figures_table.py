@@ -88,6 +88,7 @@ _GROUPS: dict[str, tuple[_Row, ...]] = {
         _Row("observation_bytes", "observations", _size, shows_zero=False),
         _Row("action_bytes", "actions", _size, shows_zero=False),
         _Row("policy_bytes", "parameters", _size, shows_zero=False),
+        _Row("policy_shared_bytes", "parameters in shared memory", _size, shows_zero=False),
         _Row("heartbeat_bytes", "reports of agents", _size, shows_zero=False),
         _Row("control_bytes", "control", _size, shows_zero=False),
     ),

@@ -6,6 +6,7 @@ No start waits for the child: it may be killed or stopped at any moment, and the
 it learns of that by its sentinel.
 """
 
+import io
 import mmap
 import multiprocessing
 import os
@@ -18,8 +19,9 @@ from multiprocessing import reduction, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
+from runtime.net.inherited import Inherited
 from runtime.terminal import output, stop_signals
 from runtime.terminal.child_output import beside_the_view
 
@@ -39,7 +41,7 @@ class Parcel:
 
     multiprocessing itself would write it into a pipe of which it holds both ends. A pipe takes
     64 KiB: a child that dies, or is stopped, before it has read a longer setup would block its
-    parent for ever.
+    parent for ever. What is Inherited within becomes a descriptor of the child's own.
     """
 
     def __init__(self, content: object) -> None:
@@ -50,26 +52,53 @@ class Parcel:
         """
         self._descriptor = os.memfd_create("murmuration setup")
         with open(self._descriptor, "wb", closefd=False) as file:
-            pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
+            pickler = _Pickler(file, protocol=pickle.HIGHEST_PROTOCOL)
+            pickler.dump(content)
+        self._inherited = pickler.descriptors
 
     def open(self) -> Any:
         """What was packed: for the child, once."""
         # Mapped and not read: several children of torchrun's agent share one position in the file.
         with mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as packed:
-            content = pickle.loads(packed)
+            content = _Unpickler(io.BytesIO(packed), self._inherited).load()
         self.close()
         return content
 
     def close(self) -> None:
+        """Give the parcel up, but none of the descriptors within."""
         os.close(self._descriptor)
 
     def __reduce__(self) -> tuple[Callable[..., "Parcel"], tuple[Any, ...]]:
-        return _receive, (cast("Any", reduction).DupFd(self._descriptor),)
+        duplicate = cast("Any", reduction).DupFd
+        inherited = [duplicate(descriptor) for descriptor in self._inherited]
+        return _receive, (duplicate(self._descriptor), inherited)
 
 
-def _receive(descriptor: Any) -> Parcel:
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: IO[bytes], protocol: int) -> None:
+        super().__init__(file, protocol)
+        self.descriptors: list[int] = []
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not isinstance(obj, Inherited):
+            return None
+        self.descriptors.append(obj.descriptor)
+        return len(self.descriptors) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], descriptors: list[int]) -> None:
+        super().__init__(file)
+        self._descriptors = descriptors
+
+    def persistent_load(self, pid: int) -> Inherited:
+        return Inherited(self._descriptors[pid])
+
+
+def _receive(descriptor: Any, inherited: list[Any]) -> Parcel:
     parcel = Parcel.__new__(Parcel)
     parcel._descriptor = descriptor.detach()  # pyright: ignore[reportPrivateUsage]  # its own class
+    parcel._inherited = [one.detach() for one in inherited]  # pyright: ignore[reportPrivateUsage]
     return parcel
 
 

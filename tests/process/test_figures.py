@@ -424,7 +424,8 @@ SUMS = {
     "edge_tcp_bytes": ("edge_tcp_sent",),
     "observation_bytes": ("received_payload_observation",),
     "action_bytes": ("sent_payload_action",),
-    "policy_bytes": ("received_payload_parameters",),
+    "policy_bytes": ("received_payload_parameters", "received_payload_parameters_node"),
+    "policy_shared_bytes": ("shared_parameters",),
     "heartbeat_bytes": ("sent_payload_heartbeat",),
     "control_bytes": ("sent_payload_control",),
     "messages_late": ("late",),
@@ -435,6 +436,11 @@ SERIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "edge_handshake_zmtp": ("edge_handshake_bytes_total", {}),
     "edge_tcp_sent": ("tcp_bytes_total", {"direction": "sent"}),
     "late": ("late_packets_total", {}),
+    "shared_parameters": ("shared_parameters_bytes_total", {}),
+    "received_payload_parameters_node": (
+        "node_payload_bytes_total",
+        {"class": "parameters", "direction": "received"},
+    ),
 }
 """Series of counters that are not named after direction, layer and class."""
 

@@ -172,7 +172,9 @@ def test_every_query_has_an_answer_and_sums_are_those_of_the_summary(
             "beacon_payload_bytes": last(payload, class_="beacon", **sent),
             "observation_bytes": last(payload, class_="observation", **received),
             "action_bytes": last(payload, class_="action", **sent),
-            "policy_bytes": last(payload, class_="parameters", **received),
+            "policy_bytes": last(payload, class_="parameters", **received)
+            + last("murmuration_node_payload_bytes_total", class_="parameters", **received),
+            "policy_shared_bytes": last("murmuration_shared_parameters_bytes_total"),
             "heartbeat_bytes": last(payload, class_="heartbeat", **sent),
             "control_bytes": last(payload, class_="control", **sent),
             "edge_zmtp_bytes": last(zmtp, class_="message", **sent)

@@ -49,5 +49,6 @@ def test_a_run_at_ninety_per_cent_sends_less_than_a_fifth(tmp_path: Path) -> Non
     assert summary["topology_evolutions"] >= 3
     assert 0 < summary["version_bytes_mean"] <= 0.2 * policy.flat.nbytes
     by_form = summary["version_bytes_by_form"]
-    assert by_form.keys() <= {"sparse", "sparse_delta"}, "agents are handed their first policy"
+    forms = {"sparse", "sparse_delta", "shared"}
+    assert by_form.keys() <= forms, "agents are handed their first policy"
     assert 0 < by_form["sparse_delta"] <= 0.2 * policy.flat.nbytes

@@ -22,6 +22,8 @@ from agents.core import AgentCore
 from agents.events import Command, Dropped, PeersLate, SendMessage, ToWorld
 from agents.parameters import ParameterStore
 from agents.process.body_link import Sensed, as_observation
+from agents.segment import Segment
+from agents.shared_parameters import HostParameters
 from configs.schema import EnvConfig, RunConfig
 from learner.experience.episode import EpisodeJoiner
 from learner.learner import Learner
@@ -29,6 +31,7 @@ from runtime.host.attendance import Attendance
 from runtime.host.clock import HostClock
 from runtime.host.exporter import Exporter
 from runtime.host.host_table import HostTable
+from runtime.host.sharing import Sharing
 from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
 from runtime.net import latency, topology, wire
@@ -40,7 +43,7 @@ from runtime.run.conductor import Conductor
 from runtime.run.scoreboard import Scoreboard
 from runtime.run.view import LiveView
 from tests import agents_helpers, learner_helpers
-from tests.agents_helpers import NUM_AGENTS, OFFSETS, SPEC
+from tests.agents_helpers import NUM_AGENTS, OFFSETS, SPEC, observation
 from tests.world_helpers import ScriptedEnv, answer, make_rules, make_world
 
 PacketT = TypeVar("PacketT", bound=wire.Packet)
@@ -331,7 +334,7 @@ def test_observations_beyond_what_training_can_hold_are_refused() -> None:
     assert core.handle(packet) == [Dropped("range")]
 
 
-@pytest.mark.parametrize("kind", wire.PARAMETERS)
+@pytest.mark.parametrize("kind", wire.AGENT_PARAMETERS)
 def test_no_policy_version_ends_its_receiver(kind: Any, rng: np.random.Generator) -> None:
     store = ParameterStore(np.zeros(9, np.float32), 1)
     for size in range(ROUNDS):
@@ -343,6 +346,18 @@ def test_no_policy_version_ends_its_receiver(kind: Any, rng: np.random.Generator
             else draw(kind, rng, shapes)
         )
     assert store.flat.shape == (9,)
+
+
+def test_no_announcement_of_a_version_ends_an_agent(rng: np.random.Generator) -> None:
+    sharing = Sharing(agents_helpers.make_rules(), ParameterStore(agents_helpers.make_flat(), 1))
+    core = agents_helpers.AgentCore(
+        0, agents_helpers.make_rules(), HostParameters(Segment(sharing.handle), SPEC), rng
+    )
+    for _ in range(ROUNDS):
+        core.handle(draw(wire.SharedVersion, rng))
+    assert core.handle(observation(agents_helpers.make_rules(), 1))
+    assert core.policy_version == 1
+    sharing.close()
 
 
 # --- the node -------------------------------------------------------------------------------------

@@ -169,6 +169,7 @@ def test_kinds_are_distinct() -> None:
             ),
             "97 03 10 03 07 09  93 03 91 03 c4 03 00 01 01  93 01 91 02 c4 04 00 3c 00 c0",
         ),
+        (wire.SharedVersion(3, 2, 300, 7), "96 03 12 03 02 cd 01 2c 07"),
         (wire.WorldState("done"), "93 03 25 a4 64 6f 6e 65"),
         (wire.LearnerState(2.0, 300), "94 03 26  cb 40 00 00 00 00 00 00 00  cd 01 2c"),
         (wire.NodeState(6, 300), "94 03 32 06 cd 01 2c"),

@@ -21,9 +21,9 @@ NEEDED = {
     "run_id", "env", "agents", "env_copies", "gate_timing", "transport", "env_steps", "wall_s",
     "env_steps_per_s", "episodes", "return_mean", "win_rate", "out_degree_mean",
     "message_payload_bytes", "beacon_payload_bytes", "edge_zmtp_bytes", "edge_latency_p50_us",
-    "edge_latency_p99_us", "trajectory_bytes", "policy_bytes", "policy_versions", "policy_lag_mean",
-    "learner_updates", "learner_device", "agent_processes", "agent_restarts", "agent_pss_mb_mean",
-    "messages_late", "messages_dropped", "exit_reason",
+    "edge_latency_p99_us", "trajectory_bytes", "policy_bytes", "policy_shared_bytes",
+    "policy_versions", "policy_lag_mean", "learner_updates", "learner_device", "agent_processes",
+    "agent_restarts", "agent_pss_mb_mean", "messages_late", "messages_dropped", "exit_reason",
 }
 # fmt: on
 """What readers of summary.json rely on."""
@@ -172,6 +172,15 @@ def test_versions_that_agents_received_are_told_by_form() -> None:
     board.take_status(node_says(**arrived, versions_sparse_delta=3.0), host="a")
     board.take_status(node_says(version_payload_sparse_delta=31.0), host="b")
     assert summary(board)["version_bytes_by_form"] == {"dense": 200, "sparse_delta": 10}
+
+
+def test_parameters_that_crossed_sockets_and_those_that_were_shared_are_told_apart() -> None:
+    board = make_board()
+    node = {"received_payload_parameters_node": 400.0, "received_payload_parameters": 60.0}
+    board.take_status(node_says(**node, shared_parameters=900.0), host="a")
+    board.take_status(node_says(received_payload_parameters=7.0), host="b")
+    row = summary(board)
+    assert (row["policy_bytes"], row["policy_shared_bytes"]) == (467, 900)
 
 
 def test_only_reasons_for_which_something_was_dropped_are_named() -> None:

@@ -26,6 +26,7 @@ FIGURES: dict[str, Any] = {
     "edge_bytes_per_agent_step": 346.04,
     "edge_latency_p50_us": 212.5,
     "policy_bytes": 0,
+    "policy_shared_bytes": 0,
     "agent_restarts": 0,
     "messages_dropped": 3,
     "dropped_by_agents": {"full": 2, "stale": 1},

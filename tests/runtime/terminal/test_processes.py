@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.net.inherited import Inherited
 from runtime.terminal import processes
 
 pytestmark = pytest.mark.process
@@ -96,3 +97,26 @@ def test_a_child_leaves_to_the_command_what_a_terminal_sends(tmp_path: Path) -> 
     words = told.read_text().split()
     assert {"SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGALRM", "blocked=0"} <= {*words}
     assert "SIGTERM" not in words
+
+
+def read_inherited(setup: dict[str, Inherited]) -> None:
+    """A child: ends with 0 if what it was handed is what its setup says."""
+    said = {name: os.pread(file.descriptor, 100, 0).decode() for name, file in setup.items()}
+    raise SystemExit(0 if said == {name: f"I am {name}" for name in setup} else 1)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_an_open_file_in_a_setup_reaches_the_child(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    files: dict[str, Inherited] = {}
+    for name in ("one", "two"):
+        files[name] = Inherited(os.memfd_create(name))
+        os.write(files[name].descriptor, f"I am {name}".encode())
+    try:
+        child = processes.start_process(context, read_inherited, files, "child")
+        child.join()
+        assert child.exitcode == 0
+        assert all(os.fstat(file.descriptor).st_size for file in files.values()), "ours stay open"
+    finally:
+        for file in files.values():
+            os.close(file.descriptor)
