@@ -122,3 +122,10 @@ def test_a_batch_is_learnt_by_heart_with_rounded_factors() -> None:
     metrics = [learner.update() for _ in range(80)]
     assert metrics[-1]["loss"] < 0.6 * metrics[0]["loss"]
     assert learner.parameters_flat().dtype == np.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_only_tf32_lets_cuda_round_on_its_own(precision: Precision) -> None:
+    set_precision(precision)
+    assert torch.backends.cudnn.allow_tf32 is (precision == "tf32")
+    assert torch.get_float32_matmul_precision() == ("high" if precision == "tf32" else "highest")
