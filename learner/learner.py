@@ -97,7 +97,6 @@ class Learner:
         """Gradient steps that the episodes so far ask for and that have not been taken."""
         self._run = config
         self._ranks: Ranks | None = None
-        self._transfer = Transfer(self.device)
         self._ahead: Future[tuple[WindowBatch, list[Share]]] | None = None
         """The next update's batch, on its way."""
         self._before_ahead: Mapping[str, Any] = {}
@@ -157,12 +156,25 @@ class Learner:
             else:
                 recorder = recorder or CudaRecorder()
                 self._captured = CapturedUpdate(self._work, recorder, self.schedules)
+        self._transfer = Transfer(self.device, finds_living=self._leaves_out_the_dead())
         self._groups = self.algorithm.parameter_groups()
         self.optimiser = torch.optim.Adam(
             [{"params": self._parameters(group), "share": group.share} for group in self._groups],
             lr=self.config.learning_rate,
             # One call for all parameters; elsewhere torch's own choice is such a one.
             fused=True if self.device.type == "cpu" else None,
+        )
+
+    def _leaves_out_the_dead(self) -> bool:
+        """Whether nothing is computed for agents that are dead in a whole window. On a GPU, and in
+        a recording, every batch has to have the same shape.
+        """
+        return (
+            self.device.type == "cpu"
+            and self._captured is None
+            and vars(type(self.algorithm)).get("needs_living_only", False)
+            and self._run.agents.dead == "silent"
+            and not self.config.dead_in_loss
         )
 
     def _parameters(self, *groups: ParameterGroup) -> list[nn.Parameter]:

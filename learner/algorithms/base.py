@@ -109,6 +109,9 @@ class Algorithm(ABC):
     """Whether its loss may be recorded and replayed (`learner.cuda_graph`): it does the same
     operations for all batches of the same shapes and whenever `Schedules.ways` are the same, and
     takes values of schedules by `Schedules.factor`. A subclass says it anew."""
+    needs_living_only: ClassVar[bool] = False
+    """Whether its loss asks for nothing of agents that are dead: then whoever is dead in a whole
+    window is not computed. A subclass says it anew."""
     idle_targets: ClassVar[frozenset[str]] = frozenset()
     """Parts whose target takes no part in training: it does not count in the model's size."""
 
@@ -249,7 +252,7 @@ class Algorithm(ABC):
 
 
 def _window(part: Part) -> UnrollInput:
-    return UnrollInput(part.observations, part.alive, part.start_B, part.begins_TBN)
+    return UnrollInput(part.observations, part.alive, part.start_B, part.begins_TBN, part.living_R)
 
 
 FORBIDDEN = -1e8

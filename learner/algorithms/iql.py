@@ -16,6 +16,7 @@ class Iql(ValueBased):
 
     traits = TRAITS
     recordable = True
+    needs_living_only = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

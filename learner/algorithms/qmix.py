@@ -22,6 +22,7 @@ class Qmix(ValueBased):
 
     traits = TRAITS
     recordable = True
+    needs_living_only = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

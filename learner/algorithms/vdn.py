@@ -19,6 +19,7 @@ class Vdn(ValueBased):
 
     traits = TRAITS
     recordable = True
+    needs_living_only = True
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

@@ -27,6 +27,9 @@ class UnrollInput:
     begins_TBN: Tensor | None = None
     """[T, B, N] bool: a new life begins, in an episode in which the agent had died, and nothing is
     remembered; None: nobody comes back."""
+    living_R: Tensor | None = None
+    """int64: rows b × N + n of agents that matter; nobody asks for hidden states or values of the
+    others, who are dead in all steps. None: all matter."""
 
 
 @dataclass(slots=True, eq=False)

@@ -76,6 +76,8 @@ def unroll(
 def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Tensor:
     """[T, B, N, H] memories: in one call, or step by step where lives begin anew."""
     if window.begins_TBN is None:
+        if window.living_R is not None and network.encoding.is_row_by_row:
+            return _of_the_living(network, window, carry, window.living_R)
         return network.recur(window.observations_TBND, carry.hidden_BNH)
     hidden_BNH, hidden = carry.hidden_BNH, list[Tensor]()
     for seen_BND, begins_BN in zip(window.observations_TBND, window.begins_TBN, strict=True):
@@ -83,6 +85,18 @@ def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Te
         (hidden_BNH,) = network.recur(seen_BND.unsqueeze(0), before_BNH)
         hidden.append(hidden_BNH)
     return torch.stack(hidden)
+
+
+def _of_the_living(
+    network: PolicyNetwork, window: UnrollInput, carry: Carry, living_R: Tensor
+) -> Tensor:
+    """[T, B, N, H] memories of these rows, and zeros for the others."""
+    seen_TRD = window.observations_TBND.flatten(1, 2).index_select(1, living_R)
+    before_RH = carry.hidden_BNH.flatten(0, 1).index_select(0, living_R)
+    hidden_TRH = network.recur(seen_TRD.unsqueeze(1), before_RH.unsqueeze(0)).squeeze(1)
+    time, batch, agents = window.alive_TBN.shape
+    everybody = hidden_TRH.new_zeros(time, batch * agents, hidden_TRH.shape[-1])
+    return everybody.index_copy(1, living_R, hidden_TRH).unflatten(1, (batch, agents))
 
 
 def begun_lives(alive_TBN: Tensor, before_BN: Tensor | None = None) -> Tensor | None:

@@ -19,6 +19,10 @@ from torch import Tensor
 
 from learner.experience.replay import WindowBatch, Zeros
 
+_ROWS_TOGETHER = 16
+"""Rows by which the number of those that are computed grows."""
+_WORTH_LEAVING_OUT = 400
+"""Agent-steps of the dead from which it is cheaper to compute without them."""
 _FIELDS = (
     "observations",
     "actions",
@@ -44,6 +48,8 @@ class DeviceBatch:
     """[T, B, N, …] or [T + 1, B, N, …] by name; integers of several bytes are int64."""
     has_rebirths: bool
     """Whether an agent lives again after a death."""
+    living_R: Tensor | None = None
+    """int64: rows b × N + n of agents that live at some time, and a few others; None: all rows."""
     copied: "torch.cuda.Event | None" = None
     """When all of them are there; None: they are."""
 
@@ -62,7 +68,8 @@ class DeviceBatch:
 class Transfer:
     """Brings batches to a device; any thread may ask."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, finds_living: bool = False) -> None:
+        self._finds_living = finds_living
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.zeros: Zeros = np.zeros if self._stream is None else _pinned_zeros
@@ -83,7 +90,16 @@ class Transfer:
         if stream is not None:
             copied = torch.cuda.Event()
             copied.record(stream)
-        return DeviceBatch(fields, columns, reborn, copied)
+        living_R = self._living(batch) if self._finds_living and not reborn else None
+        return DeviceBatch(fields, columns, reborn, living_R, copied)
+
+    def _living(self, batch: WindowBatch) -> Tensor | None:
+        lives_R = batch.alive.any(axis=0).ravel()
+        # oneDNN makes code for each shape: let there be few of them.
+        count = -(-max(int(lives_R.sum()), 1) // _ROWS_TOGETHER) * _ROWS_TOGETHER
+        if (lives_R.size - count) * len(batch.alive) < _WORTH_LEAVING_OUT:
+            return None
+        return self._tensor(np.sort(np.argsort(~lives_R, kind="stable")[:count]))
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch

@@ -53,6 +53,8 @@ class Part:
     """[T + 1, B, N] bool: an agent lives again after a death; None: nobody does."""
     columns: Mapping[str, Tensor]
     """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py); integers are int64."""
+    living_R: Tensor | None = None
+    """int64: rows b × N + n of agents that live at some time; None: all count as such."""
 
     @property
     def lives_TBN(self) -> Tensor:
@@ -108,4 +110,5 @@ def part_of(batch: DeviceBatch, rows: Rows, generator: torch.Generator, run: Run
         start_B=field["starts"],
         begins_TBN=begins_TBN,
         columns=batch.columns,
+        living_R=batch.living_R,
     )

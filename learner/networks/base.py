@@ -6,6 +6,7 @@ Dimension key: T = time, B = batch, N = agents, D = observation features, H = hi
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +21,10 @@ class NetworkTwin:
     has them as its own children: this object only calls them."""
     names: Mapping[str, str] = {}
     """Layout name -> torch's name, of parameters whose names differ."""
+
+    is_row_by_row: ClassVar[bool] = False
+    """Whether an agent's hidden states follow from its own observations alone, whoever stands
+    beside it and at whatever place: then agents that are dead throughout are left out."""
 
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         self.spec = spec

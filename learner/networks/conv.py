@@ -18,6 +18,8 @@ from learner.networks.gru import GRU_NAMES, run_memory
 class ConvTwin(NetworkTwin):
     """A trainable one."""
 
+    is_row_by_row = True
+
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         super().__init__(spec, num_agents)
         options: Options = spec.network_opts()

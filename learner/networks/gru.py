@@ -26,6 +26,7 @@ def run_memory(gru: nn.GRU, x_TBNX: Tensor, hidden_BNH: Tensor) -> Tensor:
 
 
 class GruTwin(NetworkTwin):
+    is_row_by_row = True
     names = GRU_NAMES
 
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:

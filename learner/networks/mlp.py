@@ -14,6 +14,8 @@ from learner.networks.base import NetworkTwin
 class MlpTwin(NetworkTwin):
     """A trainable one."""
 
+    is_row_by_row = True
+
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         super().__init__(spec, num_agents)
         first, *others = layer_names(spec.network_opts())
