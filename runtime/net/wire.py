@@ -295,5 +295,5 @@ def decode(frame: bytes, *accepted: type[Packet]) -> Packet:
         )
     values = [codec.unpack(part) for (_, codec), part in zip(codecs, raw[2:], strict=True)]
     if known is not None:
-        known[1].learn(values)
+        known[1].learn(frame, values)
     return cls(*values)

@@ -104,7 +104,7 @@ def test_a_frame_is_the_same_to_the_byte_whoever_writes_it(packet: wire.Packet) 
 def test_a_frame_is_read_once_its_form_is_known(packet: wire.Packet) -> None:
     layout, frame = layout_of(packet), wire.encode(packet)
     assert layout.read(frame) is None
-    layout.learn(values_of(packet))
+    layout.learn(frame, values_of(packet))
     values = layout.read(frame)
     assert values is not None
     assert same(values, values_of(packet))
@@ -116,7 +116,7 @@ def test_whatever_is_wrong_with_a_frame_it_is_read_as_the_codecs_do_or_left_to_t
     packet: wire.Packet,
 ) -> None:
     layout, frame = layout_of(packet), wire.encode(packet)
-    layout.learn(values_of(packet))
+    layout.learn(frame, values_of(packet))
     read = 0
     for position in range(3, len(frame)):  # whoever calls has looked at the first three
         for byte in DAMAGE:
@@ -162,8 +162,47 @@ def test_the_largest_frame_of_a_kind_is_no_larger_for_being_known() -> None:
 def test_a_number_that_is_too_large_for_its_field_is_left_to_the_codecs() -> None:
     (message, *_) = PACKETS
     layout, parts = layout_of(message), unpack(wire.encode(message))
-    layout.learn(values_of(message))
     pack = cast("Callable[[Any], bytes]", msgpack.packb)  # type: ignore[reportUnknownMemberType]
     for sender, fits in ((0, True), (200, True), (2**16 - 1, True), (2**16, False), (-1, False)):
         parts[2] = sender
-        assert (layout.read(pack(parts)) is not None) == fits
+        frame = pack(parts)
+        layout.learn(frame, values_of(message))
+        assert (layout.read(frame) is not None) == fits
+    small = pack([*parts[:2], 0, *parts[3:]])
+    assert layout.read(small[:3] + b"\xff" + small[4:]) is None
+
+
+@pytest.mark.parametrize("number", [b"\xd0\x05", b"\xd1\x00\x05", b"\xcf" + bytes(7) + b"\x05"])
+def test_a_number_in_an_unusual_form_is_read_by_the_codecs_every_time(number: bytes) -> None:
+    frame = wire.encode(wire.Gates(5, NONE))
+    unusual = frame[:3] + number + frame[4:]
+    for _ in range(2):
+        packet = wire.decode(unusual, wire.Gates)
+        assert isinstance(packet, wire.Gates)
+        assert packet.tick == 5
+
+
+def test_a_float_in_an_unusual_form_is_read_by_the_codecs_every_time() -> None:
+    (_, _, observation, *_) = PACKETS
+    frame = wire.encode(observation)
+    at = frame.index(b"\xcb")
+    unusual = frame[:at] + b"\xca\x3e\x80\x00\x00" + frame[at + 9 :]
+    for _ in range(2):
+        packet = wire.decode(unusual, wire.Observation)
+        assert isinstance(packet, wire.Observation)
+        assert packet.epsilon == 0.25
+
+
+def test_two_forms_of_one_size_are_both_known() -> None:
+    beacons = [
+        wire.Beacon(sender, tick, 2**40, np.ones(1, np.uint8), np.ones((1, 2), np.int8))
+        for sender, tick in ((5, 200), (200, 5))
+    ]
+    assert len({len(wire.encode(beacon)) for beacon in beacons}) == 1
+    layout = layout_of(beacons[0])
+    for beacon in beacons:
+        layout.learn(wire.encode(beacon), values_of(beacon))
+    for beacon in beacons:
+        values = layout.read(wire.encode(beacon))
+        assert values is not None
+        assert same(values, values_of(beacon))
