@@ -41,6 +41,7 @@ _MOST_AT_ONCE = 1024
 """Packets taken from the inbox in one go, so that a flood cannot starve everything else."""
 _MOST_DELAYS = 4096
 _NOBODY = (None, 0, 0)
+_MESSAGE, _BEACON = TrafficClass.MESSAGE, TrafficClass.BEACON
 
 
 class Edges:
@@ -68,6 +69,7 @@ class Edges:
         }
         """By name: agent, offset and host of an in-neighbour."""
         self._gatekeeper: Gatekeeper | None = None
+        self._curve = setup.keyring is not None
         curve = None
         if setup.keyring is not None:
             public = setup.keyring.public
@@ -258,17 +260,18 @@ class Edges:
                 self._traffic.dropped("unreachable")
             return
         frame = self._stamped(wire.Message, command)
+        framed, sent = self._out[0].framed(len(frame)), 0
         for k in command.edges:
-            channel = self._out[k]
-            if channel.send_frame(frame, TrafficClass.MESSAGE):
+            if self._out[k].send_frame(frame, None):
                 count = self._counts[k]
                 count[0] += 1
-                count[1] += channel.framed(len(frame))
+                count[1] += framed
+                sent += 1
+        self._traffic.sent(_MESSAGE, len(frame), curve=self._curve, packets=sent)
 
     def send_beacon(self, command: SendBeacon) -> None:
         frame = self._stamped(wire.Beacon, command)
-        for name in self._in_names:
-            self._inbox.send_frame(name, frame, TrafficClass.BEACON)
+        self._inbox.send_to_all(self._in_names, frame, _BEACON)
 
     def _stamped(
         self, kind: type[wire.Message | wire.Beacon], command: SendMessage | SendBeacon

@@ -124,6 +124,9 @@ the kernel's counters or at memory that failed, after which the last reading sto
 """
 
 _CLASSES = len(TrafficClass)
+_SENT = [(c, _CLASSES + c, 2 * _CLASSES + c) for c in range(_CLASSES)]
+"""Where packets, payload and ZMTP bytes of each class are counted."""
+_RECEIVED = [tuple(3 * _CLASSES + at for at in where) for where in _SENT]
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 
 GREETING_BYTES = 64
@@ -176,19 +179,29 @@ class Traffic:
     def __init__(self) -> None:
         self._values = [0] * len(COUNTERS)
 
-    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
+    def sent(
+        self,
+        traffic_class: TrafficClass,
+        payload_bytes: int,
+        *,
+        curve: bool = False,
+        packets: int = 1,
+    ) -> None:
+        """Count so many packets of this size each."""
+        packets_at, payload_at, zmtp_at = _SENT[traffic_class]
         values = self._values
-        values[traffic_class] += 1
-        values[_CLASSES + traffic_class] += payload_bytes
-        values[2 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
+        values[packets_at] += packets
+        values[payload_at] += packets * payload_bytes
+        values[zmtp_at] += packets * frame_zmtp_bytes(payload_bytes, curve=curve)
 
     def received(
         self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
     ) -> None:
+        packets_at, payload_at, zmtp_at = _RECEIVED[traffic_class]
         values = self._values
-        values[3 * _CLASSES + traffic_class] += 1
-        values[4 * _CLASSES + traffic_class] += payload_bytes
-        values[5 * _CLASSES + traffic_class] += frame_zmtp_bytes(payload_bytes, curve=curve)
+        values[packets_at] += 1
+        values[payload_at] += payload_bytes
+        values[zmtp_at] += frame_zmtp_bytes(payload_bytes, curve=curve)
 
     def received_version(self, form: str, payload_bytes: int) -> None:
         """Count a policy version, besides its packet."""
@@ -219,7 +232,14 @@ class Traffic:
 class Uncounted(Traffic):
     """Counters of a process that does not count what crosses, only what goes wrong."""
 
-    def sent(self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False) -> None:
+    def sent(
+        self,
+        traffic_class: TrafficClass,
+        payload_bytes: int,
+        *,
+        curve: bool = False,
+        packets: int = 1,
+    ) -> None:
         pass
 
     def received(

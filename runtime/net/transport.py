@@ -13,9 +13,9 @@ there.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import zmq
 
@@ -40,6 +40,7 @@ _DRAIN_BUDGET = 1024
 """Packets taken from a socket in one go, so that a flood cannot starve the others."""
 _NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 """As plain numbers: an enumeration costs more than the call that it is handed to."""
+_RCVMORE = zmq.SocketOption.RCVMORE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +98,7 @@ def last_endpoint(socket: zmq.Socket[bytes]) -> str:
     return cast("bytes", socket.getsockopt(zmq.LAST_ENDPOINT)).decode().rstrip("\0")
 
 
-_CONTROL = TrafficClass.CONTROL
+_CONTROL, _PARAMETERS = TrafficClass.CONTROL, TrafficClass.PARAMETERS
 _COUNTED_AS: dict[type[Packet], TrafficClass | None] = {
     **CLASS_OF,
     wire.EdgeHello: None,
@@ -108,6 +109,11 @@ _COUNTED_AS: dict[type[Packet], TrafficClass | None] = {
 
 def _traffic_class(packet: Packet) -> TrafficClass:
     return CLASS_OF.get(type(packet), TrafficClass.CONTROL)
+
+
+def _plain_send(socket: zmq.Socket[bytes]) -> Callable[[bytes, int], object]:
+    """Its method without the wrapper that is there for kinds of sockets that we do not have."""
+    return cast("Any", super(zmq.Socket, socket)).send
 
 
 def _watch_connection(socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -171,6 +177,7 @@ class Channel:
         except zmq.ZMQError as error:
             self.socket.close(0)
             raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
+        self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
 
     @property
     def handshake_bytes(self) -> int:
@@ -194,7 +201,7 @@ class Channel:
     def send_frame(self, frame: bytes, traffic_class: TrafficClass | None) -> bool:
         """Send an encoded packet, counted under its class (None: the caller counts it)."""
         try:
-            self.socket.send(frame, _NOBLOCK)
+            self._hand_over(frame, _NOBLOCK)
         except zmq.Again:
             self._traffic.dropped("full")
             return False
@@ -214,7 +221,7 @@ class Channel:
         """One packet that decodes, if there is one: saves the failing look for a second."""
         for _ in range(_DRAIN_BUDGET):
             try:
-                frame = self.socket.recv(_NOBLOCK)
+                frame = self._receive(_NOBLOCK)
             except zmq.Again:
                 return None
             packet = _decode(frame, accepted, self._traffic, curve=self._curve)
@@ -270,6 +277,8 @@ class Hub:
             self.socket.close()
             raise SetupError(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.endpoint: str = last_endpoint(self.socket)
+        self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
+        self._ask: Callable[[int], int] = cast("Any", super(zmq.Socket, self.socket)).get
         gatekeeper = None if curve is None else Gatekeeper.of(context)
         self._is_watched = gatekeeper is not None and self.endpoint.startswith("tcp://")
         if curve is not None and gatekeeper is not None and self._is_watched:
@@ -302,6 +311,37 @@ class Hub:
             self._traffic.sent(traffic_class, len(frame), curve=curve)
         return True
 
+    def send_to_all(
+        self, peers: Sequence[bytes], frame: bytes, traffic_class: TrafficClass
+    ) -> None:
+        """The same frame for each of these peers, counted at once."""
+        if self._doorbook is not None:
+            for peer in peers:
+                self.send_frame(peer, frame, traffic_class)
+            return
+        hand_over, sent = self._hand_over, len(peers)
+        for peer in peers:
+            try:
+                hand_over(peer, _NOBLOCK_MORE)
+                hand_over(frame, _NOBLOCK)
+            except zmq.ZMQError as error:
+                sent -= 1
+                self._not_sent(error)
+        self._traffic.sent(traffic_class, len(frame), packets=sent)
+
+    def _not_sent(self, error: zmq.ZMQError) -> None:
+        """Count a packet that could not leave.
+
+        Raises:
+            zmq.ZMQError: for another reason than these.
+        """
+        if isinstance(error, zmq.Again):
+            self._traffic.dropped("full")
+        elif error.errno == zmq.EHOSTUNREACH:
+            self._traffic.dropped("unreachable")
+        else:
+            raise error
+
     def _put(self, peer: bytes, frame: bytes) -> bool:
         """Whether there is a connection to the peer, which has taken the frame.
 
@@ -319,8 +359,8 @@ class Hub:
     def _write(self, connection: bytes, frame: bytes) -> bool:
         try:
             # Two calls cost less than half of what send_multipart does.
-            self.socket.send(connection, _NOBLOCK_MORE)
-            self.socket.send(frame, _NOBLOCK)
+            self._hand_over(connection, _NOBLOCK_MORE)
+            self._hand_over(frame, _NOBLOCK)
         except zmq.Again:
             raise
         except zmq.ZMQError as error:
@@ -339,7 +379,27 @@ class Hub:
 
     def take(self, *accepted: type[Packet]) -> tuple[bytes, Packet] | None:
         """One packet that decodes, if there is one, with the name of its sender."""
-        curve = self._doorbook is not None
+        if self._doorbook is not None:
+            return self._take_by_key(accepted, self._doorbook)
+        for _ in range(_DRAIN_BUDGET):
+            try:
+                peer = self._receive(_NOBLOCK)
+            except zmq.Again:
+                return None
+            frame = self._receive()
+            if self._ask(_RCVMORE):  # ours are single frames
+                self.socket.recv_multipart()
+                self._traffic.dropped("decode")
+                continue
+            packet = _decode(frame, accepted, self._traffic, curve=False)
+            if packet is not None:
+                return peer, packet
+        return None
+
+    def _take_by_key(
+        self, accepted: tuple[type[Packet], ...], doorbook: Doorbook
+    ) -> tuple[bytes, Packet] | None:
+        """The same where a sender is known by its key, which comes with each frame."""
         for _ in range(_DRAIN_BUDGET):
             try:
                 peer = self.socket.recv(_NOBLOCK)
@@ -348,14 +408,13 @@ class Hub:
             first = self.socket.recv(copy=False)
             is_single = not first.more  # ours are single frames
             rest = [] if is_single else self.socket.recv_multipart()
-            if self._doorbook is not None:
-                peer = self._name_of(peer, first, self._doorbook)
-                if is_single and not len(first):
-                    continue  # a new connection has made itself known
+            peer = self._name_of(peer, first, doorbook)
+            if is_single and not len(first):
+                continue  # a new connection has made itself known
             if peer is None or rest:
                 self._traffic.dropped("decode" if peer else "duplicate")
                 continue
-            packet = _decode(first.bytes, accepted, self._traffic, curve=curve)
+            packet = _decode(first.bytes, accepted, self._traffic, curve=True)
             if packet is not None:
                 return peer, packet
         return None
@@ -401,8 +460,9 @@ def _decode(
         traffic.dropped(error.reason)
         return None
     traffic_class = _COUNTED_AS.get(type(packet), _CONTROL)
-    if traffic_class is not None:
-        traffic.received(traffic_class, len(frame), curve=curve)
-    if traffic_class is TrafficClass.PARAMETERS and (form := FORM_OF.get(type(packet))):
+    if traffic_class is None:
+        return packet
+    traffic.received(traffic_class, len(frame), curve=curve)
+    if traffic_class is _PARAMETERS and (form := FORM_OF.get(type(packet))):
         traffic.received_version(form, len(frame))
     return packet
