@@ -226,7 +226,7 @@ class AgentCore:
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._lost_beacons_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
 
-        self._heard = Heard(
+        self._words = Heard(
             own_EM=self._own_EM,
             tokens_ETM=None,
             present_ET=None,
@@ -247,27 +247,25 @@ class AgentCore:
         self._open_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._messages_under_way = 0
         """In-edges that carry a message in some copy, as bits."""
-        self._expected_messages = 0
-        self._expected_beacons = 0
+        self._paper = rules.gate_timing == "paper"
+        self._heard = 0
+        """Tick of what this step waits for: this one with the paper's timing, else the last."""
+        self._expected_messages = self._expected_beacons = 0
+        """Edges over which something is under way to this step, as bits."""
+        self._missing_messages = self._missing_beacons = 0
+        """Those of them that have not brought it yet; nothing while the step does not wait."""
         self._peers_late = False
         """Whether this step goes on without packets that are under way."""
 
     @property
     def waits_for_peers(self) -> bool:
         """Whether a deadline must run: packets of peers are under way and the step needs them."""
-        return self._phase in (_Phase.BEACONS, _Phase.MESSAGES)
+        return self._phase is _Phase.MESSAGES or self._phase is _Phase.BEACONS
 
     @property
     def missing(self) -> tuple[int, int]:
         """In-edges whose messages and out-edges whose beacons the step still waits for, as bits."""
-        match self._phase:
-            case _Phase.MESSAGES:
-                paper = self._rules.gate_timing == "paper"
-                return self._missing_messages(), 0 if paper else self._missing_beacons()
-            case _Phase.BEACONS:
-                return 0, self._missing_beacons()
-            case _:
-                return 0, 0
+        return self._missing_messages, self._missing_beacons
 
     @property
     def has_unheard(self) -> bool:
@@ -332,7 +330,9 @@ class AgentCore:
             self._policy_version = self._parameters.version
 
         self._tick, self._now, self._takes_part = now.tick, now, takes_part
+        self._heard = now.tick if self._paper else (now.tick - 1) % ticks.MODULUS
         self._peers_late = False
+        self._wait_for_nothing()
         if self._loss is not None:
             self._lost_messages_EK, self._lost_beacons_EK = self._loss.draw()
         self._first_E = now.steps == 0 if 0 in now.steps.tolist() else None
@@ -358,16 +358,17 @@ class AgentCore:
         self._parts_EP = self._policy.parts(self._hidden_EH)
         if self._beacons:
             self._beacon.take(self._gating.beacon(self._policy, self._parts_EP))
-            if self._rules.gate_timing == "paper":
+            if self._paper:
                 commands += self._send_beacon()[0]
 
-        self._expected_beacons = self._any_copy(now.beacon_masks) if self._beacons else 0
         if self._rules.realtime:
-            self._expected_beacons = self._expected_messages = 0
             self._phase = _Phase.MESSAGES
-        elif self._rules.gate_timing == "paper":
-            self._expected_messages = 0  # not known before the world has heard all gates
-            self._phase = _Phase.BEACONS
+            return commands + self._proceed()
+        if self._beacons:
+            self._expected_beacons = self._any_copy(now.beacon_masks)
+            self._missing_beacons = self._expected_beacons and self._beacons_missing()
+        if self._paper:
+            self._phase = _Phase.BEACONS  # of messages the world says when it has heard all gates
         else:
             self._expect_messages(now.in_masks)
         return commands + self._proceed()
@@ -377,7 +378,7 @@ class AgentCore:
         self._hidden_EH[first_E] = 0.0
         self._own_EM[first_E] = 0.0
         if self._remembers:
-            self._heard.memory_EX[first_E] = 0.0
+            self._words.memory_EX[first_E] = 0.0
         self._sent_rows = self._sent_rows.copy()
         self._sent_rows[first_E] = 0
         self._beacon.begin(first_E)
@@ -417,6 +418,18 @@ class AgentCore:
         inbox = self._messages if is_message else self._peer_beacons
         if not inbox.put(peer, packet.tick, present_E, packet.rows):
             return [Dropped("stale")]
+        if packet.tick != self._heard:
+            # It may have taken the place of one that the step waits for.
+            if self._expected_messages:
+                self._missing_messages = self._messages_missing()
+            if self._expected_beacons:
+                self._missing_beacons = self._beacons_missing()
+        elif is_message:
+            self._missing_messages &= ~(1 << peer)
+        else:
+            self._missing_beacons &= ~(1 << peer)
+        if self._missing_messages or self._missing_beacons:
+            return []
         return self._proceed()
 
     def _learn_in_mask(self, packet: wire.InMask) -> list[Command]:
@@ -431,6 +444,7 @@ class AgentCore:
         self._in_masks = in_masks
         self._messages_under_way = self._any_copy(in_masks) if self._speaks else 0
         self._expected_messages = self._messages_under_way
+        self._missing_messages = self._expected_messages and self._messages_missing()
         self._phase = _Phase.MESSAGES
 
     def _update(self, packet: wire.AgentParameters) -> list[Command]:
@@ -450,9 +464,8 @@ class AgentCore:
     def _go_on_without_late_peers(self) -> list[Command]:
         if not self.waits_for_peers:
             return []
-        missing = self._missing_beacons(), self._missing_messages()
-        self.tally.late += sum(bits.bit_count() for bits in missing)
-        self._expected_beacons = self._expected_messages = 0
+        self.tally.late += self._missing_messages.bit_count() + self._missing_beacons.bit_count()
+        self._wait_for_nothing()
         self._peers_late = True
         return self._proceed()
 
@@ -460,24 +473,26 @@ class AgentCore:
 
     def _proceed(self) -> list[Command]:
         """Do what can be done with the packets that are here."""
-        if self._phase is _Phase.BEACONS and not self._missing_beacons():
-            commands = self._gate(self._tick or 0)
-            self._phase = _Phase.IN_MASK
-            return [*commands, ToWorld(wire.Gates(self._now.tick, self._masks.pack(self._open_EK)))]
-        if (
-            self._phase is _Phase.MESSAGES
-            and not self._missing_messages()
-            and (self._rules.gate_timing == "paper" or not self._missing_beacons())
-        ):
+        if self._missing_messages or self._missing_beacons:
+            return []
+        if self._phase is _Phase.MESSAGES:
+            self._wait_for_nothing()
             self._phase = _Phase.IDLE
             return self._act()
+        if self._phase is _Phase.BEACONS:
+            self._wait_for_nothing()
+            commands = self._gate(self._heard)
+            self._phase = _Phase.IN_MASK
+            return [*commands, ToWorld(wire.Gates(self._now.tick, self._masks.pack(self._open_EK)))]
         return []
 
+    def _wait_for_nothing(self) -> None:
+        self._expected_messages = self._expected_beacons = 0
+        self._missing_messages = self._missing_beacons = 0
+
     def _act(self) -> list[Command]:
-        now, spec, policy = self._now, self._rules.spec, self._policy
-        paper = self._rules.gate_timing == "paper"
-        heard = now.tick if paper else (now.tick - 1) % ticks.MODULUS
-        words = self._heard
+        now, spec, policy, heard = self._now, self._rules.spec, self._policy, self._heard
+        words = self._words
         words.own_EM, words.steps_E = self._own_EM, now.steps
         if self._speaks:
             words.present_ET = self._present_tokens(heard)
@@ -489,8 +504,8 @@ class AgentCore:
 
         commands: list[Command] = []
         said = self._no_copy
-        if not paper:
-            commands += self._gate(heard)
+        if not self._paper:
+            commands = self._gate(heard)
             if self._beacons:
                 beacons, said = self._send_beacon()
                 commands += beacons
@@ -558,13 +573,13 @@ class AgentCore:
 
     def _fits(self, now: wire.Observation, takes_part: Participation) -> bool:
         copies = (self._rules.copies,)
-        columns = (now.episodes, now.steps, now.in_masks, now.peer_masks, now.beacon_masks)
         rows, dim = takes_part.num_alive, self._rules.spec.observation_dim
         masks = now.action_masks.shape
         return (
-            all(column.shape == copies for column in columns)
+            now.episodes.shape == now.steps.shape == copies
+            and now.in_masks.shape == now.peer_masks.shape == now.beacon_masks.shape == copies
             and now.observations.shape == (rows, dim)
-            and masks in ((0, 0), (rows, self._mask_width))
+            and (masks == (0, 0) or masks == (rows, self._mask_width))
         )
 
     def _any_copy(self, masks: MaskArray) -> int:
@@ -579,15 +594,11 @@ class AgentCore:
             return Freshest(peers, rules.copies, vector, rules.max_message_age_steps)
         return Inbox(peers, rules.copies, vector)
 
-    def _missing_messages(self) -> int:
-        paper = self._rules.gate_timing == "paper"
-        heard = (self._tick or 0) - (0 if paper else 1)
-        return self._expected_messages & ~self._messages.arrived(heard)
+    def _messages_missing(self) -> int:
+        return self._expected_messages & ~self._messages.arrived(self._heard)
 
-    def _missing_beacons(self) -> int:
-        paper = self._rules.gate_timing == "paper"
-        heard = (self._tick or 0) - (0 if paper else 1)
-        return self._expected_beacons & ~self._peer_beacons.arrived(heard)
+    def _beacons_missing(self) -> int:
+        return self._expected_beacons & ~self._peer_beacons.arrived(self._heard)
 
     def _send_beacon(self) -> tuple[list[Command], NDArray[np.uint8]]:
         """Say the beacon where it is due; and the bitmap of these copies."""

@@ -33,8 +33,8 @@ class CopyBitmaps:
             copies = self._copies
             if len(bitmap) != (copies + 7) // 8:
                 return None
-            listed_E = np.unpackbits(bitmap, count=copies, bitorder="little").astype(np.bool_)
-            known = (listed_E, int(listed_E.sum()))
+            listed_E = np.unpackbits(bitmap, count=copies, bitorder="little").view(np.bool_)
+            known = (listed_E, int(np.count_nonzero(listed_E)))
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             self._known[key] = known
@@ -69,14 +69,13 @@ class EdgeMasks:
 
     def pack(self, open_EK: BoolArray) -> MaskArray:
         """[E, K] -> [E]"""
-        return np.dot(open_EK, self._bits_K)
+        return open_EK.dot(self._bits_K)
 
     def any_copy(self, masks: MaskArray) -> int:
         """Bit k is set if edge k exists and is set in one of these masks."""
-        any_copy = 0
-        for mask in masks.tolist():
-            any_copy |= mask
-        return any_copy & self._every_edge
+        if len(masks) == 1:
+            return masks.item() & self._every_edge
+        return int(np.bitwise_or.reduce(masks)) & self._every_edge
 
     def in_edges(self, masks: MaskArray) -> InEdges:
         """What in-masks stand for; masks recur, so what they stood for is remembered."""

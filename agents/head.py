@@ -51,9 +51,9 @@ class QHead:
         Args:
             message_EM: before it is rounded for the wire.
         """
-        fused_EH: FloatArray = np.dot(message_EM, self._said)
+        fused_EH: FloatArray = message_EM.dot(self._said)
         fused_EH += parts_EP[:, self._state]
         np.maximum(fused_EH, _ZERO, out=fused_EH)
-        q_EA: FloatArray = np.dot(fused_EH, self._weight)
+        q_EA: FloatArray = fused_EH.dot(self._weight)
         q_EA += self._bias
         return q_EA

@@ -60,6 +60,6 @@ class PolicyVersion:
 
     def parts(self, hidden_EH: FloatArray) -> FloatArray:
         """[E, P] what the next stages need of a hidden state, and the network in the next step."""
-        parts_EP: FloatArray = np.dot(hidden_EH, self._parts_HP)
+        parts_EP: FloatArray = hidden_EH.dot(self._parts_HP)
         parts_EP += self._parts_P
         return parts_EP

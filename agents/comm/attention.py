@@ -87,7 +87,7 @@ class Attention(Scheme):
         Args:
             heard_EM: what `attend` returns; its value projection is merged with this layer.
         """
-        message_EM: FloatArray = np.dot(heard_EM, self._heard)
+        message_EM: FloatArray = heard_EM.dot(self._heard)
         message_EM += parts_EP[:, self._own]
         return np.tanh(message_EM, message_EM)
 

@@ -52,14 +52,14 @@ class Scorer:
     def __call__(self, own_EZ: FloatArray, peers_EKZ: FloatArray) -> FloatArray:
         """[E, K] scores of the edges to the K out-neighbours whose beacons these are."""
         copies, peers, beacon = peers_EKZ.shape
-        own_ES = np.dot(own_EZ, self._own_ZS)
+        own_ES = own_EZ.dot(self._own_ZS)
         # All peers of all copies in one product: a stack of small ones costs more to start.
         rows = np.dot(peers_EKZ.reshape(copies * peers, beacon), self._peer_ZS)
         hidden_EKS: FloatArray = rows.reshape(copies, peers, -1)
         hidden_EKS += own_ES[:, None]
         hidden_EKS += self._edge_KS
         np.maximum(rows, _ZERO, out=rows)
-        scores: FloatArray = np.dot(rows, self._out_S)
+        scores: FloatArray = rows.dot(self._out_S)
         scores += self._out_bias
         return scores.reshape(copies, peers)
 

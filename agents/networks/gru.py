@@ -76,7 +76,7 @@ class GruMemory:
         Args:
             from_hidden_EG: `read` of `hidden_EH`.
         """
-        from_input: FloatArray = np.dot(x_EX, self._input)
+        from_input: FloatArray = x_EX.dot(self._input)
         size = self._hidden
         gates = from_input[:, : 2 * size]
         gates += from_hidden_EG[:, : 2 * size]
@@ -136,7 +136,7 @@ class Gru(Network):
     def recur(
         self, observation_ED: FloatArray, hidden_EH: FloatArray, parts_EP: FloatArray
     ) -> FloatArray:
-        x_EX: FloatArray = np.dot(observation_ED, self._weight)
+        x_EX: FloatArray = observation_ED.dot(self._weight)
         x_EX += self._bias
         np.maximum(x_EX, _ZERO, out=x_EX)
         return self._step(x_EX, hidden_EH, parts_EP[:, self._from_hidden])

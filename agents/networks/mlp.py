@@ -63,7 +63,7 @@ class Mlp(Network):
     ) -> FloatArray:
         x_EH = observation_ED
         for weight, bias in self._layers:
-            x_EH = np.dot(x_EH, weight)
+            x_EH = x_EH.dot(weight)
             x_EH += bias
             np.maximum(x_EH, _ZERO, out=x_EH)
         return x_EH
