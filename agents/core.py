@@ -512,8 +512,9 @@ class AgentCore:
         out_masks = self._masks.pack(self._open_EK)
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
         actions = self._actor.choose(q_EA, now, takes_part, self._allowed_actions())
-        computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
-        self._recorders.record(now, takes_part, actions, self._policy_version, computed)
+        if self._recorders.records:
+            computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
+            self._recorders.record(now, takes_part, actions, self._policy_version, computed)
         if takes_part.num_alive < self._rules.copies:
             open_EK = open_EK & takes_part.alive_E[:, None]
         tally.agent_steps += takes_part.num_alive

@@ -1,6 +1,11 @@
 """What an agent remembers of its episodes until it ships them.
 
-observation, action and columns of each step -> EpisodeRecorder -> Trajectory at the end
+observation, action and columns of each step -> Recorders -> Trajectory when an episode ends
+
+All copies write into rows that are there already, one call for each array and step: with 32 copies
+a list for each of them cost more than the policy.
+
+Dimension key: E = copies, R = copies that record this step, L = steps, D = observation features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,76 +22,49 @@ from runtime.net import wire
 Ships = Literal["training", "all", "none"]
 """Episodes whose trajectories leave the agent."""
 
+_NO_EPISODE = -1
+_FIRST_STEPS = 32
+"""Room for each copy at first; half as much again is made where it does not do."""
 
-class EpisodeRecorder:
-    """One copy's episode in progress.
 
-    Only an agent that was there from step 0 records: half an episode cannot be unrolled.
+class Rows:
+    """One array for every step of every copy: [E, L, …], of which each copy uses what it needs."""
 
-    Args:
-        agent: whose episode it is.
-        columns: names of what is kept of a step beside observation and action.
-    """
+    def __init__(self, copies: int) -> None:
+        self._copies = copies
+        self._values: NDArray[Any] = np.zeros((copies, 0))
 
-    def __init__(self, agent: int, columns: Sequence[str]) -> None:
-        self._agent = agent
-        self._episode: int | None = None
-        self._observations: list[NDArray[Any]] = []
-        self._actions: list[Any] = []
-        self._versions: list[int] = []
-        self._columns: dict[str, list[Any]] = {name: [] for name in columns}
-        self._values = tuple(self._columns.values())
-
-    @property
-    def num_columns(self) -> int:
-        return len(self._values)
-
-    def begin(self, episode: int) -> None:
-        self._episode = episode
-
-    def is_recording(self, episode: int) -> bool:
-        return self._episode == episode
-
-    def record(
-        self,
-        observation_D: NDArray[Any],
-        action: Any,
-        policy_version: int,
-        values: Sequence[Any],
+    def write(
+        self, copies_R: NDArray[np.intp], at_R: NDArray[np.intp], room: int, rows: NDArray[Any]
     ) -> None:
-        """Keep a step.
+        """Keep a row of each of these copies, at its step, which is below `room`."""
+        values = self._values
+        if values.shape[1] < room or not (
+            values.dtype == rows.dtype or np.can_cast(rows.dtype, values.dtype)
+        ):
+            values = self._values = self._with_room(room, rows)
+        values[copies_R, at_R] = rows
 
-        Args:
-            action: a number of numpy's, or an array of them.
-            values: of the columns, in their order; numpy's, whose type is the column's.
-        """
-        self._observations.append(observation_D)
-        self._actions.append(action)
-        self._versions.append(policy_version)
-        for column, value in zip(self._values, values, strict=True):
-            column.append(value)
+    def _with_room(self, room: int, rows: NDArray[Any]) -> NDArray[Any]:
+        old = self._values
+        kept = old.shape[1]
+        # A world that changes the type of what is seen loses nothing of what was seen before.
+        dtype = np.result_type(old.dtype, rows.dtype) if kept else rows.dtype
+        values: NDArray[Any] = np.zeros((self._copies, max(room, kept), *rows.shape[1:]), dtype)
+        if kept:
+            values[:, :kept] = old
+        return values
 
-    def finish(self) -> wire.Trajectory | None:
-        """Close the episode; None if there is nothing to ship."""
-        episode, self._episode = self._episode, None
-        trajectory = None
-        if episode is not None and self._actions:
-            trajectory = wire.Trajectory(
-                agent=self._agent,
-                episode=episode,
-                first_version=self._versions[0],
-                last_version=self._versions[-1],
-                observations=np.array(self._observations),
-                actions=np.array(self._actions),
-                columns={name: np.array(values) for name, values in self._columns.items()},
-            )
-        for kept in (self._observations, self._actions, self._versions, *self._values):
-            kept.clear()
-        return trajectory
+    def read(self, copy: int, steps: int) -> NDArray[Any]:
+        """[L, …] what a copy has written; the caller's own."""
+        return self._values[copy, :steps].copy()
 
 
 class Recorders:
-    """The episodes in progress of one agent, one for each copy."""
+    """The episodes in progress of one agent, one for each copy.
+
+    Only an agent that was there from step 0 records: half an episode cannot be unrolled.
+    """
 
     def __init__(
         self,
@@ -104,27 +82,74 @@ class Recorders:
             comes_back: the agent may live again after its death: what it has recorded leaves when
                 the episode ends, and not when it dies.
         """
+        self._agent = agent
         self._comes_back = comes_back
         self._ships = ships
+        self.records = ships != "none"
+        """Whether it ever keeps anything."""
         self._names = tuple(column.name for column in by_agents(columns))
-        self._recorders = [EpisodeRecorder(agent, self._names) for _ in range(copies)]
+        self._episodes_E = np.full(copies, _NO_EPISODE, dtype=np.int64)
+        """Those that are recorded."""
+        self._steps_E = np.zeros(copies, dtype=np.intp)
+        """Steps that are kept of them."""
+        self._room = _FIRST_STEPS
+        self._first_versions_E = np.zeros(copies, dtype=np.int64)
+        self._last_versions_E = np.zeros(copies, dtype=np.int64)
+        self._observations, self._actions = Rows(copies), Rows(copies)
+        self._columns = [Rows(copies) for _ in self._names]
+        self._seen: tuple[Participation | None, bytes] = (None, b"")
+        """Who took part in which episodes a step before: while that stays, nothing ends."""
+        self._copies_R = np.zeros(0, dtype=np.intp)
+        """Copies that keep this step."""
+        self._of_living_R: NDArray[np.intp] | None = None
+        """Their rows among those of the copies in which the agent lives; None: they are all."""
+        self._longest = 0
+        """Steps that a copy has kept at most."""
 
     def turn(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
         """Ship what has ended with the last step, begin what starts with this one."""
         commands: list[Command] = []
-        if self._ships == "none":
+        if not self.records:
             return commands
-        for copy, recorder in enumerate(self._recorders):
-            episode = int(now.episodes[copy])
-            is_over = not takes_part.alive_E[copy] and not self._comes_back
-            if is_over or not recorder.is_recording(episode):
-                trajectory = recorder.finish()
-                if trajectory is not None:
-                    commands.append(ToLearner(trajectory))
-            explores = bool(now.flags[copy] & wire.EXPLORE)
-            if now.steps[copy] == 0 and (explores or self._ships == "all"):
-                recorder.begin(episode)
+        seen = (takes_part, now.episodes.tobytes())
+        if seen == self._seen and 0 not in now.steps.tolist():
+            return commands
+        self._seen = seen
+        ends_E = self._episodes_E != now.episodes
+        if not self._comes_back:
+            ends_E |= ~takes_part.alive_E
+        ends_E &= self._episodes_E != _NO_EPISODE
+        for copy in np.flatnonzero(ends_E).tolist():
+            if self._steps_E[copy]:
+                commands.append(ToLearner(self._trajectory(copy)))
+        self._episodes_E[ends_E] = _NO_EPISODE
+        self._steps_E[ends_E] = 0
+        begins_E = now.steps == 0
+        if self._ships != "all":
+            begins_E &= takes_part.explores_E
+        self._episodes_E[begins_E] = now.episodes[begins_E]
+        records_E = self._episodes_E == now.episodes
+        records_E &= takes_part.alive_E
+        self._copies_R = np.flatnonzero(records_E)
+        of_living_E = records_E[takes_part.alive_E]
+        self._of_living_R = None if of_living_E.all() else np.flatnonzero(of_living_E)
+        self._longest = int(self._steps_E.max())
         return commands
+
+    def _trajectory(self, copy: int) -> wire.Trajectory:
+        steps = int(self._steps_E[copy])
+        return wire.Trajectory(
+            agent=self._agent,
+            episode=int(self._episodes_E[copy]),
+            first_version=int(self._first_versions_E[copy]),
+            last_version=int(self._last_versions_E[copy]),
+            observations=self._observations.read(copy, steps),
+            actions=self._actions.read(copy, steps),
+            columns={
+                name: rows.read(copy, steps)
+                for name, rows in zip(self._names, self._columns, strict=True)
+            },
+        )
 
     def record(
         self,
@@ -143,15 +168,23 @@ class Recorders:
         Raises:
             KeyError: a column is asked for that this agent does not compute.
         """
-        if self._ships == "none":
+        if not self.records:
             return
         columns = [computed[name] for name in self._names]
-        for row, copy in enumerate(takes_part.living):
-            recorder = self._recorders[copy]
-            if recorder.is_recording(int(now.episodes[copy])):
-                recorder.record(
-                    now.observations[row],
-                    actions_E[copy],
-                    policy_version,
-                    [column[copy] for column in columns],
-                )
+        copies_R = self._copies_R
+        if not len(copies_R):
+            return
+        at_R = self._steps_E[copies_R]
+        self._longest += 1
+        while self._room < self._longest:
+            self._room += self._room // 2
+        room, rows_RD = self._room, now.observations
+        if self._of_living_R is not None:
+            rows_RD = rows_RD[self._of_living_R]
+        self._observations.write(copies_R, at_R, room, rows_RD)
+        self._actions.write(copies_R, at_R, room, actions_E[copies_R])
+        for rows, column in zip(self._columns, columns, strict=True):
+            rows.write(copies_R, at_R, room, column[copies_R])
+        self._last_versions_E[copies_R] = policy_version
+        self._first_versions_E[copies_R[at_R == 0]] = policy_version
+        self._steps_E[copies_R] = at_R + 1

@@ -1,45 +1,90 @@
+"""What an agent keeps of its episodes: agents/recorder.py."""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents.recorder import EpisodeRecorder
+from agents.events import ToLearner
+from agents.participation import Participants
+from agents.recorder import Recorders, Ships
+from configs.columns import Q_VALUES, Column
 from runtime.net import wire
 
 AGENT = 9
+A = 4
 
 
-def recorder(*columns: str) -> EpisodeRecorder:
-    return EpisodeRecorder(AGENT, ("gates", *columns))
+class Recording:
+    """One agent's recorders, and what it sees and does: all of it says when and where."""
 
+    def __init__(
+        self,
+        copies: int = 1,
+        *columns: Column,
+        ships: Ships = "all",
+        comes_back: bool = False,
+        dtype: type[np.generic] = np.float16,
+    ) -> None:
+        self.ours = Recorders(AGENT, copies, ships, columns, comes_back=comes_back)
+        self._participants = Participants(copies, relays=False)
+        self._copies = copies
+        self.dtype: type[np.generic] = dtype
+        self.tick = 0
 
-def record(ours: EpisodeRecorder, step: int, *, version: int = 1) -> None:
-    values: list[Any] = [np.uint16(1 << step), np.full(4, step, dtype=np.float32)]
-    ours.record(
-        np.array([step, -step], dtype=np.float16),
-        action=np.uint8(step % 4),
-        policy_version=version,
-        values=values[: ours.num_columns],
-    )
-
-
-def finished(ours: EpisodeRecorder) -> wire.Trajectory:
-    trajectory = ours.finish()
-    assert trajectory is not None
-    return trajectory
+    def step(
+        self,
+        steps: Sequence[int],
+        episodes: Sequence[int] | None = None,
+        *,
+        dead: Sequence[int] = (),
+        explores: bool = True,
+        version: int = 1,
+        computed: Mapping[str, Any] | None = None,
+    ) -> list[wire.Trajectory]:
+        """Play a step; what is shipped with it. Copy e sees [e, its step], does its step modulo A,
+        and has open edge number step."""
+        self.tick += 1
+        flags = np.full(self._copies, wire.ALIVE | (wire.EXPLORE if explores else 0), np.uint8)
+        flags[list(dead)] &= 0xFF ^ wire.ALIVE
+        takes_part = self._participants.of(flags)
+        assert takes_part is not None
+        seen = np.array([[copy, step] for copy, step in enumerate(steps)], self.dtype)
+        none = np.zeros(self._copies, np.uint16)
+        now = wire.Observation(
+            tick=self.tick,
+            epsilon=0.0,
+            episodes=np.array(episodes or [0] * self._copies, np.uint32),
+            steps=np.array(steps, np.uint16),
+            flags=flags,
+            in_masks=none,
+            peer_masks=none,
+            beacon_masks=none,
+            observations=seen[takes_part.alive_E],
+        )
+        commands = self.ours.turn(now, takes_part)
+        actions = np.array([step % A for step in steps], np.uint8)
+        values = {
+            "gates": np.array([1 << (step % 16) for step in steps], np.uint16),
+            "q_values": np.array([[step] * A for step in steps], np.float32),
+        }
+        self.ours.record(now, takes_part, actions, version, computed or values)
+        shipped = [c.packet for c in commands if isinstance(c, ToLearner)]
+        assert len(shipped) == len(commands)
+        return shipped
 
 
 def test_a_trajectory_holds_every_step_in_order() -> None:
-    ours = recorder()
-    ours.begin(31)
+    recording = Recording()
     for step in range(3):
-        record(ours, step, version=5 + step)
-    trajectory = finished(ours)
+        assert recording.step([step], [31], version=5 + step) == []
+    (trajectory,) = recording.step([0], [32])
     assert (trajectory.agent, trajectory.episode) == (AGENT, 31)
     assert (trajectory.first_version, trajectory.last_version) == (5, 7)
     assert trajectory.observations.dtype == np.float16
-    assert_array_equal(trajectory.observations, np.array([[0, 0], [1, -1], [2, -2]]))
+    assert_array_equal(trajectory.observations, [[0, 0], [0, 1], [0, 2]])
     assert_array_equal(trajectory.actions, [0, 1, 2])
     assert trajectory.actions.dtype == np.uint8
     assert_array_equal(trajectory.columns["gates"], [1, 2, 4])
@@ -47,73 +92,110 @@ def test_a_trajectory_holds_every_step_in_order() -> None:
 
 
 def test_columns_are_those_that_were_asked_for() -> None:
-    for asked, names in (((), ["gates"]), (("q_values",), ["gates", "q_values"])):
-        ours = recorder(*asked)
-        ours.begin(0)
-        record(ours, 0)
-        record(ours, 1)
-        assert list(finished(ours).columns) == names
+    for asked, names in (((), ["gates"]), ((Q_VALUES,), ["gates", "q_values"])):
+        recording = Recording(1, *asked)
+        recording.step([0])
+        recording.step([1])
+        (trajectory,) = recording.step([0], [1])
+        assert list(trajectory.columns) == names
+        if asked:
+            assert_array_equal(trajectory.columns["q_values"], [[0.0] * A, [1.0] * A])
+            assert trajectory.columns["q_values"].dtype == np.float32
 
 
-def test_entries_of_a_column_are_those_of_the_steps() -> None:
-    ours = recorder("q_values")
-    ours.begin(0)
-    record(ours, 2)
-    record(ours, 3)
-    assert_array_equal(finished(ours).columns["q_values"], [[2.0] * 4, [3.0] * 4])
-
-
-def test_a_step_that_lacks_a_column_is_refused() -> None:
-    ours = recorder("q_values")
-    ours.begin(0)
-    with pytest.raises(ValueError, match="shorter"):
-        ours.record(np.zeros(2, np.float16), np.uint8(0), 1, [np.uint16(0)])
+def test_a_column_that_the_agent_does_not_compute_is_refused() -> None:
+    recording = Recording(1, Q_VALUES)
+    with pytest.raises(KeyError, match="q_values"):
+        recording.step([0], computed={"gates": np.zeros(1, np.uint16)})
 
 
 def test_a_trajectory_survives_the_wire() -> None:
-    ours = recorder("q_values")
-    ours.begin(0)
-    record(ours, 1)
-    decoded = wire.decode(wire.encode(finished(ours)))
+    recording = Recording(1, Q_VALUES)
+    recording.step([0])
+    (trajectory,) = recording.step([0], [1])
+    decoded = wire.decode(wire.encode(trajectory))
     assert isinstance(decoded, wire.Trajectory)
-    assert_array_equal(decoded.actions, [1])
-    assert_array_equal(decoded.columns["q_values"], [[1.0] * 4])
+    assert_array_equal(decoded.actions, [0])
+    assert_array_equal(decoded.columns["q_values"], [[0.0] * A])
 
 
-def test_nothing_is_shipped_before_an_episode_begins_or_without_a_step() -> None:
-    ours = recorder()
-    assert ours.finish() is None
-    ours.begin(3)
-    assert ours.finish() is None
+def test_copies_keep_their_steps_apart_wherever_their_episodes_stand() -> None:
+    recording = Recording(3, Q_VALUES)
+    recording.step([0, 0, 5], [1, 2, 3])  # the third was begun before we came: nobody records it
+    recording.step([1, 1, 6], [1, 2, 3])
+    (first,) = recording.step([2, 0, 7], [1, 4, 3])
+    assert first.episode == 2
+    assert_array_equal(first.observations, [[1, 0], [1, 1]])
+    second, third = recording.step([0, 0, 0], [5, 6, 7])
+    assert (second.episode, third.episode) == (1, 4)
+    assert_array_equal(second.observations, [[0, 0], [0, 1], [0, 2]])
+    assert_array_equal(second.columns["q_values"][:, 0], [0, 1, 2])
+    assert_array_equal(third.observations, [[1, 0]])
 
 
-def test_an_episode_is_shipped_once() -> None:
-    ours = recorder()
-    ours.begin(3)
-    record(ours, 1)
-    finished(ours)
-    assert ours.finish() is None
-    assert not ours.is_recording(3)
+def test_an_episode_leaves_when_the_agent_dies_and_the_others_go_on() -> None:
+    recording = Recording(2)
+    recording.step([0, 0], [1, 2])
+    (trajectory,) = recording.step([1, 1], [1, 2], dead=[0])
+    assert (trajectory.episode, len(trajectory.actions)) == (1, 1)
+    assert recording.step([2, 2], [1, 2], dead=[0]) == []
+    (other,) = recording.step([3, 0], [1, 3], dead=[0])
+    assert_array_equal(other.observations, [[1, 0], [1, 1], [1, 2]])
 
 
-def test_the_next_episode_begins_empty() -> None:
-    ours = recorder("q_values")
-    ours.begin(3)
-    record(ours, 1)
-    record(ours, 2)
-    finished(ours)
-    ours.begin(4)
-    record(ours, 3)
-    trajectory = finished(ours)
-    assert trajectory.episode == 4
-    assert_array_equal(trajectory.actions, [3])
-    assert_array_equal(trajectory.columns["gates"], [8])
-    assert trajectory.columns["q_values"].shape == (1, 4)
+def test_where_an_agent_comes_back_its_episode_leaves_at_its_end_with_the_steps_it_lived() -> None:
+    recording = Recording(1, comes_back=True)
+    recording.step([0], [1])
+    assert recording.step([1], [1], dead=[0]) == []
+    assert recording.step([2], [1]) == []
+    (trajectory,) = recording.step([0], [2])
+    assert_array_equal(trajectory.observations, [[0, 0], [0, 2]])
 
 
-def test_it_records_the_episode_that_it_began_and_no_other() -> None:
-    ours = recorder()
-    assert not ours.is_recording(0)
-    ours.begin(3)
-    assert ours.is_recording(3)
-    assert not ours.is_recording(4)
+def test_nothing_is_shipped_without_a_step() -> None:
+    recording = Recording()
+    assert recording.step([0], [3], dead=[0]) == []
+    assert recording.step([1], [3], dead=[0]) == []
+    assert recording.step([0], [4]) == []
+
+
+@pytest.mark.parametrize(("ships", "explores", "leaves"), [
+    ("all", False, True), ("training", False, False), ("training", True, True),
+    ("none", True, False),
+])  # fmt: skip
+def test_which_episodes_leave(ships: Ships, explores: bool, leaves: bool) -> None:
+    recording = Recording(ships=ships)
+    recording.step([0], [1], explores=explores)
+    assert bool(recording.step([0], [2], explores=explores)) == leaves
+
+
+def test_a_long_episode_is_kept_whole_and_the_next_begins_empty() -> None:
+    recording = Recording(2, Q_VALUES)
+    for step in range(300):
+        recording.step([step, min(step, 1)], [1, 2])
+    long, _ = recording.step([0, 0], [3, 4])
+    assert_array_equal(long.observations[:, 1], np.arange(300, dtype=np.float16))
+    assert_array_equal(long.columns["q_values"][:, 0], np.arange(300))
+    (short, _) = recording.step([0, 0], [5, 6])
+    assert short.observations.shape == (1, 2)
+
+
+def test_what_was_shipped_does_not_change_with_the_next_episode() -> None:
+    recording = Recording()
+    recording.step([0], [1])
+    recording.step([1], [1])
+    (trajectory,) = recording.step([0], [2])
+    recording.step([7], [2])
+    assert_array_equal(trajectory.observations, [[0, 0], [0, 1]])
+
+
+def test_a_world_that_changes_the_type_of_what_is_seen_loses_nothing() -> None:
+    recording = Recording()
+    recording.step([0], [1])
+    recording.dtype = np.float32
+    recording.step([40_001], [1])
+    recording.dtype = np.float16
+    recording.step([2], [1])
+    (trajectory,) = recording.step([0], [2])
+    assert trajectory.observations.dtype == np.float32
+    assert_array_equal(trajectory.observations, [[0, 0], [0, 40_001], [0, 2]])
