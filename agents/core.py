@@ -127,6 +127,11 @@ class AgentRules:
             )
 
 
+_LISTENS_EVERY = 4
+"""Ticks after which an agent that takes part in no copy takes what has come for it; queues of its
+connections hold more."""
+
+
 class _Phase(Enum):
     IDLE = auto()
     """Between steps: the next thing to come is an observation."""
@@ -169,6 +174,7 @@ class AgentCore:
         self.identity = identity
         self.tally = Tally()
         self._rules = rules
+        self._paper = rules.gate_timing == "paper"
         self._parameters = parameters
         self._rng = rng
         scheme, graph = scheme_of(rules.comm), rules.graph
@@ -221,6 +227,8 @@ class AgentCore:
             )
         )
         self._speaks = self._gating.speaks
+        # Who is waited for, loses packets or may live again has a step even where it has no part.
+        self._may_rest = not (self._paper or rules.realtime or rules.drop_edges or rules.comes_back)
         # Only a scorer reads beacons, so without a learned gate none is sent.
         self._beacons = self._gating.scores
         self._lost_messages_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
@@ -247,7 +255,6 @@ class AgentCore:
         self._open_EK: BoolArray = np.zeros((copies, offsets), dtype=np.bool_)
         self._messages_under_way = 0
         """In-edges that carry a message in some copy, as bits."""
-        self._paper = rules.gate_timing == "paper"
         self._heard = 0
         """Tick of what this step waits for: this one with the paper's timing, else the last."""
         self._expected_messages = self._expected_beacons = 0
@@ -269,10 +276,14 @@ class AgentCore:
 
     @property
     def has_unheard(self) -> bool:
-        """Whether packets may have come that no step will ever wait for: in a copy whose episode
-        has just begun, or in which this agent does not take part.
+        """Whether packets may have come that no step will ever wait for, and are to be taken now:
+        in a copy whose episode has just begun, or in which this agent does not take part. Where it
+        takes part in none, now and then will do.
         """
-        return self._first_E is not None or not self._takes_part.all_active
+        takes_part = self._takes_part
+        if self._first_E is not None or takes_part.all_active:
+            return self._first_E is not None
+        return takes_part.any_active or self.tick % _LISTENS_EVERY == 0
 
     @property
     def tick(self) -> int:
@@ -347,6 +358,8 @@ class AgentCore:
             first_E = self._nowhere_E if self._first_E is None else self._first_E
             self._messages.advance(now.tick, first_E)
         commands = self._recorders.turn(now, takes_part)
+        if not takes_part.any_active and self._may_rest and self._gating.pass_over(self._moment()):
+            return [*commands, self._rest(now, takes_part)]
 
         if takes_part.num_alive == self._rules.copies:
             observation_ED = now.observations.astype(np.float32)
@@ -481,7 +494,7 @@ class AgentCore:
             return self._act()
         if self._phase is _Phase.BEACONS:
             self._wait_for_nothing()
-            commands = self._gate(self._heard)
+            commands = self._gate()
             self._phase = _Phase.IN_MASK
             return [*commands, ToWorld(wire.Gates(self._now.tick, self._masks.pack(self._open_EK)))]
         return []
@@ -505,7 +518,7 @@ class AgentCore:
         commands: list[Command] = []
         said = self._no_copy
         if not self._paper:
-            commands = self._gate(heard)
+            commands = self._gate()
             if self._beacons:
                 beacons, said = self._send_beacon()
                 commands += beacons
@@ -551,24 +564,35 @@ class AgentCore:
             arrived_EK = arrived_EK & ~self._lost_messages_EK
         return with_own_token(arrived_EK)
 
-    def _gate(self, beacon_tick: int) -> list[Command]:
-        """Choose edges by what is known since `beacon_tick` and send the current message over
-        them.
-        """
+    def _gate(self) -> list[Command]:
+        """Choose edges by what is known and send the current message over them."""
+        self._open_EK = self._gating.choose(self._policy, self._moment())
+        if self._loss is not None and self._beacons:
+            self.tally.lost_beacons += self._gating.lost_beacons
+        return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
+
+    def _moment(self) -> Moment:
         # By position: names cost twice as much, in every step.
-        lost_beacons_EK = None if self._loss is None else self._lost_beacons_EK
-        moment = Moment(
+        return Moment(
             self._now,
             self._takes_part,
             self._first_E,
-            beacon_tick,
+            self._heard,
             self._peers_late,
-            lost_beacons_EK,
+            None if self._loss is None else self._lost_beacons_EK,
         )
-        self._open_EK = self._gating.choose(self._policy, moment)
-        if self._beacons:
-            self.tally.lost_beacons += self._gating.lost_beacons
-        return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
+
+    def _rest(self, now: wire.Observation, takes_part: Participation) -> Command:
+        """The answer of an agent that takes part in no copy. It draws what it would have drawn, and
+        of everything else nothing is left when an episode begins.
+        """
+        values_EA = np.zeros((self._rules.copies, self._rules.spec.num_actions), np.float32)
+        actions = self._actor.choose(values_EA, now, takes_part, self._allowed_actions())
+        out_masks = self._masks.none(self._rules.copies)
+        self._phase = _Phase.IDLE
+        return ToWorld(
+            wire.Action(now.tick, self._policy_version, actions, out_masks, self._no_copy)
+        )
 
     # --- small things -----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Participation:
     active_E: BoolArray
     """Takes part: is alive, or relays after its death."""
     all_active: bool
+    any_active: bool
     explores_E: BoolArray
     any_explores: bool
 
@@ -65,6 +66,7 @@ class Participants:
             living=tuple(np.flatnonzero(alive_E).tolist()),
             active_E=active_E,
             all_active=bool(active_E.all()),
+            any_active=bool(active_E.any()),
             explores_E=explores_E,
             any_explores=bool(explores_E.any()),
         )

@@ -83,6 +83,12 @@ class Gating:
         """[E, K]"""
         return version.scheme.open_edges(moment.now.steps, self.allowed(moment))
 
+    def pass_over(self, moment: Moment) -> bool:
+        """Leave out a step in which the agent takes part in no copy, and draw what `choose` would
+        have drawn; False if that cannot be, and `choose` must be asked after all.
+        """
+        return type(self) is Gating  # of another one nobody here knows what it remembers
+
     def allowed(self, moment: Moment) -> BoolArray:
         """[E, K] out-edges that may carry a message: their neighbours take part, and so does the
         agent itself.
@@ -113,3 +119,6 @@ class Silence(Gating):
 
     def choose(self, version: "PolicyVersion", moment: Moment) -> BoolArray:
         return np.zeros((len(moment.now.steps), self._site.masks.edges), dtype=np.bool_)
+
+    def pass_over(self, moment: Moment) -> bool:
+        return type(self) is Silence

@@ -96,6 +96,9 @@ class OpenEdges(Gating):
         equal_EK = np.zeros(allowed_EK.shape, np.float32)
         return within_budget(equal_EK, allowed_EK, self._site.budget)
 
+    def pass_over(self, moment: Moment) -> bool:
+        return type(self) is OpenEdges
+
 
 class ScoredEdges(Gating):
     """score > 0, in copies that explore with the noise of equations 3 and 4; of these the best that
@@ -129,6 +132,14 @@ class ScoredEdges(Gating):
         open_EK = scores_EK > 0.0
         open_EK &= allowed_EK
         return within_budget(scores_EK, open_EK, self._budget)
+
+    def pass_over(self, moment: Moment) -> bool:
+        if type(self) is not ScoredEdges:
+            return False
+        self._peers.settle(moment.beacon_tick)
+        if moment.takes_part.any_explores:
+            logistic_noise(self._rng, (len(moment.now.steps), self._site.masks.edges))
+        return True
 
     def _narrow(self, allowed_EK: BoolArray, moment: Moment) -> None:
         """Close edges to neighbours of whom nothing is known.
