@@ -29,7 +29,7 @@ class Renumbered:
     """Real time only: the next observation may carry any number, for a new body counts anew."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class SendMessage:
     """Message vectors for the out-neighbours at these offsets; they share one encoded packet."""
 
@@ -39,7 +39,7 @@ class SendMessage:
     rows: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class SendBeacon:
     """Beacon vectors for all in-neighbours."""
 
@@ -48,7 +48,7 @@ class SendBeacon:
     rows: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class ToWorld:
     packet: wire.Action | wire.Gates
 

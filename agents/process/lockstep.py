@@ -11,7 +11,9 @@ when the world lets it go on.
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import zmq
 
@@ -87,6 +89,15 @@ class AgentProcess(Shell):
         self._pollers: dict[tuple[int, int], zmq.Poller] = {}
         """By what a step waits for. Whatever else comes stays where it is until it is wanted, which
         saves a wake-up for each."""
+        self._ways: Mapping[type[Command], Callable[[Any], None]] = {
+            SendMessage: self._edges.send_message,
+            SendBeacon: self._edges.send_beacon,
+            ToWorld: self._tell_world,
+            ToLearner: self._deliver,
+            ToNode: self._tell_node,
+            Dropped: self._count_dropped,
+        }
+        """How each kind of command is carried out."""
         self._answer: wire.Action | wire.Gates | None = None
         """What the world was told last."""
         self._deadline: float | None = None
@@ -195,7 +206,8 @@ class AgentProcess(Shell):
             message = edges.take_message()
             if message is None:
                 break
-            self._carry_out(core.handle(message))
+            if commands := core.handle(message):
+                self._carry_out(commands)
             messages, beacons = core.missing
         self._welcome_newcomers()
         k = 0
@@ -204,7 +216,8 @@ class AgentProcess(Shell):
             if beacon is None:
                 k += 1
                 continue
-            self._carry_out(core.handle(beacon))
+            if commands := core.handle(beacon):
+                self._carry_out(commands)
             _, beacons = core.missing
 
     def _take_all(self) -> None:
@@ -240,30 +253,27 @@ class AgentProcess(Shell):
                 self._carry_out(self._core.handle(packet))
 
     def _carry_out(self, commands: list[Command]) -> None:
-        if not commands and self._deadline is not None and self._core.waits_for_peers:
-            return  # one packet more, and the step still waits for others
         for command in commands:
-            match command:
-                case SendMessage():
-                    self._edges.send_message(command)
-                case SendBeacon():
-                    self._edges.send_beacon(command)
-                case ToWorld():
-                    self._answer = command.packet
-                    self._world.send(command.packet)
-                case ToLearner():
-                    if self._delivery is not None:
-                        self._delivery.send(command.packet)
-                        self._traffic.add("trajectories_sent")
-                case ToNode():
-                    self._node.send(command.packet)
-                case Dropped():
-                    self._traffic.dropped(command.reason)
-        waits = self._core.waits_for_peers
-        if not waits:
+            self._ways[type(command)](command)
+        if not self._core.waits_for_peers:
             self._deadline = None
         elif self._deadline is None:
             self._deadline = time.monotonic() + self._peer_timeout_s
+
+    def _tell_world(self, command: ToWorld) -> None:
+        self._answer = command.packet
+        self._world.send(command.packet)
+
+    def _deliver(self, command: ToLearner) -> None:
+        if self._delivery is not None:
+            self._delivery.send(command.packet)
+            self._traffic.add("trajectories_sent")
+
+    def _tell_node(self, command: ToNode) -> None:
+        self._node.send(command.packet)
+
+    def _count_dropped(self, command: Dropped) -> None:
+        self._traffic.dropped(command.reason)
 
     def close(self) -> None:
         self._world.close()

@@ -47,7 +47,6 @@ _SUSPECTS: dict[np.dtype[Any], tuple[int, int, bytes]] = {
 """By dtype of floats: first and step of the octets that hold the exponent, and which of these may
 belong to an infinity or NaN. A comparison of bytes costs a fifth of numpy's isfinite."""
 
-_Tensor = tuple[int, np.dtype[Any], tuple[int, ...]]
 _Floats = tuple[int, slice, bytes]
 
 
@@ -65,8 +64,9 @@ class _Form:
     floats: tuple[_Floats, ...]
     """Of tensors of floats: which value, octets that show whether a number is finite, and what
     these must not be."""
-    tensors: tuple[_Tensor, ...]
-    """Which value, and what it is."""
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    """Of the tensors, whose values come last."""
 
 
 class Layout:
@@ -82,6 +82,8 @@ class Layout:
         assert count < 16, "msgpack's short arrays"
         self.start = bytes([0x90 | count, version, kind])
         self._numbers = tuple(numbers)
+        self._split = len(self._numbers)
+        """Of a packet's values the first that is a tensor."""
         self._known: dict[int, tuple[_Form, ...]] = {}
         """By size of the frame."""
         self._written: dict[tuple[Any, ...], list[bytes]] = {}
@@ -89,7 +91,7 @@ class Layout:
 
     def write(self, values: Sequence[Any]) -> bytes:
         """The frame of a packet with these fields."""
-        split = len(self._numbers)
+        split = self._split
         tensors: Sequence[NDArray[Any]] = values[split:]
         key = tuple([(tensor.dtype, tensor.shape) for tensor in tensors])
         prefixes = self._written.get(key)
@@ -98,10 +100,9 @@ class Layout:
             if len(self._written) >= _MOST_FORMS:
                 self._written.clear()
             self._written[key] = prefixes
-        parts = [self.start, *map(_packed, values[:split])]
-        for prefix, tensor in zip(prefixes, tensors, strict=True):
-            parts += (prefix, tensor.tobytes())
-        return b"".join(parts)
+        parts = [b""] * (2 * len(prefixes))
+        parts[::2], parts[1::2] = prefixes, [tensor.tobytes() for tensor in tensors]
+        return b"".join((self.start, *map(_packed, values[:split]), *parts))
 
     def learn(self, frame: bytes, values: Sequence[Any]) -> None:
         """Take note of a frame that has passed all checks of the codecs, and of its fields."""
@@ -121,7 +122,7 @@ class Layout:
                 break
         else:
             return None
-        values = list(parts[1::2])
+        values = parts[1::2]
         for index in form.small:
             if values[index] >= _SMALLEST_TYPE:
                 return None
@@ -132,9 +133,9 @@ class Layout:
             exponents = values[index][octets]
             if exponents.translate(None, suspects) != exponents:
                 return None
-        for index, dtype, shape in form.tensors:
-            values[index] = _ndarray(shape, dtype, values[index])
-        return values
+        numbers = self._split
+        tensors = map(_ndarray, form.shapes, form.dtypes, values[numbers:])
+        return [*values[:numbers], *tensors]
 
     def _form_of(self, frame: bytes, values: Sequence[Any]) -> _Form | None:
         """None where somebody has written a number or a shape otherwise than we do."""
@@ -162,13 +163,12 @@ class Layout:
                 add(start + frame[at : at + 1], letter)
                 at += 1 + width // 8
             start = b""
-        first = len(self._numbers)
+        first = self._split
         floats: list[_Floats] = []
-        tensors: list[_Tensor] = []
-        for index, tensor in enumerate(values[first:], first):
+        tensors: Sequence[NDArray[Any]] = values[first:]
+        dtypes = [DTYPES[CODES[tensor.dtype]] for tensor in tensors]
+        for index, (tensor, dtype) in enumerate(zip(tensors, dtypes, strict=True), first):
             add(_prefix(tensor), f"{tensor.nbytes}s")
-            dtype = DTYPES[CODES[tensor.dtype]]
-            tensors.append((index, dtype, tensor.shape))
             if dtype in _SUSPECTS:
                 begin, step, suspects = _SUSPECTS[dtype]
                 floats.append((index, slice(begin, None, step), suspects))
@@ -182,7 +182,8 @@ class Layout:
             small=tuple(small),
             reals=tuple(reals),
             floats=tuple(floats),
-            tensors=tuple(tensors),
+            shapes=tuple(tensor.shape for tensor in tensors),
+            dtypes=tuple(dtypes),
         )
 
 
