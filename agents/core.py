@@ -128,8 +128,9 @@ class AgentRules:
 
 
 _LISTENS_EVERY = 4
-"""Ticks after which an agent that takes part in no copy takes what has come for it; queues of its
-connections hold more."""
+"""Ticks after which an agent that takes part in no copy takes what has come for it: beacons, for
+which the queues of its connections have room. Messages of those who did not know yet come within
+two ticks, and are not to grow stale."""
 
 
 class _Phase(Enum):
@@ -246,6 +247,8 @@ class AgentCore:
         self._lived_E = self._nowhere_E
         """Copies in which the agent was alive in the step before."""
         self._phase = _Phase.IDLE
+        self._rests = 0
+        """Steps since it last took part in a copy."""
         self._tick: int | None = None
         self._now: wire.Observation
         self._takes_part: Participation
@@ -283,7 +286,7 @@ class AgentCore:
         takes_part = self._takes_part
         if self._first_E is not None or takes_part.all_active:
             return self._first_E is not None
-        return takes_part.any_active or self.tick % _LISTENS_EVERY == 0
+        return takes_part.any_active or self._rests <= 2 or self._rests % _LISTENS_EVERY == 0
 
     @property
     def tick(self) -> int:
@@ -360,6 +363,7 @@ class AgentCore:
         commands = self._recorders.turn(now, takes_part)
         if not takes_part.any_active and self._may_rest and self._gating.pass_over(self._moment()):
             return [*commands, self._rest(now, takes_part)]
+        self._rests = 0
 
         if takes_part.num_alive == self._rules.copies:
             observation_ED = now.observations.astype(np.float32)
@@ -590,6 +594,7 @@ class AgentCore:
         actions = self._actor.choose(values_EA, now, takes_part, self._allowed_actions())
         out_masks = self._masks.none(self._rules.copies)
         self._phase = _Phase.IDLE
+        self._rests += 1
         return ToWorld(
             wire.Action(now.tick, self._policy_version, actions, out_masks, self._no_copy)
         )

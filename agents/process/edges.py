@@ -188,7 +188,7 @@ class Edges:
     def take_messages(self) -> Iterator[wire.Message]:
         """Messages that have arrived; greetings among them are answered."""
         for _ in range(_MOST_AT_ONCE):
-            message = self.take_message()
+            message = self.take_message() if self._inbox.has_arrived else None
             if message is None:
                 return
             yield message

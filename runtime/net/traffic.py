@@ -124,9 +124,6 @@ the kernel's counters or at memory that failed, after which the last reading sto
 """
 
 _CLASSES = len(TrafficClass)
-_SENT = [(c, _CLASSES + c, 2 * _CLASSES + c) for c in range(_CLASSES)]
-"""Where packets, payload and ZMTP bytes of each class are counted."""
-_RECEIVED = [tuple(3 * _CLASSES + at for at in where) for where in _SENT]
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
 
 GREETING_BYTES = 64
@@ -178,6 +175,10 @@ class Traffic:
 
     def __init__(self) -> None:
         self._values = [0] * len(COUNTERS)
+        # Sizes of packets recur, so a packet costs one look: what comes to what is for readers.
+        self._sent = [_no_sizes(), _no_sizes()]
+        self._received = [_no_sizes(), _no_sizes()]
+        """Packets by size, by class, without and with CURVE, that are not among the values yet."""
 
     def sent(
         self,
@@ -188,20 +189,28 @@ class Traffic:
         packets: int = 1,
     ) -> None:
         """Count so many packets of this size each."""
-        packets_at, payload_at, zmtp_at = _SENT[traffic_class]
-        values = self._values
-        values[packets_at] += packets
-        values[payload_at] += packets * payload_bytes
-        values[zmtp_at] += packets * frame_zmtp_bytes(payload_bytes, curve=curve)
+        sizes = self._sent[curve][traffic_class]
+        sizes[payload_bytes] = sizes.get(payload_bytes, 0) + packets
 
     def received(
         self, traffic_class: TrafficClass, payload_bytes: int, *, curve: bool = False
     ) -> None:
-        packets_at, payload_at, zmtp_at = _RECEIVED[traffic_class]
+        sizes = self._received[curve][traffic_class]
+        sizes[payload_bytes] = sizes.get(payload_bytes, 0) + 1
+
+    def _add_up(self) -> list[int]:
+        """The values, with all packets so far."""
         values = self._values
-        values[packets_at] += 1
-        values[payload_at] += payload_bytes
-        values[zmtp_at] += frame_zmtp_bytes(payload_bytes, curve=curve)
+        for first, by_curve in ((0, self._sent), (3 * _CLASSES, self._received)):
+            for curve, classes in enumerate(by_curve):
+                for at, sizes in enumerate(classes, first):
+                    for size, packets in sizes.items():
+                        values[at] += packets
+                        values[at + _CLASSES] += packets * size
+                        framed = frame_zmtp_bytes(size, curve=bool(curve))
+                        values[at + 2 * _CLASSES] += packets * framed
+                    sizes.clear()
+        return values
 
     def received_version(self, form: str, payload_bytes: int) -> None:
         """Count a policy version, besides its packet."""
@@ -222,11 +231,15 @@ class Traffic:
         self._values[_INDEX[counter]] = value
 
     def __getitem__(self, counter: str) -> int:
-        return self._values[_INDEX[counter]]
+        return self._add_up()[_INDEX[counter]]
 
     def as_array(self) -> NDArray[np.uint64]:
         """[len(COUNTERS)] for AgentReport."""
-        return np.array(self._values, dtype="<u8")
+        return np.array(self._add_up(), dtype="<u8")
+
+
+def _no_sizes() -> list[dict[int, int]]:
+    return [{} for _ in TrafficClass]
 
 
 class Uncounted(Traffic):

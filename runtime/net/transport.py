@@ -40,7 +40,7 @@ _DRAIN_BUDGET = 1024
 """Packets taken from a socket in one go, so that a flood cannot starve the others."""
 _NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 """As plain numbers: an enumeration costs more than the call that it is handed to."""
-_RCVMORE = zmq.SocketOption.RCVMORE
+_RCVMORE, _EVENTS, _POLLIN = zmq.SocketOption.RCVMORE, zmq.SocketOption.EVENTS, int(zmq.POLLIN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +116,11 @@ def _plain_send(socket: zmq.Socket[bytes]) -> Callable[[bytes, int], object]:
     return cast("Any", super(zmq.Socket, socket)).send
 
 
+def _plain_get(socket: zmq.Socket[bytes]) -> Callable[[int], int]:
+    """Its way of asking for an option that is a number."""
+    return cast("Any", super(zmq.Socket, socket)).get
+
+
 def _watch_connection(socket: zmq.Socket[bytes], endpoint: str) -> None:
     """Have the kernel notice within seconds that the other host is gone.
 
@@ -178,6 +183,7 @@ class Channel:
             self.socket.close(0)
             raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
         self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
+        self._ask = _plain_get(self.socket)
 
     @property
     def handshake_bytes(self) -> int:
@@ -212,10 +218,15 @@ class Channel:
     def drain(self, *accepted: type[Packet]) -> Iterator[Packet]:
         """Everything that has arrived and decodes as one of the accepted kinds."""
         for _ in range(_DRAIN_BUDGET):
-            packet = self.take(*accepted)
+            packet = self.take(*accepted) if self.has_arrived else None
             if packet is None:
                 return
             yield packet
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether something is here; a `take` that finds nothing costs ten times as much."""
+        return bool(self._ask(_EVENTS) & _POLLIN)
 
     def take(self, *accepted: type[Packet]) -> Packet | None:
         """One packet that decodes, if there is one: saves the failing look for a second."""
@@ -278,7 +289,7 @@ class Hub:
             raise SetupError(f"cannot listen on {endpoint}: {error.strerror}") from error
         self.endpoint: str = last_endpoint(self.socket)
         self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
-        self._ask: Callable[[int], int] = cast("Any", super(zmq.Socket, self.socket)).get
+        self._ask = _plain_get(self.socket)
         gatekeeper = None if curve is None else Gatekeeper.of(context)
         self._is_watched = gatekeeper is not None and self.endpoint.startswith("tcp://")
         if curve is not None and gatekeeper is not None and self._is_watched:
@@ -372,10 +383,15 @@ class Hub:
     def drain(self, *accepted: type[Packet]) -> Iterator[tuple[bytes, Packet]]:
         """Everything that has arrived, with the name of its sender."""
         for _ in range(_DRAIN_BUDGET):
-            arrived = self.take(*accepted)
+            arrived = self.take(*accepted) if self.has_arrived else None
             if arrived is None:
                 return
             yield arrived
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether something is here; a `take` that finds nothing costs ten times as much."""
+        return bool(self._ask(_EVENTS) & _POLLIN)
 
     def take(self, *accepted: type[Packet]) -> tuple[bytes, Packet] | None:
         """One packet that decodes, if there is one, with the name of its sender."""

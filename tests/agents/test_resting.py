@@ -133,5 +133,4 @@ def test_what_has_come_meanwhile_is_taken_now_and_then() -> None:
     for tick in range(2, 18):
         agent.handle(observation(rules, tick, steps=tick, alive=False))
         listens.append(agent.has_unheard)
-    assert sum(listens) == 4
-    assert np.diff(np.flatnonzero(listens)).tolist() == [4, 4, 4]
+    assert np.flatnonzero(listens).tolist() == [0, 1, 3, 7, 11, 15]
