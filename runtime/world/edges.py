@@ -47,7 +47,7 @@ class EdgesInUse:
 
     def exist(self, out_masks: MaskArray) -> bool:
         """Whether out-masks name edges of the backbone alone."""
-        return not int(out_masks.max()) >> len(self._offsets)
+        return not int(np.bitwise_or.reduce(out_masks)) >> len(self._offsets)
 
     def tick_begins(self) -> None:
         """Nobody has said anything yet."""

@@ -357,26 +357,26 @@ class World:
             beacons_NE = np.ascontiguousarray(edges.beacons_EN.T)
         in_masks_NE = np.ascontiguousarray(edges.in_EN.T)
         numbers_E, steps_E = episodes.numbers_E, episodes.steps_E
+        # An agent that lives in every copy gets its rows as they lie, without being picked out.
+        whole_N: BoolArray = alive_EN.all(axis=0)
+        everywhere = slice(None)
         epsilon = self._epsilon = self._rules.epsilon(episodes.env_steps)
         if self._rules.guide is not None:
             epsilon = self._rules.guide.epsilon_of_agents(epsilon)
-        return [
-            ToAgent(
-                agent,
-                wire.Observation(
-                    tick=self.tick,
-                    epsilon=epsilon,
-                    episodes=numbers_E,
-                    steps=steps_E,
-                    flags=flags_NE[agent],
-                    in_masks=in_masks_NE[agent],
-                    peer_masks=peers_NE[agent],
-                    beacon_masks=beacons_NE[agent],
-                    observations=rows_END[alive_EN[:, agent], agent],
-                    action_masks=wire.ALL_ALLOWED
-                    if masks_ENB is None
-                    else masks_ENB[alive_EN[:, agent], agent],
-                ),
+        told: list[WorldCommand] = []
+        for agent in np.flatnonzero(self._up_N).tolist():
+            alive = everywhere if whole_N[agent] else alive_EN[:, agent]
+            observation = wire.Observation(
+                tick=self.tick,
+                epsilon=epsilon,
+                episodes=numbers_E,
+                steps=steps_E,
+                flags=flags_NE[agent],
+                in_masks=in_masks_NE[agent],
+                peer_masks=peers_NE[agent],
+                beacon_masks=beacons_NE[agent],
+                observations=rows_END[alive, agent],
+                action_masks=wire.ALL_ALLOWED if masks_ENB is None else masks_ENB[alive, agent],
             )
-            for agent in np.flatnonzero(self._up_N).tolist()
-        ]
+            told.append(ToAgent(agent, observation))
+        return told

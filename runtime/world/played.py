@@ -53,7 +53,7 @@ class Played:
             return None if actions.dtype == np.float32 else "shape"
         if actions.dtype == np.float32:
             return "shape"
-        return "range" if int(actions.max()) >= self._num_actions else None
+        return "range" if int(np.maximum.reduce(actions)) >= self._num_actions else None
 
     def take(self, agent: int, actions: NDArray[Any]) -> None:
         """An agent's actions that have no fault; numbers beyond the box are brought into it."""

@@ -65,6 +65,8 @@ from runtime.world.rules import WorldRules
 logger = logging.getLogger(__name__)
 
 STATUS_PERIOD_S = 0.25
+_SHORTEST_NAP_S = 0.002
+"""What is shorter than this is not worth a nap."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,6 +243,15 @@ class WorldHost:
         self._status_at = 0.0
         self._learner_wait_s = 0.0
         """Seconds in which nothing was played because the learner owed too many updates."""
+        self._others = zmq.Poller()
+        """All but the agents."""
+        self._others.register(self._launcher.socket, zmq.POLLIN)
+        if self._parent_fd is not None:
+            self._others.register(self._parent_fd, zmq.POLLIN)
+        self._naps = setup.config.gate.timing == "causal"
+        self._asked_at_s = 0.0
+        self._answer_s = 0.0
+        """Seconds until the last of the agents had answered in the tick before."""
 
     def serve(self) -> None:
         hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
@@ -262,6 +273,7 @@ class WorldHost:
         now_s = time.monotonic()
         world = self._world
         if self._started and world.may_tick:
+            self._asked_at_s = now_s
             self._deadline = now_s + self._setup.config.runtime.step_timeout_s
             self._said_farewell = False
             self._carry_out(world.begin_tick())
@@ -276,8 +288,9 @@ class WorldHost:
         wake_at = self._status_at
         if world.waits_for_agents:
             wake_at = min(wake_at, self._deadline)
+            self._nap(wake_at - now_s)
         waits_for_learner = self._started and world.waits_for_learner
-        ready = self._wait(max(wake_at - now_s, 0.0))
+        ready = self._wait(max(wake_at - time.monotonic(), 0.0))
         if waits_for_learner:
             self._learner_wait_s += time.monotonic() - now_s
         if self._hub.socket in ready:
@@ -289,6 +302,17 @@ class WorldHost:
             self._carry_out(world.deadline())
             logger.warning("tick %d: no action from agents %s", tick, missing)
 
+    def _nap(self, longest_s: float) -> None:
+        """Sleep for half of the time that the agents who have not answered will probably take.
+
+        Each answer would wake this process on a core that another agent could use, and nothing is
+        done before the last one. Whatever the launcher says still wakes it.
+        """
+        left_s = self._answer_s * self._world.num_missing / self._setup.config.num_agents
+        nap_s = min(left_s / 2.0, longest_s)
+        if self._naps and nap_s >= _SHORTEST_NAP_S:
+            self._others.poll(int(1000 * nap_s))
+
     def _wait(self, timeout_s: float) -> set[object]:
         ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}
         if self._parent_fd in ready:
@@ -296,6 +320,7 @@ class WorldHost:
         return ready
 
     def _take_actions(self) -> None:
+        waited = self._world.waits_for_agents
         for peer, packet in self._hub.drain(wire.Action, wire.Gates):
             agent = agent_of(peer)
             if agent is None or agent >= self._setup.config.num_agents:
@@ -304,6 +329,10 @@ class WorldHost:
                 self._carry_out(self._world.gates(agent, packet))
             elif isinstance(packet, wire.Action):
                 self._carry_out(self._world.action(agent, packet))
+        if waited and not self._world.waits_for_agents:
+            # One tick that took long does not make the next nap as long.
+            took_s = time.monotonic() - self._asked_at_s
+            self._answer_s = min(took_s, 2.0 * self._answer_s + _SHORTEST_NAP_S)
         self._ask_again()
 
     def _ask_again(self) -> None:
