@@ -201,7 +201,14 @@ class AgentCore:
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
         self._message_form = spec.message, np.dtype(spec.message_dtype)
         self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
-        self._largest = self._policy.scheme.largest
+        # Only float32 can hold what is larger than a message or beacon may be.
+        self._largest_message, self._largest_beacon = (
+            largest if dtype == "float32" else None
+            for largest, dtype in (
+                (self._policy.scheme.largest, spec.message_dtype),
+                (LARGEST_BEACON, spec.beacon_dtype),
+            )
+        )
         self._bitmaps = CopyBitmaps(copies)
         self._participants = Participants(copies, relays=rules.dead == "relay")
         self._nowhere_E: BoolArray = np.zeros(copies, dtype=np.bool_)
@@ -421,9 +428,10 @@ class AgentCore:
             return [Dropped("shape")]
         if packet.rows.dtype != dtype:
             return [Dropped("dtype")]
-        if not is_plausible(packet.rows, self._largest if is_message else LARGEST_BEACON):
+        largest = self._largest_message if is_message else self._largest_beacon
+        if largest is not None and not is_plausible(packet.rows, largest):
             return [Dropped("range")]
-        if self._tick is not None:
+        if self._tick is not None and (packet.tick != self._heard or self._rules.realtime):
             ahead = ticks.ahead(packet.tick, self._tick)
             if ahead > 1:
                 return [Dropped("future")]

@@ -125,7 +125,7 @@ class PeerBeacons:
         later: list[tuple[int, int, BoolArray, NDArray[Any]]] = []
         for packet in self._waiting:
             sent_at, peer, present_E, rows = packet
-            if ticks.ahead(sent_at, tick) > 0:
+            if sent_at != tick and ticks.ahead(sent_at, tick) > 0:
                 later.append(packet)
                 continue
             self._used[peer] = sent_at

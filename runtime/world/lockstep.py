@@ -358,7 +358,7 @@ class World:
         in_masks_NE = np.ascontiguousarray(edges.in_EN.T)
         numbers_E, steps_E = episodes.numbers_E, episodes.steps_E
         # An agent that lives in every copy gets its rows as they lie, without being picked out.
-        whole_N: BoolArray = alive_EN.all(axis=0)
+        whole_N: BoolArray = np.logical_and.reduce(alive_EN, axis=0)
         everywhere = slice(None)
         epsilon = self._epsilon = self._rules.epsilon(episodes.env_steps)
         if self._rules.guide is not None:
