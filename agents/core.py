@@ -544,7 +544,10 @@ class AgentCore:
             open_EK = open_EK & takes_part.alive_E[:, None]
         tally.agent_steps += takes_part.num_alive
         tally.edge_slots += takes_part.num_alive * self._masks.edges
-        tally.edges_open += int(np.count_nonzero(open_EK))
+        if len(open_EK) == 1:
+            tally.edges_open += out_masks.item().bit_count() if takes_part.num_alive else 0
+        else:
+            tally.edges_open += int(np.count_nonzero(open_EK))
         action = wire.Action(now.tick, self._policy_version, actions, out_masks, said)
         commands.append(ToWorld(action))
         return commands

@@ -58,14 +58,25 @@ class EdgeMasks:
         self._bits_K = np.array([1 << k for k in range(edges)], dtype=mask_dtype(edges))
         self._every_edge = (1 << edges) - 1
         self._in_edges: dict[bytes, InEdges] = {}
+        self._unpacked: dict[bytes, BoolArray] = {}
 
     def none(self, copies: int) -> MaskArray:
         """[E] masks without an edge."""
         return np.zeros(copies, dtype=self._bits_K.dtype)
 
     def unpack(self, masks: MaskArray) -> BoolArray:
-        """[E] -> [E, K]"""
-        return (masks[:, None] & self._bits_K) != 0
+        """[E] -> [E, K]; masks recur, so what they stood for is remembered, and is not to be
+        written to.
+        """
+        key = masks.tobytes()
+        open_EK = self._unpacked.get(key)
+        if open_EK is None:
+            open_EK = (masks[:, None] & self._bits_K) != 0
+            open_EK.flags.writeable = False
+            if len(self._unpacked) >= MOST_REMEMBERED:
+                self._unpacked.clear()
+            self._unpacked[key] = open_EK
+        return open_EK
 
     def pack(self, open_EK: BoolArray) -> MaskArray:
         """[E, K] -> [E]"""

@@ -96,7 +96,7 @@ class Gating:
         In lock-step the world says who takes part. In real time nobody does, and every neighbour
         counts as there.
         """
-        allowed_EK = self._unpack(moment.now.peer_masks)
+        allowed_EK = self._unpack(moment.now.peer_masks).copy()
         if self._site.realtime:
             allowed_EK = np.ones_like(allowed_EK)
         self._narrow(allowed_EK, moment)

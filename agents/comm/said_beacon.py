@@ -48,6 +48,7 @@ class SaidBeacon:
         self._said_EZ, self._said_rows = self.values, self._rows
         self._unsaid_E: BoolArray = np.ones(copies, dtype=np.bool_)
         """Where somebody may know nothing of us."""
+        self._nothing_unsaid = False
         self._listed_E: BoolArray = np.zeros(copies, dtype=np.bool_)
         """Where we take part, by what was said last."""
         self._said_at: int | None = None
@@ -61,6 +62,7 @@ class SaidBeacon:
             self._unsaid_E |= first_E  # who is not in step needs to hear that we are there
         else:
             self._unsaid_E &= ~first_E
+        self._nothing_unsaid = not self._unsaid_E.any()
 
     def take(self, z_EZ: FloatArray) -> None:
         """A step has a new beacon."""
@@ -70,6 +72,7 @@ class SaidBeacon:
     def repeat(self) -> None:
         """Say everything with the next step, whatever has been said."""
         self._unsaid_E[:] = True
+        self._nothing_unsaid = False
 
     def renumber(self) -> None:
         self._said_at = None
@@ -80,6 +83,13 @@ class SaidBeacon:
         Args:
             active_E: copies in which the agent takes part.
         """
+        if (
+            self._nothing_unsaid
+            and not self._repeat_ticks
+            and not self._says_who
+            and self._rows.tobytes() == self._said_rows.tobytes()
+        ):
+            return None  # what was said is what there is to say
         change_EZ = self.values - self._said_EZ
         np.abs(change_EZ, change_EZ)
         news_E = np.maximum.reduce(change_EZ, axis=1) > self._delta
@@ -99,6 +109,7 @@ class SaidBeacon:
             return None
         self._said_at = tick
         self._unsaid_E &= ~news_E
+        self._nothing_unsaid = not self._unsaid_E.any()
         return news_E, self._said_rows if news_E.all() else self._said_rows[news_E]
 
     def _must_repeat(self, tick: int) -> bool:
