@@ -60,13 +60,12 @@ from runtime.world.commands import (
 from runtime.world.episodes import Phase
 from runtime.world.guide import Guide
 from runtime.world.lockstep import World
+from runtime.world.pacing import Nap
 from runtime.world.rules import WorldRules
 
 logger = logging.getLogger(__name__)
 
 STATUS_PERIOD_S = 0.25
-_SHORTEST_NAP_S = 0.002
-"""What is shorter than this is not worth a nap."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,10 +247,9 @@ class WorldHost:
         self._others.register(self._launcher.socket, zmq.POLLIN)
         if self._parent_fd is not None:
             self._others.register(self._parent_fd, zmq.POLLIN)
-        self._naps = setup.config.gate.timing == "causal"
+        self._nap = Nap(setup.config.num_agents)
+        self._is_one_exchange = setup.config.gate.timing == "causal"
         self._asked_at_s = 0.0
-        self._answer_s = 0.0
-        """Seconds until the last of the agents had answered in the tick before."""
 
     def serve(self) -> None:
         hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
@@ -288,7 +286,7 @@ class WorldHost:
         wake_at = self._status_at
         if world.waits_for_agents:
             wake_at = min(wake_at, self._deadline)
-            self._nap(wake_at - now_s)
+            self._sleep(wake_at - now_s)
         waits_for_learner = self._started and world.waits_for_learner
         ready = self._wait(max(wake_at - time.monotonic(), 0.0))
         if waits_for_learner:
@@ -302,15 +300,10 @@ class WorldHost:
             self._carry_out(world.deadline())
             logger.warning("tick %d: no action from agents %s", tick, missing)
 
-    def _nap(self, longest_s: float) -> None:
-        """Sleep for half of the time that the agents who have not answered will probably take.
-
-        Each answer would wake this process on a core that another agent could use, and nothing is
-        done before the last one. Whatever the launcher says still wakes it.
-        """
-        left_s = self._answer_s * self._world.num_missing / self._setup.config.num_agents
-        nap_s = min(left_s / 2.0, longest_s)
-        if self._naps and nap_s >= _SHORTEST_NAP_S:
+    def _sleep(self, longest_s: float) -> None:
+        """Take a nap, out of which what the launcher says wakes us."""
+        nap_s = min(self._nap.length_s(self._world.num_missing), longest_s)
+        if nap_s > 0.0 and self._is_one_exchange:
             self._others.poll(int(1000 * nap_s))
 
     def _wait(self, timeout_s: float) -> set[object]:
@@ -330,9 +323,7 @@ class WorldHost:
             elif isinstance(packet, wire.Action):
                 self._carry_out(self._world.action(agent, packet))
         if waited and not self._world.waits_for_agents:
-            # One tick that took long does not make the next nap as long.
-            took_s = time.monotonic() - self._asked_at_s
-            self._answer_s = min(took_s, 2.0 * self._answer_s + _SHORTEST_NAP_S)
+            self._nap.all_answered(time.monotonic() - self._asked_at_s)
         self._ask_again()
 
     def _ask_again(self) -> None:
