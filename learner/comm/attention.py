@@ -54,12 +54,14 @@ class AttentionTwin(SchemeTwin):
         queries_TBNM: Tensor | None,
         heard_TBNK: Tensor | None,
         carry: Carry,
+        living_R: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """[T, B, N, M] messages before rounding, and the last one as it crosses the wire.
 
         Args:
             heard_TBNK: in-edges of each receiver on which a message is heard; None, like no
                 queries: nobody ever hears anybody.
+            living_R: as in `message_sequence`.
         """
         return message_sequence(
             own_part_TBNM,
@@ -69,4 +71,5 @@ class AttentionTwin(SchemeTwin):
             self.heard_weight(),
             half=self.spec.message_dtype == "float16",
             offsets=self.graph.offsets,
+            living_R=living_R,
         )

@@ -8,6 +8,7 @@ Dimension key: T = time, B = batch, N = agents, K = out-edges, H = hidden, M = m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -45,6 +46,9 @@ class SchemeTwin:
     has them as its own children: this object only calls them."""
     names: Mapping[str, str] = {}
     """Layout name -> torch's name, of parameters whose names differ."""
+    leaves_out_the_dead: ClassVar[bool] = False
+    """Whether it heeds `UnrollInput.living_R`: reads, and its messages, are of these rows alone, as
+    [T, 1, R, …]."""
 
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         self.spec = spec

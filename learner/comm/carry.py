@@ -31,6 +31,16 @@ class UnrollInput:
     """int64: rows b × N + n of agents that matter; nobody asks for hidden states or values of the
     others, who are dead in all steps. None: all matter."""
 
+    def everybody(self, x_T1RX: Tensor) -> Tensor:
+        """[T, B, N, X] with zeros for the rows that are left out; the same if none is."""
+        if self.living_R is None:
+            return x_T1RX
+        batch, agents = self.alive_TBN.shape[1:]
+        x_TRX = x_T1RX.squeeze(1)
+        zeros = x_TRX.new_zeros(len(x_TRX), batch * agents, x_TRX.shape[-1])
+        whole = zeros.index_copy(1, self.living_R, x_TRX)
+        return whole.view(len(x_TRX), batch, agents, -1)
+
 
 @dataclass(slots=True, eq=False)
 class Carry:

@@ -18,6 +18,8 @@ from learner.kernels.projections import Layer
 class FullTwin(AttentionTwin):
     """Every edge that can carry a message does."""
 
+    leaves_out_the_dead = True
+
     def reads_of_hidden(self, rule: GateRule) -> list[Layer]:
         return [self.read_of_own_state(), self.read_of_queries()]
 
@@ -28,7 +30,9 @@ class FullTwin(AttentionTwin):
         allowed_TBNK = allowed_edges(window, carry, self.graph.offsets)
         gates_TBNK = allowed_TBNK.to(own_part.dtype)
         heard_TBNK = heard_edges(gates_TBNK, carry, self.graph.offsets)
-        messages_TBNM, last_BNM = self.messages(own_part, queries, heard_TBNK, carry)
+        messages_TBNM, last_BNM = self.messages(
+            own_part, queries, heard_TBNK, carry, window.living_R
+        )
         return Said(
             messages_TBNM=messages_TBNM,
             last_BNM=last_BNM,

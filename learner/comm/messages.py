@@ -29,7 +29,7 @@ Dimension key: T = time, B = batch, N = agents, R = B × N rows, K = offsets, J 
 M = message.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +61,8 @@ class _Tokens:
     """Where the entries of each row begin in a table [R, J]."""
     row_of: Tensor
     """[J, R] row that each entry belongs to."""
+    exist: Tensor | None = None
+    """[R, J] whether there is such a receiver; None: there is each of them."""
 
 
 @lru_cache(maxsize=16)
@@ -73,8 +75,28 @@ def _tokens(batch: int, agents: int, offsets: tuple[int, ...], device: torch.dev
     def table(agents_NJ: Tensor) -> Tensor:
         return (first_B11 + agents_NJ % agents).view(rows, tokens)
 
-    hearers_RJ = table(agents_N1 + shifts_J)
-    heard_RJ = table(agents_N1 - shifts_J)
+    return _tables(table(agents_N1 - shifts_J), table(agents_N1 + shifts_J))
+
+
+def _tokens_of(
+    living_R: Tensor, batch: int, agents: int, offsets: tuple[int, ...], dtype: torch.dtype
+) -> _Tokens:
+    """Among some of the rows. Those that are missing are dead: nobody hears them, and what they
+    would hear does not matter.
+    """
+    whole = _tokens(batch, agents, offsets, living_R.device)
+    rows_R = torch.arange(len(living_R), device=living_R.device)
+    place = torch.full((batch * agents,), -1, device=living_R.device).scatter_(0, living_R, rows_R)
+    heard_RJ = place[whole.heard.view(-1, whole.shape[0])[living_R]]
+    hearers_RJ = place[whole.hearers.view(-1, whole.shape[0])[living_R]]
+    heard_RJ = torch.where(heard_RJ < 0, rows_R.unsqueeze(1), heard_RJ)
+    tokens = _tables(heard_RJ, hearers_RJ.clamp(min=0))
+    return replace(tokens, exist=(hearers_RJ >= 0).view(-1).to(dtype))
+
+
+def _tables(heard_RJ: Tensor, hearers_RJ: Tensor) -> _Tokens:
+    rows, tokens = heard_RJ.shape
+    device = heard_RJ.device
     rows_R = torch.arange(rows, device=device)
     return _Tokens(
         shape=(tokens, rows),
@@ -110,6 +132,7 @@ def message_sequence(
     *,
     half: bool,
     offsets: tuple[int, ...] = (),
+    living_R: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """[T, B, N, M] messages before rounding, and the last one as it crosses the wire.
 
@@ -122,21 +145,30 @@ def message_sequence(
         weight_MM: from mixtures of messages (rows) to what a message owes to them (columns).
         half: messages cross the wire as float16; the gradient passes the rounding unchanged.
         offsets: of the edges; empty: 2^k, those of the backbone.
+        living_R: rows b × N + n that own parts and queries are of, as [T, 1, R, M]; so are messages
+            then. What is heard and the start are of all B × N. None: all rows.
     """
     time, batch, agents, size = own_part_TBNM.shape
     rows = batch * agents
+    start = start_BNM.reshape(-1, size)
     queries, heard, shifts = None, None, ()
     if queries_TBNM is not None and heard_TBNK is not None:
         edges = heard_TBNK.shape[-1]
         shifts = offsets or tuple(1 << k for k in range(edges))
         queries = queries_TBNM.reshape(time, rows, size)
-        heard = heard_TBNK.reshape(time, rows, edges)
-    tokens = _tokens(batch, agents, shifts, own_part_TBNM.device)
+        heard = heard_TBNK.reshape(time, -1, edges)
+    if living_R is None:
+        tokens = _tokens(batch, agents, shifts, own_part_TBNM.device)
+    else:
+        whole_batch, all_agents, _ = start_BNM.shape
+        tokens = _tokens_of(living_R, whole_batch, all_agents, shifts, own_part_TBNM.dtype)
+        start = start.index_select(0, living_R)
+        heard = None if heard is None else heard.index_select(1, living_R)
     arguments = (
         own_part_TBNM.reshape(time, rows, size),
         queries,
         heard,
-        start_BNM.reshape(rows, size),
+        start,
         weight_MM,
     )
     grad = any(x is not None and x.requires_grad for x in arguments)
@@ -145,7 +177,7 @@ def message_sequence(
         messages, last = function.apply(*arguments, half, tokens)
     else:
         messages, last = _run(*arguments, half, tokens, tape=None)
-    return messages.view(own_part_TBNM.shape), last.view(start_BNM.shape)
+    return messages.view(own_part_TBNM.shape), last.view(batch, agents, size)
 
 
 @dataclass(slots=True, eq=False)
@@ -279,6 +311,9 @@ class _MessageSequence(torch.autograd.Function):
             # A message is a token of all who heard it: of their mixtures and of their logits.
             sent_weights = weights_JR.view(-1).index_select(0, tokens.seats)
             sent_d_logits = d_logits_JR.view(-1).index_select(0, tokens.seats)
+            if tokens.exist is not None:
+                sent_weights *= tokens.exist
+                sent_d_logits *= tokens.exist
             d_own_RM = _mixed(d_mixture_RM, tokens.hearers, sent_weights, tokens)
             d_own_RM += _mixed(queries[t], tokens.hearers, sent_d_logits, tokens)
         size = len(weight_MM)

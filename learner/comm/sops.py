@@ -34,6 +34,8 @@ from learner.sparse.layers import GROUPS
 class SopsTwin(AttentionTwin):
     """N enters through edge features only."""
 
+    leaves_out_the_dead = True
+
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         super().__init__(spec, num_agents)
         pair = 2 * spec.beacon + spec.edge_embedding
@@ -68,6 +70,7 @@ class SopsTwin(AttentionTwin):
         offsets, said_before_BNZ = self.graph.offsets, carry.own["beacon"]
         if rule.mode == "learned":
             beacons_TBNZ = round_beacon(tanh(others.pop()), self.spec.beacon_dtype)
+            beacons_TBNZ = window.everybody(beacons_TBNZ)
         else:
             beacons_TBNZ = said_before_BNZ.expand(len(own_part), *said_before_BNZ.shape)
         allowed_TBNK = allowed_edges(window, carry, offsets, rule.timing)
@@ -78,7 +81,7 @@ class SopsTwin(AttentionTwin):
         queries, heard = None, None
         if rule.mode != "closed":
             queries, heard = others.pop(), heard_edges(gates_TBNK, carry, offsets, rule.timing)
-        messages_TBNM, last_BNM = self.messages(own_part, queries, heard, carry)
+        messages_TBNM, last_BNM = self.messages(own_part, queries, heard, carry, window.living_R)
         return Said(
             messages_TBNM=messages_TBNM,
             last_BNM=last_BNM,

@@ -11,7 +11,7 @@ trains and simulates.
 Dimension key: T = time, B = batch, N = agents, K = out-edges, M = message, A = actions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,22 +52,25 @@ def unroll(
     """
     if carry is None:
         carry = Carry.begin(network, window.observations_TBND.shape[1], window.start_B)
-    hidden_TBNH = _remembered(network, window, carry)
-    q_part, reads = network.project(hidden_TBNH, rule)
+    if not (network.encoding.is_row_by_row and network.scheme.leaves_out_the_dead):
+        window = replace(window, living_R=None)
+    # Of the living alone, as [T, 1, R, …], where the others are left out.
+    hidden = _remembered(network, window, carry)
+    q_part, reads = network.project(hidden, rule)
     said = network.scheme(reads, window, carry, rule)
     return UnrollOutput(
-        q_TBNA=network.q_values(q_part, said.messages_TBNM),
-        messages_TBNM=said.messages_TBNM,
+        q_TBNA=window.everybody(network.q_values(q_part, said.messages_TBNM)),
+        messages_TBNM=window.everybody(said.messages_TBNM),
         scores_TBNK=said.scores_TBNK,
         allowed_TBNK=said.allowed_TBNK,
         gates_TBNK=said.gates_TBNK,
         carry=Carry(
-            hidden_BNH=hidden_TBNH[-1],
-            message_BNM=said.last_BNM,
+            hidden_BNH=window.everybody(hidden[-1:])[0],
+            message_BNM=window.everybody(said.last_BNM.unsqueeze(0))[0],
             alive_BN=window.alive_TBN[-1],
             edges_BNK=said.gates_TBNK[-1],
             first_B=torch.zeros_like(carry.first_B),
-            step_B=carry.step_B + len(hidden_TBNH),
+            step_B=carry.step_B + len(hidden),
             own=said.own,
         ),
     )
@@ -75,9 +78,11 @@ def unroll(
 
 def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Tensor:
     """[T, B, N, H] memories: in one call, or step by step where lives begin anew."""
+    if window.living_R is not None:
+        seen_TRD = window.observations_TBND.flatten(1, 2).index_select(1, window.living_R)
+        before_RH = carry.hidden_BNH.flatten(0, 1).index_select(0, window.living_R)
+        return network.recur(seen_TRD.unsqueeze(1), before_RH.unsqueeze(0))
     if window.begins_TBN is None:
-        if window.living_R is not None and network.encoding.is_row_by_row:
-            return _of_the_living(network, window, carry, window.living_R)
         return network.recur(window.observations_TBND, carry.hidden_BNH)
     hidden_BNH, hidden = carry.hidden_BNH, list[Tensor]()
     for seen_BND, begins_BN in zip(window.observations_TBND, window.begins_TBN, strict=True):
@@ -85,18 +90,6 @@ def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Te
         (hidden_BNH,) = network.recur(seen_BND.unsqueeze(0), before_BNH)
         hidden.append(hidden_BNH)
     return torch.stack(hidden)
-
-
-def _of_the_living(
-    network: PolicyNetwork, window: UnrollInput, carry: Carry, living_R: Tensor
-) -> Tensor:
-    """[T, B, N, H] memories of these rows, and zeros for the others."""
-    seen_TRD = window.observations_TBND.flatten(1, 2).index_select(1, living_R)
-    before_RH = carry.hidden_BNH.flatten(0, 1).index_select(0, living_R)
-    hidden_TRH = network.recur(seen_TRD.unsqueeze(1), before_RH.unsqueeze(0)).squeeze(1)
-    time, batch, agents = window.alive_TBN.shape
-    everybody = hidden_TRH.new_zeros(time, batch * agents, hidden_TRH.shape[-1])
-    return everybody.index_copy(1, living_R, hidden_TRH).unflatten(1, (batch, agents))
 
 
 def begun_lives(alive_TBN: Tensor, before_BN: Tensor | None = None) -> Tensor | None:

@@ -105,16 +105,23 @@ def make_learner(case: UpdateCase) -> Learner:
     flat = initialise(policy, np.random.default_rng(0))
     learner = Learner(config, policy, Dimensions.of(env), flat, case.device, case.threads)
     for number in range(case.batch):
-        learner.add(synthetic_episode(env, config, number, case.steps))
+        learner.add(synthetic_episode(env, config, number, case.steps, deaths=case.as_trained))
     if case.as_trained:
         learner.progress.env_steps = _MID_TRAINING
     return learner
 
 
-def synthetic_episode(env: EnvSpec, config: RunConfig, number: int, steps: int) -> Episode:
-    """Noise of the right shapes; nobody dies, so that there is as much to do as can be."""
+def synthetic_episode(
+    env: EnvSpec, config: RunConfig, number: int, steps: int, *, deaths: bool = False
+) -> Episode:
+    """Noise of the right shapes. Nobody dies, so that there is as much to do as can be; or agents
+    die at any time, each as likely as the other.
+    """
     rng = np.random.default_rng([config.seed, number])
     agents = env.num_agents
+    alive = np.ones((steps + 1, agents), np.bool_)
+    if deaths:
+        alive = np.arange(steps + 1)[:, None] <= rng.integers(0, steps + 1, agents)
     return Episode(
         dimensions=Dimensions.of(env),
         number=number,
@@ -125,7 +132,7 @@ def synthetic_episode(env: EnvSpec, config: RunConfig, number: int, steps: int) 
         actions=rng.integers(0, env.num_actions, (steps, agents), np.uint8),
         rewards=rng.standard_normal((steps, agents), np.float32) * np.float32(0.1),
         states=rng.random((steps + 1, env.state_dim), np.float32),
-        alive=np.ones((steps + 1, agents), np.bool_),
+        alive=alive,
         terminated=False,
         columns={"gates": np.zeros((steps, agents), np.uint16)},
         first_versions=np.ones(agents, np.uint32),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from configs.schema import AgentsConfig, LearnerConfig, RunConfig
+from configs.schema import AgentsConfig, GateConfig, LearnerConfig, RunConfig
 from learner.experience import device_batch
 from learner.experience.device_batch import Transfer
 from learner.learner import Learner
@@ -25,7 +25,7 @@ def small_batches_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def learner_of(run: RunConfig, *, everybody: bool = False) -> Learner:
-    spec = make_spec()
+    spec = replace(make_spec(), scheme=run.comm)
     learner = Learner(run, spec, DIMENSIONS, make_flat(spec, gain=1.0))
     if everybody:
         learner._transfer = Transfer(learner.device)  # pyright: ignore[reportPrivateUsage]
@@ -45,9 +45,21 @@ def rows_of(learner: Learner) -> int | None:
     return len(living_R)
 
 
-@pytest.mark.parametrize("algorithm", ["iql", "vdn", "qmix"])
-def test_an_update_is_the_same_without_the_dead(algorithm: str) -> None:
-    run = make_config(learner=replace(SETTINGS, algorithm=algorithm))
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(
+            make_config(learner=replace(SETTINGS, algorithm=algorithm))
+            for algorithm in ("iql", "vdn", "qmix")
+        ),
+        make_config(learner=SETTINGS, comm="full"),
+        make_config(learner=SETTINGS, comm="none"),
+        make_config(learner=SETTINGS, gate=GateConfig(timing="paper", price=0.1, budget=2)),
+        make_config(learner=SETTINGS, gate=GateConfig(mode="open")),
+    ],
+    ids=["iql", "vdn", "qmix", "full", "none", "paper", "open"],
+)
+def test_an_update_is_the_same_without_the_dead(run: RunConfig) -> None:
     some, all_ = learner_of(run), learner_of(run, everybody=True)
     left_out = [rows_of(some) for _ in range(5)]
     assert all(rows is not None and rows < 18 for rows in left_out)
@@ -70,3 +82,12 @@ def test_an_update_is_the_same_without_the_dead(algorithm: str) -> None:
 )
 def test_everybody_is_computed_where_the_dead_may_matter(run: RunConfig) -> None:
     assert rows_of(learner_of(run)) is None
+
+
+@pytest.mark.parametrize("comm", ["expocomm-static", "expocomm-one-peer"])
+def test_a_scheme_that_does_not_say_so_is_given_everybody(comm: str) -> None:
+    run = make_config(learner=replace(SETTINGS, aux="none"), comm=comm)
+    assert rows_of(learner_of(run)) is not None
+    some, all_ = learner_of(run), learner_of(run, everybody=True)
+    for _ in range(2):
+        assert some.update() == all_.update()
