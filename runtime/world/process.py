@@ -46,7 +46,6 @@ from runtime.net.transport import (
     WORLD,
     Channel,
     Hub,
-    agent_of,
     agent_routing_id,
 )
 from runtime.world.commands import (
@@ -234,6 +233,8 @@ class WorldHost:
         self._parent_fd = parent.sentinel if parent is not None else None
         if self._parent_fd is not None:
             self._poller.register(self._parent_fd, zmq.POLLIN)
+        self._names = [agent_routing_id(agent) for agent in range(setup.config.num_agents)]
+        self._agents = {name: agent for agent, name in enumerate(self._names)}
         self._asked: dict[int, wire.Observation | wire.InMask] = {}
         """What each agent was told last."""
         self._started = False
@@ -315,13 +316,14 @@ class WorldHost:
     def _take_actions(self) -> None:
         waited = self._world.waits_for_agents
         for peer, packet in self._hub.drain(wire.Action, wire.Gates):
-            agent = agent_of(peer)
-            if agent is None or agent >= self._setup.config.num_agents:
+            agent = self._agents.get(peer)
+            if agent is None:
                 self._traffic.dropped("unknown_sender")
+            elif isinstance(packet, wire.Action):
+                if commands := self._world.action(agent, packet):
+                    self._carry_out(commands)
             elif isinstance(packet, wire.Gates):
                 self._carry_out(self._world.gates(agent, packet))
-            elif isinstance(packet, wire.Action):
-                self._carry_out(self._world.action(agent, packet))
         if waited and not self._world.waits_for_agents:
             self._nap.all_answered(time.monotonic() - self._asked_at_s)
         self._ask_again()
@@ -331,7 +333,7 @@ class WorldHost:
         one, and answers again if it was its answer that was lost.
         """
         for name in self._hub.take_arrivals():
-            agent = agent_of(name)
+            agent = self._agents.get(name)
             if agent is not None and self._world.is_missing(agent) and agent in self._asked:
                 self._hub.send(name, self._asked[agent])
 
@@ -366,7 +368,7 @@ class WorldHost:
             match command:
                 case ToAgent():
                     self._asked[command.agent] = command.packet
-                    self._hub.send(agent_routing_id(command.agent), command.packet)
+                    self._hub.send(self._names[command.agent], command.packet)
                 case ToLearner():
                     if self._delivery is not None:
                         self._delivery.send(command.packet)
