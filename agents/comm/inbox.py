@@ -55,8 +55,8 @@ class Inbox:
     def arrived(self, tick: int) -> int:
         """Bit k is set if the packet of peer k for this tick is here."""
         newest, bits, _ = self._arrivals[tick & 1]
-        if newest == tick:
-            return bits
+        if newest <= tick:
+            return bits if newest == tick else 0
         ticks = self._ticks[tick & 1]
         return sum(1 << peer for peer, at in enumerate(ticks) if at == tick)
 
