@@ -145,6 +145,28 @@ def test_a_frame_can_be_sent_that_the_sender_counts_itself(line: Line) -> None:
     assert line.hub_traffic["sent_packets_heartbeat"] == 1
 
 
+def test_a_frame_for_several_peers_is_counted_for_those_whom_it_reaches(line: Line) -> None:
+    hub, channel = line.pair()
+    other = line.channel(agent_routing_id(4))
+    greet(hub, other)
+    frame = wire.encode(STOP)
+    hub.send_to_all((PEER, agent_routing_id(5), agent_routing_id(4)), frame, TrafficClass.BEACON)
+    assert (at_channel(channel), at_channel(other)) == ([STOP], [STOP])
+    assert line.hub_traffic["sent_packets_beacon"] == 2
+    assert line.hub_traffic["sent_zmtp_beacon"] == 2 * hub.framed(len(frame))
+    assert line.hub_traffic["dropped_unreachable"] == 1
+
+
+def test_what_has_arrived_can_be_asked_without_taking_it(line: Line) -> None:
+    hub, channel = line.pair()
+    assert not hub.has_arrived
+    assert channel.send(STOP)
+    assert hub.socket.poll(5000)
+    assert hub.has_arrived
+    assert at_hub(hub) == [(PEER, STOP)]
+    assert not hub.has_arrived
+
+
 # --- what does not belong -------------------------------------------------------------------------
 
 BAD: dict[str, tuple[bytes, str]] = {
