@@ -291,6 +291,9 @@ class Node:
             self._table.end()
         self._supervisor.stop()
         self._agents.cancel_starts()
+        if self._learner is not None:  # what it publishes now is for nobody, and not counted
+            asyncio.get_running_loop().remove_reader(_descriptor(self._learner.socket))
+            self._send_status()  # /metrics has what has come until now
         logger.info("stopping: %s", self._reason)
         stop = wire.Stop(self._reason or "end of the run")
         for agent in self._agents.alive:
@@ -372,7 +375,7 @@ class Node:
         ZeroMQ's descriptor is edge-triggered and any use of the socket may swallow an edge, so the
         regular turn looks at every socket as well: an edge lost costs TURN_S, not the packet.
         """
-        descriptor = cast("int", socket.getsockopt(zmq.FD))
+        descriptor = _descriptor(socket)
         asyncio.get_running_loop().add_reader(descriptor, self._faults.attempt, take)
 
     async def _turn_regularly(self) -> None:
@@ -609,6 +612,10 @@ class Node:
         if (mean_mb := self._agents.pss_mb_mean) is not None:
             values["agent_pss_mb_mean"] = mean_mb
         return values
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    return cast("int", socket.getsockopt(zmq.FD))
 
 
 def may_be(endpoint: str, asked_for: str) -> bool:
