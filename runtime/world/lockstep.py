@@ -121,8 +121,9 @@ class World:
     @property
     def waits_for_learner(self) -> bool:
         """Whether a tick could begin if the learner owed fewer updates."""
-        is_training = self.phase is Phase.TRAINING and bool(self._up_N.any())
-        return is_training and not self.waits_for_agents and not self.learner.keeps_up
+        if self.waits_for_agents or self.phase is not Phase.TRAINING:
+            return False
+        return not self.learner.keeps_up and bool(self._up_N.any())
 
     def figures(self) -> dict[str, float]:
         """The world's own part of its status."""
