@@ -53,31 +53,6 @@ class Patience:
         self._hung_N[agent] = True
 
 
-class Nap:
-    """How long the world may sleep while agents answer.
-
-    Each answer would wake it on a core that another agent could use, and nothing is done before the
-    last one: so it sleeps for half of the time that those who are missing will probably take, by
-    how long the tick before took.
-    """
-
-    SHORTEST_S = 0.002
-    """What is shorter is not worth it."""
-
-    def __init__(self, num_agents: int) -> None:
-        self._num_agents = num_agents
-        self._answer_s = 0.0
-
-    def all_answered(self, took_s: float) -> None:
-        """The last agent has answered; one tick that took long does not make a long nap."""
-        self._answer_s = min(took_s, 2.0 * self._answer_s + self.SHORTEST_S)
-
-    def length_s(self, num_missing: int) -> float:
-        """Seconds, while so many agents have not answered; 0 if it is not worth it."""
-        half_s = self._answer_s * num_missing / self._num_agents / 2.0
-        return half_s if half_s >= self.SHORTEST_S else 0.0
-
-
 class LearnerPace:
     """How far the learner is behind, and whether the world has to wait for it.
 

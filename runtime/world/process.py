@@ -59,7 +59,6 @@ from runtime.world.commands import (
 from runtime.world.episodes import Phase
 from runtime.world.guide import Guide
 from runtime.world.lockstep import World
-from runtime.world.pacing import Nap
 from runtime.world.rules import WorldRules
 
 logger = logging.getLogger(__name__)
@@ -243,14 +242,6 @@ class WorldHost:
         self._status_at = 0.0
         self._learner_wait_s = 0.0
         """Seconds in which nothing was played because the learner owed too many updates."""
-        self._others = zmq.Poller()
-        """All but the agents."""
-        self._others.register(self._launcher.socket, zmq.POLLIN)
-        if self._parent_fd is not None:
-            self._others.register(self._parent_fd, zmq.POLLIN)
-        self._nap = Nap(setup.config.num_agents)
-        self._is_one_exchange = setup.config.gate.timing == "causal"
-        self._asked_at_s = 0.0
 
     def serve(self) -> None:
         hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
@@ -272,7 +263,6 @@ class WorldHost:
         now_s = time.monotonic()
         world = self._world
         if self._started and world.may_tick:
-            self._asked_at_s = now_s
             self._deadline = now_s + self._setup.config.runtime.step_timeout_s
             self._said_farewell = False
             self._carry_out(world.begin_tick())
@@ -287,9 +277,8 @@ class WorldHost:
         wake_at = self._status_at
         if world.waits_for_agents:
             wake_at = min(wake_at, self._deadline)
-            self._sleep(wake_at - now_s)
         waits_for_learner = self._started and world.waits_for_learner
-        ready = self._wait(max(wake_at - time.monotonic(), 0.0))
+        ready = self._wait(max(wake_at - now_s, 0.0))
         if waits_for_learner:
             self._learner_wait_s += time.monotonic() - now_s
         if self._hub.socket in ready:
@@ -301,12 +290,6 @@ class WorldHost:
             self._carry_out(world.deadline())
             logger.warning("tick %d: no action from agents %s", tick, missing)
 
-    def _sleep(self, longest_s: float) -> None:
-        """Take a nap, out of which what the launcher says wakes us."""
-        nap_s = min(self._nap.length_s(self._world.num_missing), longest_s)
-        if nap_s > 0.0 and self._is_one_exchange:
-            self._others.poll(int(1000 * nap_s))
-
     def _wait(self, timeout_s: float) -> set[object]:
         ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}
         if self._parent_fd in ready:
@@ -314,7 +297,6 @@ class WorldHost:
         return ready
 
     def _take_actions(self) -> None:
-        waited = self._world.waits_for_agents
         for peer, packet in self._hub.drain(wire.Action, wire.Gates):
             agent = self._agents.get(peer)
             if agent is None:
@@ -324,8 +306,6 @@ class WorldHost:
                     self._carry_out(commands)
             elif isinstance(packet, wire.Gates):
                 self._carry_out(self._world.gates(agent, packet))
-        if waited and not self._world.waits_for_agents:
-            self._nap.all_answered(time.monotonic() - self._asked_at_s)
         self._ask_again()
 
     def _ask_again(self) -> None:
