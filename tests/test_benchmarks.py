@@ -251,6 +251,7 @@ def test_a_session_measures_ours_and_what_stands_beside_it(tmp_path: Path) -> No
     # Nobody was late while another had its turn.
     assert ours["missed_deadlines"] == ours["late_packets"] == 0.0
     assert "lockstep: murmuration" in said.getvalue()
+    assert f"{star['ratio']:.2f} × pipe star" in said.getvalue()
 
     titles = [table.title for table in tables(kept)]
     assert titles == [

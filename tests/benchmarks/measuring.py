@@ -74,7 +74,7 @@ class Measuring:
             row = rows[0]
             self.session.wall_s += row.wall_s
             spent_s, expected_s = spent_s + row.wall_s, expected_s + turn.expected_s
-            self.console.print(row.error.splitlines()[-1] if row.error else _result(row))
+            self.console.print(row.error.splitlines()[-1] if row.error else _result(rows))
             if self.out is not None:
                 write(self.out, self.session)
         self.session.load_after = load_average()
@@ -148,15 +148,22 @@ def describe(case: IsDataclass) -> str:
     """A case in a few words."""
     fields = _plain(case)
     shown = ("env", "agents", "copies", "gate_mode", "telemetry", "batch", "window", "threads")
-    return " ".join(f"{name}={fields[name]}" for name in shown if name in fields)
+    return " ".join(f"{name}={fields[name]}" for name in shown if fields.get(name))
 
 
-def _result(row: Row) -> str:
-    for name in ("steps_per_s", "update_s"):
-        value = row.figures.get(name)
-        if value is not None:
-            return f"{name} {value:.4g}   ({row.wall_s:.0f} s)"
-    return f"({row.wall_s:.0f} s)"
+def _result(rows: Sequence[Row]) -> str:
+    row, *others = rows
+    words = [
+        f"{name} {value:.4g}"
+        for name in ("steps_per_s", "update_s")
+        if (value := row.figures.get(name)) is not None
+    ]
+    words += [
+        f"{value:.2f} × {other.kind}"
+        for other in others
+        if (value := other.figures.get("ratio")) is not None
+    ]
+    return f"{', '.join(words)}   ({row.wall_s:.0f} s)"
 
 
 def _clock(seconds: float) -> str:
