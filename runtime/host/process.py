@@ -63,6 +63,10 @@ TURN_S = 0.05
 """Seconds between looks at clocks and sockets, whatever else wakes the node."""
 STATUS_PERIOD_S = 0.5
 _STARTED_AT_ONCE = 8
+_BACKSTOP = 2.0
+"""Where there is a launcher, it judges a start, because it sees all hosts: a node has so many times
+its patience.
+"""
 STOP_S = 0.8
 """Seconds for agents to leave by themselves, then the same again after SIGTERM."""
 LAST_SCRAPE_S = 3.0
@@ -132,7 +136,10 @@ class Node:
             setup.rules.num_agents,
             graph=setup.rules.graph,
             max_restarts=setup.max_restarts,
-            patience=StartPatience(setup.start_timeout_s, time.monotonic()),
+            patience=StartPatience(
+                setup.start_timeout_s * (_BACKSTOP if setup.launcher_endpoint else 1.0),
+                time.monotonic(),
+            ),
             more_time="--runtime.start-timeout-s"
             if setup.deployment is None
             else "--start-timeout-s",

@@ -138,7 +138,7 @@ def test_a_start_in_which_an_agent_hangs_says_how_many_came_and_what_to_do(tmp_p
     assert outcome.exit_code == 1
     came = r"\d a second started in the first \d+ s, and none has moved on for \d+ s"
     assert re.match(
-        rf"not ready in time: [0-3] of 4 agents are up, .*; missing: .*{came} "
+        rf"not ready in time: host local: [0-3] of 4 agents are up, .*; .*{came} "
         r"\(--runtime.start-timeout-s gives more time, fewer agents need less\)$",
         outcome.reason,
     )
