@@ -15,7 +15,7 @@ from tests.process.runs import Launched, wait_for
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 RELAY = ("--agents", "8", "--env", "relay", "--env-copies", "4", "--evaluation.episodes", "4")
-UPDATES_PER_EPISODE, LEARNING_STARTS = 0.25, 64  # configs/relay.yaml
+UPDATES_PER_EPISODE, LEARNING_STARTS = 0.5, 64  # configs/relay.yaml
 
 
 @pytest.mark.slow
