@@ -57,7 +57,8 @@ def test_a_run_ends_with_the_evaluation_that_reaches_the_threshold(tmp_path: Pat
     assert row["evaluations"][0]["env_steps"] == row["reached_steps"] == 0
     assert 0.0 < row["reached_s"] < row["wall_s"]
     assert sum(row["spent_s"].values()) == pytest.approx(row["wall_s"])
-    assert {"agent", "launcher", "learner", "node", "world"} <= set(row["cpu_s"])
+    # Agents live so short a time here that a busy machine may never see them.
+    assert {"launcher", "learner"} <= set(row["cpu_s"])
 
 
 @pytest.mark.process
@@ -71,6 +72,7 @@ def test_a_run_that_never_gets_there_says_what_it_did(tmp_path: Path) -> None:
     assert row["updates"] > 0
     assert row["spent_s"]["waiting for the learner"] > 0.0, "six updates for each episode"
     assert row["spent_s"]["acting in evaluations"] > 0.0
+    assert {"agent", "launcher", "learner", "node", "world"} <= set(row["cpu_s"])
     assert [each["env_steps"] for each in row["evaluations"]][:2] == [0, 100]
 
 
