@@ -23,7 +23,7 @@ from runtime.record.json_lines import last_record
 from tests.benchmarks import bare_loop, commits, machine, pipe_star
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.budgets import budgets
-from tests.benchmarks.case import command_of, run_case
+from tests.benchmarks.case import CaseError, command_of, run_case
 from tests.benchmarks.end_to_end import TrainingCase, rate, versions_on_sockets
 from tests.benchmarks.interleaved import InterleavedCase
 from tests.benchmarks.learner_update import make_learner
@@ -613,6 +613,33 @@ def test_nothing_is_measured_for_a_case_or_commit_that_is_unknown(
     assert "no case speed; there are lockstep-20, " in capsys.readouterr().err
     assert commits.main(["no-such-commit", "--cases", "update-20"]) == 2
     assert "no commit no-such-commit" in capsys.readouterr().err
+
+
+def test_a_case_that_is_younger_than_the_old_commit_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+
+    def run(module: str, case: Any, *, folder: Path, **_: Any) -> dict[str, float]:
+        if folder == broken and case.window:
+            raise CaseError("Traceback\nTypeError: no such field")
+        return {"update_s": 1.0}
+
+    young, tiny = (
+        commits.Comparison("m", UpdateCase(agents=2, window=window), "update_s")
+        for window in (4, 0)
+    )
+    monkeypatch.setattr(commits, "CASES", {"young": young, "tiny": tiny})
+    monkeypatch.setattr(commits, "run_case", run)
+    said = io.StringIO()
+    console = Console(file=said, width=120)
+
+    broken = old
+    assert list(commits.compare(old, new, ["young", "tiny"], 2, console)) == ["tiny"]
+    assert "young is left out, the old commit cannot run it: TypeError" in said.getvalue()
+    broken = new
+    with pytest.raises(CaseError):
+        commits.compare(old, new, ["young"], 2, console)
 
 
 @pytest.mark.slow

@@ -108,22 +108,34 @@ def compare(
 ) -> dict[str, Laps]:
     """Measure the cases in both checkouts, in turn.
 
+    A case that the old one cannot run, because it is younger, is left out with a line.
+
     Raises:
-        CaseError: one could not be measured.
+        CaseError: the new one cannot run a case, or the old one cannot any more.
     """
     laps = {name: Laps(CASES[name].figure) for name in cases}
     for pair in range(pairs):
-        for name in cases:
+        for name in tuple(laps):
+            lap = laps[name]
             # Who comes second finds a warmer machine: it is not always the same one.
             for is_new in (False, True) if pair % 2 == 0 else (True, False):
-                figure = _measure(CASES[name], new if is_new else old)
-                (laps[name].new if is_new else laps[name].old).append(figure)
-            console.print(
-                f"[{pair + 1}/{pairs}] {name}: {laps[name].old[-1]:.4g} -> "
-                f"{laps[name].new[-1]:.4g} {laps[name].figure}, load {load_average()[0]}",
-                highlight=False,
-                markup=False,
-            )
+                try:
+                    figure = _measure(CASES[name], new if is_new else old)
+                except CaseError as error:
+                    if is_new or pair > 0:
+                        raise
+                    reason = str(error).splitlines()[-1]
+                    console.print(f"{name} is left out, the old commit cannot run it: {reason}")
+                    del laps[name]
+                    break
+                (lap.new if is_new else lap.old).append(figure)
+            if name in laps:
+                console.print(
+                    f"[{pair + 1}/{pairs}] {name}: {lap.old[-1]:.4g} -> "
+                    f"{lap.new[-1]:.4g} {lap.figure}, load {load_average()[0]}",
+                    highlight=False,
+                    markup=False,
+                )
     return laps
 
 
