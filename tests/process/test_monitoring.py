@@ -34,7 +34,7 @@ RUN = (
     *("--agents", "8", "--env", "relay", "--env-copies", "4", "--steps", "100000000"),
     *("--evaluation.interval-steps", "0", "--transport", "tcp", "--metrics-per-edge"),
 )
-LINGER_S = 4.0
+LINGER_S = 8.0
 
 ALERTS = (MONITORING / "rules.yml").read_text(encoding="utf-8")
 THRESHOLDS = list(re.finditer(r"(?<= )(?:==|>) (\d+)$", ALERTS, re.MULTILINE))
