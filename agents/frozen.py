@@ -2,11 +2,11 @@
 
     PolicyVersion -> Frozen -> block of bytes -> thaw -> the same object; its arrays are views
 
-What is merged for inference is merged once, wherever the block is written; whoever thaws it makes
-objects and views, and neither multiplies nor copies. The block says what there is in msgpack: plain
-values, containers, arrays, objects by class and attributes. No pickle: nothing is called, and no
-class is made that is not ours or has not agreed (`is_shared`). Arrays come back as they are in the
-block, so where that may not be written nobody writes to them.
+Matrices are merged for inference once, by the process that writes the block. A process that reads
+it makes objects and views, and neither multiplies nor copies. The block says in msgpack what there
+is: plain values, containers, arrays, objects by class and attributes. No pickle: nothing is called,
+and no class is made that is not ours or has not agreed (`is_shared`). Arrays are views of the
+block: where it is mapped to be read, they are read-only.
 
 What does not fit (an own container type, a generator, a class of somebody else's) is refused as a
 whole: its owner then makes it from the parameters, as ever.

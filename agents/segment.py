@@ -181,7 +181,7 @@ class Segment:
     def newest(self) -> Held | None:
         """The newest version that is there; None: there is none, or it is damaged.
 
-        It may be out of date at once; whoever takes part is told of those that follow.
+        It may be out of date at once; agents that take part are told of later ones.
         """
         for _ in range(SLOTS):  # while we look, the node may write elsewhere
             headers = [(*self._header(slot), slot) for slot in range(SLOTS)]

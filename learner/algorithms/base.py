@@ -110,8 +110,8 @@ class Algorithm(ABC):
     operations for all batches of the same shapes and whenever `Schedules.ways` are the same, and
     takes values of schedules by `Schedules.factor`. A subclass says it anew."""
     needs_living_only: ClassVar[bool] = False
-    """Whether its loss asks for nothing of agents that are dead: then whoever is dead in a whole
-    window is not computed. A subclass says it anew."""
+    """Whether its loss reads nothing of dead agents: then nothing is computed for agents that are
+    dead in a whole window. A subclass says it anew."""
     idle_targets: ClassVar[frozenset[str]] = frozenset()
     """Parts whose target takes no part in training: it does not count in the model's size."""
 

@@ -110,7 +110,7 @@ class Replay:
         self.capacity = capacity
         """Episodes held at most."""
         self.annotated: Callable[[Episode], Episode] = lambda episode: episode
-        """What becomes of an episode before it is kept: losses may need more than was recorded."""
+        """Adds to an episode, before it is kept, what losses need beside what was recorded."""
         self._episodes: deque[Episode] = deque()
 
     def __len__(self) -> int:
