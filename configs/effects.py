@@ -76,6 +76,11 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.gate.mode != "learned",
         ("gate.temperature_", "gate.noise_share", "gate.price", "gate.price_"),
     ),
+    Rule(
+        "the temperature stays as it is (gate.temperature_schedule constant)",
+        lambda c: c.gate.temperature_schedule == "constant",
+        ("gate.temperature_end", "gate.temperature_steps"),
+    ),
     Rule("no edge is open (gate.mode closed)", lambda c: c.gate.mode == "closed", ("gate.budget",)),
     Rule("an edge is free (gate.price 0)", lambda c: c.gate.price == 0.0, ("gate.price_",)),
     Rule(

@@ -9,7 +9,7 @@ interrupted goes on where it was.
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from configs.schedule import linear
+from configs.schedule import exponential, linear
 from configs.schema import RunConfig
 from learner.price import EdgePrice
 from learner.progress import Progress
@@ -48,7 +48,10 @@ class Schedules:
     def temperature(self) -> float:
         """Of the gates' surrogate."""
         gate = self._run.gate
-        anneal = linear(gate.temperature_start, gate.temperature_end, gate.temperature_steps)
+        if gate.temperature_schedule == "constant":
+            return gate.temperature_start
+        falls = {"linear": linear, "exponential": exponential}[gate.temperature_schedule]
+        anneal = falls(gate.temperature_start, gate.temperature_end, gate.temperature_steps)
         return anneal(self._progress.env_steps)
 
     @property

@@ -16,6 +16,7 @@ from configs.schema.choices import (
     PublishDtype,
     PublishMode,
     SparseLayer,
+    TemperatureSchedule,
     Transport,
 )
 from configs.schema.env import EnvConfig
@@ -71,5 +72,6 @@ __all__ = [
     "RuntimeConfig",
     "SparseConfig",
     "SparseLayer",
+    "TemperatureSchedule",
     "Transport",
 ]

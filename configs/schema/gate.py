@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import GateMode, GateTiming
+from configs.schema.choices import GateMode, GateTiming, TemperatureSchedule
 from configs.schema.fields import require
 from configs.schema.limits import MAX_OFFSETS, MAX_STEPS
 
@@ -17,6 +17,10 @@ class GateConfig:
     mode: GateMode = "learned"
     """learned: the scorer decides; open or closed: every edge always or never."""
 
+    temperature_schedule: TemperatureSchedule = "linear"
+    """linear: falls by equal steps, the paper's; exponential: by equal factors; constant: stays at
+    temperature_start."""
+
     temperature_start: Annotated[float, within(0.01, 100.0)] = 1.0
     """Gumbel-sigmoid temperature at the beginning of training."""
 
@@ -24,7 +28,7 @@ class GateConfig:
     """Temperature after the annealing."""
 
     temperature_steps: Annotated[int, between(1, MAX_STEPS)] = 500_000
-    """Environment steps over which the temperature falls linearly."""
+    """Environment steps over which the temperature falls."""
 
     budget: Annotated[int, between(0, MAX_OFFSETS)] = 0
     """Edges that an agent may open in one step, those with its highest scores; 0 sets no limit."""
@@ -51,7 +55,8 @@ class GateConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "gate")
         require(
-            self.temperature_end <= self.temperature_start,
+            self.temperature_schedule == "constant"
+            or self.temperature_end <= self.temperature_start,
             "gate.temperature_end must not be above gate.temperature_start, got "
             f"{self.temperature_end} with start {self.temperature_start}",
         )

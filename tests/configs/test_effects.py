@@ -56,6 +56,13 @@ def said(*arguments: str) -> list[str]:
         ),
         ("--gate.price 0.3 --gate.budget 1", []),
         (
+            "--gate.temperature-schedule constant --gate.temperature-end 0.1",
+            [
+                "gate.temperature_end has no effect: the temperature stays as it is "
+                "(gate.temperature_schedule constant)"
+            ],
+        ),
+        (
             "--learner.mixing-embed 8 --learner.res-beta 2",
             [
                 "learner.mixing_embed, learner.res_beta have no effect: learner.algorithm iql does "
