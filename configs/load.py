@@ -157,7 +157,9 @@ def _after_training(base: RunConfig) -> RunConfig:
         env=replace(base.env, opponent=who if at else phase),
         gate=replace(
             base.gate,
-            temperature_start=base.gate.temperature_end,
+            temperature_start=base.gate.temperature_start
+            if base.gate.temperature_schedule == "constant"
+            else base.gate.temperature_end,
             price_start=0,
             price_steps=0,
         ),
