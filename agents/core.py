@@ -49,6 +49,7 @@ from agents.events import (
     ToWorld,
 )
 from agents.found import scheme_of
+from agents.insight import Insight
 from agents.parameters import Outcome, ParameterStore
 from agents.participation import Participants, Participation
 from agents.policy import PolicySpec
@@ -328,6 +329,24 @@ class AgentCore:
                 return []
             case Renumbered():
                 return self._renumber()
+
+    def look_back(self) -> Insight:
+        """What the last step was made of, after all of its packets and before the next step's.
+
+        Of copies in which the agent takes no part it says nothing that means anything.
+        """
+        words, policy = self._words, self._policy
+        shape = self._open_EK.shape
+        heard_EK = np.zeros(shape, dtype=np.bool_)
+        if words.tokens_ETM is not None:
+            present_ET = words.present_ET
+            heard_EK = np.ones(shape, np.bool_) if present_ET is None else present_ET[:, 1:].copy()
+        return Insight(
+            open_EK=self._open_EK.copy(),
+            heard_EK=heard_EK,
+            scores_EK=self._gating.scores_of(policy),
+            weights_ET=policy.scheme.weights(self._parts_EP, words),
+        )
 
     # --- events -----------------------------------------------------------------------------------
 

@@ -103,6 +103,14 @@ class EnvFamily(ABC, Generic[OptionsT]):
             ValueError: as `check`.
         """
 
+    def make_visible(self, options: OptionsT, num_agents: int) -> Env:
+        """Build one that is going to be drawn (envs/scene.py), where that is another one.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        return self.make(options, num_agents)
+
 
 class ContestedFamily(EnvFamily[OptionsT]):
     """A family whose environments are `ContestedEnv`s (envs/copies.py): somebody plays the other

@@ -11,7 +11,7 @@ Dimension key: N = agents, D = observation features, S = state, A = actions.
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from configs.arrays import BoolArray, FloatArray
 from envs.base import ActionArray, EnvSpec, Snapshot, Transition
 from envs.gym_spaces import MASK, Deeds, Sights, Space, kinds_of
+from envs.scene import Frame
 from envs.spaces import Box
 
 _NUMBERED = re.compile(r"(.*?)_?\d+")
@@ -120,6 +121,17 @@ class FromParallel:
             truncated=truncated,
             won=False,
         )
+
+    def scene(self) -> Frame | None:
+        """What the environment draws of itself, if it was made with render_mode rgb_array."""
+        if getattr(self._env, "render_mode", None) != "rgb_array":
+            return None
+        frame: Any = self._env.render()
+        if not isinstance(frame, np.ndarray):
+            return None
+        picture = cast("NDArray[Any]", frame)
+        is_rgb = picture.ndim == 3 and picture.shape[2] in (3, 4)
+        return np.ascontiguousarray(picture[..., :3], dtype=np.uint8) if is_rgb else None
 
     def close(self) -> None:
         self._env.close()

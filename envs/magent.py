@@ -135,6 +135,7 @@ class GridWorld:
         self._engine: Any = magent.GridWorld(config)
         self._game: Any = self._engine.game
         self._teams: list[_Team] = []
+        self._map_size = map_size
         self._first_id = [0] * len(kinds)
         self._done = ctypes.c_int32()
         self._done_at = ctypes.byref(self._done)
@@ -206,6 +207,21 @@ class GridWorld:
         assert of.num_living > 0, "a dead team sees nothing"
         self._library.env_get_observation(self._game, of.handle, of.observation_at)
         return of.views[: of.num_living]
+
+    def walls(self) -> IntArray:
+        """[W, 2] x and y of the walls, those around the map included."""
+        # The first row says how many follow.
+        buffer = np.zeros((1 + self._map_size**2, 2), dtype=np.int32)
+        self._library.env_get_info(self._game, -1, b"walls_info", _address(buffer))
+        return buffer[1 : 1 + buffer[0, 0]].astype(np.int64)
+
+    def health(self, team: int) -> FloatArray:
+        """[L] share of each agent's hp, as it sees it itself; of bodies of one cell."""
+        of = self._teams[team]
+        if not of.num_living:
+            return np.zeros(0, dtype=np.float32)
+        views = self.views(team)
+        return views[:, views.shape[1] // 2, views.shape[2] // 2, OWN_HP].copy()
 
     def order(self, team: int, actions_L: IntArray) -> None:
         """Say what every living agent of a team does in the next step."""

@@ -12,7 +12,7 @@ import importlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
@@ -90,6 +90,14 @@ class ForeignFamily(EnvFamily[Arguments]):
         except Exception as error:
             # Its spaces or its first episode: somebody else's code, to be told in one line.
             raise ValueError(f"{self.name} cannot be played: {_said(error)}") from error
+
+    def make_visible(self, options: Arguments, num_agents: int) -> Env:
+        """With render_mode rgb_array, as PettingZoo's take it; without, if this one does not."""
+        visible = replace(options, keywords={"render_mode": "rgb_array", **options.keywords})
+        try:
+            return self.make(visible, num_agents)
+        except ValueError:
+            return self.make(options, num_agents)
 
     @abstractmethod
     def maker(self) -> Make:

@@ -18,6 +18,7 @@ from configs.schema import MAX_AGENTS
 from configs.streams import Role
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.family import EnvFamily, NoOptions
+from envs.scene import Ring
 from envs.spaces import Discrete
 from runtime.net.topology import diameter
 
@@ -98,6 +99,10 @@ class Relay:
             truncated=False,
             won=over and bool(right_N.all()),
         )
+
+    def scene(self) -> Ring:
+        """Who knows the colour, and which it is."""
+        return Ring(self._source, self._colour, NUM_COLOURS)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -31,6 +31,8 @@ RULES: dict[str, tuple[str, ...]] = {
         "configs", "runtime.net", "runtime.terminal", "runtime.record", "runtime.world",
         "runtime.host", "runtime.deployment", "agents", "envs", "learner.experience",
     ),
+    # It plays an episode in one process, with what a run is placed and played by.
+    "runtime.seeing": ("configs", "runtime.run", "runtime.world", "agents", "envs"),
     "learner": (
         "configs", "runtime.net", "runtime.terminal", "runtime.record", "agents", "envs",
     ),

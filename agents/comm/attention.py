@@ -72,6 +72,18 @@ class Attention(Scheme):
         The own last message stands first and is always present, so the softmax has a finite maximum
         even when no edge is open. Without `present_ET` all are.
         """
+        weights_ET = self._weights(parts_EP, tokens_ETM, present_ET)
+        return (weights_ET[:, None] @ tokens_ETM)[:, 0]
+
+    def weights(self, parts_EP: FloatArray, heard: Heard) -> FloatArray | None:
+        if heard.tokens_ETM is None:
+            return None
+        return self._weights(parts_EP, heard.tokens_ETM, heard.present_ET)
+
+    def _weights(
+        self, parts_EP: FloatArray, tokens_ETM: FloatArray, present_ET: BoolArray | None
+    ) -> FloatArray:
+        """[E, T] the softmax; zero for what is not present."""
         asks_EM = parts_EP[:, self._asks]
         logits_ET: FloatArray = (tokens_ETM @ asks_EM[:, :, None])[:, :, 0]
         if present_ET is not None:
@@ -79,7 +91,7 @@ class Attention(Scheme):
         logits_ET -= np.maximum.reduce(logits_ET, axis=1, keepdims=True)
         np.exp(logits_ET, logits_ET)
         logits_ET /= np.add.reduce(logits_ET, axis=1, keepdims=True)
-        return (logits_ET[:, None] @ tokens_ETM)[:, 0]
+        return logits_ET
 
     def message_of(self, parts_EP: FloatArray, heard_EM: FloatArray) -> FloatArray:
         """[E, M] new message m = Msg(h, c), which contains the agent's own state h.

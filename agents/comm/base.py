@@ -150,3 +150,9 @@ class Scheme:
     def message(self, parts_EP: FloatArray, heard: Heard) -> FloatArray:
         """[E, M] new message, before it is rounded for the wire; the Q head reads it as well."""
         raise NotImplementedError
+
+    def weights(self, parts_EP: FloatArray, heard: Heard) -> FloatArray | None:
+        """[E, T] how much each token counted in `message`, for who looks (agents/insight.py); None:
+        the scheme has no such weights.
+        """
+        return None

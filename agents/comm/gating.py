@@ -83,6 +83,12 @@ class Gating:
         """[E, K]"""
         return version.scheme.open_edges(moment.now.steps, self.allowed(moment))
 
+    def scores_of(self, version: "PolicyVersion") -> FloatArray | None:
+        """[E, K] the last step's scores without noise, for who looks (agents/insight.py); None:
+        edges have none.
+        """
+        return None
+
     def pass_over(self, moment: Moment) -> bool:
         """Leave out a step in which the agent takes part in no copy, and draw what `choose` would
         have drawn; False if that cannot be, and `choose` must be asked after all.

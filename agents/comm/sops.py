@@ -133,6 +133,11 @@ class ScoredEdges(Gating):
         open_EK &= allowed_EK
         return within_budget(scores_EK, open_EK, self._budget)
 
+    def scores_of(self, version: "PolicyVersion") -> FloatArray:
+        scheme = version.scheme
+        assert isinstance(scheme, Sops)
+        return scheme.scorer(self._own.values, self._peers.values)
+
     def pass_over(self, moment: Moment) -> bool:
         if type(self) is not ScoredEdges:
             return False

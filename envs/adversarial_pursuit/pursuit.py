@@ -17,6 +17,7 @@ from envs.adversarial_pursuit.habitat import Habitat
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
+from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
 PREDATORS, PREY = 0, 1
@@ -27,6 +28,7 @@ corners are out of sight."""
 PREY_VIEW = 7
 OBSERVATION_DIM = 2 * VIEW * VIEW
 """Of predators, and of prey, whose smaller view is padded with zeros on the right and below."""
+SIGHT = Sight((VIEW, 2, VIEW), 1, ("predators", "prey"))
 NUM_ACTIONS = 13
 NOOP = 2
 NUM_PREY_ACTIONS = 9
@@ -160,6 +162,17 @@ class Pursuit:
             won=False,
             metrics={"tags": float(self._tags)} if self._over else {},
         )
+
+    def scene(self) -> Map:
+        """Predators, prey and walls."""
+        habitat, world = self._habitat, self._world
+        teams = [
+            team_of(name, size, np.arange(size), world.positions(team), body=body)
+            for team, (name, size, body) in enumerate(
+                (("predators", habitat.predators, 2), ("prey", habitat.prey, 1))
+            )
+        ]
+        return Map(habitat.map_size, habitat.map_size, tuple(teams), world.walls(), SIGHT)
 
     def close(self) -> None:
         """Nothing outlives this object: the engine frees itself with it."""

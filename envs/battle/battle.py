@@ -20,6 +20,7 @@ from configs.arrays import FloatArray, HalfArray, IntArray
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
+from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
 _Real = TypeVar("_Real", np.float16, np.float32)
@@ -31,6 +32,7 @@ VIEW = 7
 OBSERVATION_DIM = 2 * VIEW * VIEW
 NUM_ACTIONS = 21
 NOOP = 6
+SIGHT = Sight((VIEW, 2, VIEW), 1, ("team mates", "enemies"))
 
 CHARACTER = MappingProxyType(
     {
@@ -180,6 +182,18 @@ class Battle:
             truncated=truncated,
             won=num_red > num_blue,
         )
+
+    def scene(self) -> Map:
+        """Both armies where they stand."""
+        world = self._world
+        teams = [
+            team_of(name, len(cells), living, world.positions(team), world.health(team))
+            for team, (name, cells, living) in enumerate(
+                zip(("red", "blue"), self._places, self._living, strict=True)
+            )
+        ]
+        size = self._deployment.map_size
+        return Map(size, size, tuple(teams), world.walls(), SIGHT)
 
     def close(self) -> None:
         """Nothing outlives this object: the engine frees itself with it."""

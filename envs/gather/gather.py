@@ -14,6 +14,7 @@ from envs.base import ActionArray, EnvSpec, Snapshot, Transition
 from envs.gather.layout import Layout
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
+from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
 AGENTS, FOOD = 0, 1
@@ -22,6 +23,7 @@ VIEW = 15
 """Cells along each side of the square around an agent; its corners are out of sight."""
 PLANES = 3
 """Of an observation: walls, health of agents (the one that looks is in the middle) and of food."""
+SIGHT = Sight((PLANES, VIEW, VIEW), 0, ("walls", "agents", "food"))
 NUM_ACTIONS = 33
 NOOP = 14
 
@@ -91,6 +93,7 @@ class Gather:
         Raises:
             ImportError: magent2 is not installed.
         """
+        self._map_size = layout.map_size
         self._places = (layout.agents, layout.food)
         self._spec = gather_spec(len(layout.agents), max_cycles)
         self._world = GridWorld(
@@ -152,6 +155,15 @@ class Gather:
             won=self._food_left == 0,
             metrics=metrics if self._over else {},
         )
+
+    def scene(self) -> Map:
+        """Agents, and the food that is left."""
+        world = self._world
+        teams = [
+            team_of(name, len(cells), world.living(team), world.positions(team), world.health(team))
+            for team, (name, cells) in enumerate(zip(("agents", "food"), self._places, strict=True))
+        ]
+        return Map(self._map_size, self._map_size, tuple(teams), world.walls(), SIGHT)
 
     def close(self) -> None:
         """Nothing outlives this object: the engine frees itself with it."""

@@ -1,0 +1,1 @@
+"""Seeing an episode: a trace of it, pictures, films and a page that plays it."""
