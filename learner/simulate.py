@@ -61,6 +61,21 @@ class SimulatedEpisode:
         return self.edges_open / max(self.agent_steps, 1)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SimulatedStep:
+    """What happened on the edges in one step of all copies."""
+
+    episodes_E: NDArray[np.int64]
+    """Number of the episode that a copy plays, in the order in which they begin; -1: it rests."""
+    alive_EN: NDArray[np.bool_]
+    takes_part_EN: NDArray[np.bool_]
+    """Sends and is heard: the living, and the dead as well where they keep relaying."""
+    allowed_ENK: NDArray[np.bool_]
+    """Out-edges that could be used."""
+    open_ENK: NDArray[np.bool_]
+    """Out-edges that were used."""
+
+
 @dataclass(slots=True)
 class _Tally:
     """A copy's episode in progress."""
@@ -80,6 +95,7 @@ def simulate(
     progress: Callable[[int], None] | None = None,
     failures: Failures = NO_FAILURES,
     opponents: OpponentSchedule | None = None,
+    watch: Callable[[SimulatedStep], None] | None = None,
 ) -> list[SimulatedEpisode]:
     """Play greedy episodes with deterministic gates.
 
@@ -95,6 +111,7 @@ def simulate(
         failures: what is made to fail. A kill counts steps from the beginning of the call: give
             every episode a copy of its own.
         opponents: who plays the other team, episodes in turn; None: the copies' first.
+        watch: called in every step, when the agents have decided and before the copies are played.
 
     Raises:
         ValueError: link loss with the paper's timing, in which a gate acts within its own step; or
@@ -125,6 +142,7 @@ def simulate(
     begun = min(episodes, num_copies)
     rests_E = np.arange(num_copies) >= begun
     plays_E = np.array([opponents.in_turn(i) if opponents else 0 for i in range(num_copies)])
+    numbers_E = np.arange(num_copies)
     step = 0
     tallies = [_Tally() for _ in snapshots]
     finished: list[SimulatedEpisode] = []
@@ -154,6 +172,16 @@ def simulate(
             output.carry.edges_BNK = gates_BNK
         actions_EN = _greedy(output.q_TBNA[0], snapshots)
         open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
+        if watch is not None:
+            watch(
+                SimulatedStep(
+                    episodes_E=np.where(rests_E, -1, numbers_E),
+                    alive_EN=alive_EN,
+                    takes_part_EN=window.alive_TBN[0].numpy(),
+                    allowed_ENK=output.allowed_TBNK[0].numpy(),
+                    open_ENK=gates_BNK.numpy() > 0.0,
+                )
+            )
         steps = copies.step(
             np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E, rests_E
         )
@@ -187,6 +215,7 @@ def simulate(
             if begun < episodes:
                 tallies[copy] = _Tally()
                 plays_E[copy] = opponents.in_turn(begun) if opponents else 0
+                numbers_E[copy] = begun
                 begun += 1
         snapshots = tuple(step.now for step in steps)
         carry = output.carry.restart(torch.tensor(ended_E))

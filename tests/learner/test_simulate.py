@@ -1,4 +1,6 @@
 import dataclasses
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from configs.schema import EnvConfig, GateConfig, NetworkConfig, RunConfig
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
 from envs.registry import make_copies, spec_of
-from learner.simulate import SimulatedEpisode, simulate
+from learner.simulate import SimulatedEpisode, SimulatedStep, simulate
 from runtime.net.topology import diameter, offsets
 from tests.world_helpers import (
     NUM_AGENTS,
@@ -64,6 +66,29 @@ def test_out_degree_and_bytes_count_open_edges(gate: str, degree: int) -> None:
     for result in play(config, episodes=2):
         assert result.out_degree == degree
         assert result.message_bytes == result.edges_open * 6 * 2  # float16
+
+
+def test_who_watches_sees_every_step_and_the_edges_that_are_counted() -> None:
+    """Three copies play five episodes: two of them take a second one, and the third rests."""
+    config = dataclasses.replace(make_config(GateConfig()), seed=3)
+    env = spec_of(config.env, AGENTS)
+    spec = PolicySpec.of(config.network, env.observation_dim, env.num_actions)
+    policy = PolicyFile(spec, initialise(spec, np.random.default_rng(2)), 0, {})
+
+    def run(watch: Callable[[SimulatedStep], None] | None) -> list[SimulatedEpisode]:
+        copies = make_copies(config.env, AGENTS, config.seed)
+        return simulate(config, policy, copies, 5, watch=watch)
+
+    steps: list[SimulatedStep] = []
+    results = run(steps.append)
+    assert results == run(None)
+    lengths = Counter(number for step in steps for number in step.episodes_E.tolist())
+    assert lengths.pop(-1) == diameter(AGENTS) + 2
+    assert lengths == dict.fromkeys(range(5), diameter(AGENTS) + 2)
+    opened = [int(step.open_ENK[step.episodes_E >= 0].sum()) for step in steps]
+    assert 0 < sum(opened) == sum(result.edges_open for result in results)
+    assert all((step.open_ENK <= step.allowed_ENK).all() for step in steps)
+    assert all((step.alive_EN[step.episodes_E >= 0]).all() for step in steps)
 
 
 def test_a_simulation_plays_the_episodes_that_a_world_plays() -> None:
