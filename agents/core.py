@@ -226,6 +226,7 @@ class AgentCore:
                 timing=rules.gate_timing,
                 mode=rules.gate_mode,
                 budget=rules.gate_budget,
+                options=spec.scheme_opts(),
                 realtime=rules.realtime,
                 says_every_step=repeat_ticks == 1,
                 oldest_beacon=2 * REPEAT_TICKS + rules.max_message_age_steps,
@@ -400,7 +401,7 @@ class AgentCore:
         self._hidden_EH = self._policy.recur(observation_ED, self._hidden_EH, self._parts_EP)
         self._parts_EP = self._policy.parts(self._hidden_EH)
         if self._beacons:
-            self._beacon.take(self._gating.beacon(self._policy, self._parts_EP))
+            self._beacon.take(self._gating.beacon(self._policy, self._parts_EP, observation_ED))
             if self._paper:
                 commands += self._send_beacon()[0]
 

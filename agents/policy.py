@@ -112,7 +112,7 @@ class PolicySpec:
             hidden=network.hidden,
             message=network.message,
             attention=network.attention,
-            beacon=network.beacon,
+            beacon=scheme.beacon_size or network.beacon,
             edge_embedding=network.edge_embedding,
             scorer=network.scorer,
             message_dtype=network.message_dtype,

@@ -13,6 +13,7 @@ from typing import Any
 
 from configs import extensions
 from configs.algorithms.described import special_options, traits_of
+from configs.options import read
 from configs.schema import RunConfig
 
 
@@ -46,6 +47,15 @@ def _learns_no_gate(config: RunConfig) -> bool:
     return config.comm != "none" and gate_mode is not None and gate_mode("learned") != "learned"
 
 
+def _says_no_beacons(config: RunConfig) -> bool:
+    scheme: Any = extensions.load(extensions.SCHEME, config.comm)
+    reads_beacons = getattr(scheme, "reads_beacons", None)
+    if not _learns_no_gate(config) or reads_beacons is None:
+        return False
+    options = read(scheme.Options, config.comm_options, "--comm.options")
+    return not reads_beacons(scheme.gate_mode(config.gate.mode), options)
+
+
 _LEARNED_GATE = (
     "gate.mode",
     "gate.budget",
@@ -53,8 +63,6 @@ _LEARNED_GATE = (
     "gate.noise_share",
     "gate.price",
     "gate.price_",
-    "network.beacon_dtype",
-    "network.beacon_delta",
 )
 
 RULES: tuple[Rule, ...] = (
@@ -69,6 +77,11 @@ RULES: tuple[Rule, ...] = (
             "network.beacon_dtype",
             "network.beacon_delta",
         ),
+    ),
+    Rule(
+        "comm {comm} opens its edges by a rule of its own",
+        _says_no_beacons,
+        (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta"),
     ),
     Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
     Rule(

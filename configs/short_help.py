@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from configs import extensions
 from configs.extensions import Kind
 
-_WIDTH = 80
+_WIDTH = 79
 _LEFT = 31
 """Columns of an option and its value."""
 

@@ -48,6 +48,9 @@ class EnvSpec:
     zero is."""
     has_action_masks: bool = False
     """Whether a snapshot says which actions are allowed."""
+    has_position: bool = False
+    """Whether an observation ends with its agent's own position, x and y scaled to [-1, 1]
+    (envs/position.py)."""
     kinds_N: tuple[int, ...] = ()
     """[N] number of each agent's kind, from 0; empty: all are alike."""
     comes_back: bool = False

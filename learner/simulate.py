@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.comm.link_loss import LinkLoss
+from agents.found import ranks_by_beacons
 from agents.policy import PolicyFile
 from configs import streams
 from configs.cpus import usable_cpus
@@ -115,19 +116,25 @@ def simulate(
 
     Raises:
         ValueError: link loss with the paper's timing, in which a gate acts within its own step; or
-            with a budget, of which agents give nothing to peers whose beacon was lost.
+            with a budget, of which agents give nothing to peers whose beacon was lost, and with
+            schemes that have one of their own.
     """
     if failures.drop_edges and config.gate.timing == "paper":
         raise ValueError("losses are simulated with gate.timing causal only, got paper")
     if failures.drop_edges and config.gate.budget:
         raise ValueError(f"losses are simulated without gate.budget only, got {config.gate.budget}")
+    rule = GateRule.of(config.comm, config.gate)
+    if failures.drop_edges and ranks_by_beacons(config.comm, rule.mode, policy.spec.scheme_opts()):
+        raise ValueError(
+            f"losses are simulated where a gate judges each edge by itself, and comm {config.comm} "
+            "takes another edge for one whose beacon was lost"
+        )
     # Torch goes by the affinity and knows of no quota.
     torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
     snapshots = copies.reset()
     num_copies = len(snapshots)
     network = PolicyNetwork(policy.spec, copies.spec.num_agents)
     network.load_flat(policy.flat)
-    rule = GateRule.of(config.comm, config.gate)
     bytes_per_edge = policy.spec.message * np.dtype(policy.spec.message_dtype).itemsize
     carry = Carry.begin(network, num_copies)
     num_agents = copies.spec.num_agents
@@ -231,7 +238,7 @@ class _Losses:
     ) -> None:
         num_copies, num_agents, num_offsets = carry.edges_BNK.shape
         self._offsets = network.scheme.graph.offsets
-        self._loses_beacons = rule.mode == "learned"  # only the scorer reads them
+        self._loses_beacons = rule.mode == "learned"  # other edges need none, or are refused
         self._losses = [
             LinkLoss(
                 probability,

@@ -31,6 +31,7 @@ import tyro
 from rich.console import Console
 
 from agents.comm.graphs import graph_of
+from agents.found import ranks_by_beacons, scheme_of
 from agents.policy import (
     PolicyFile,
     PolicySpec,
@@ -308,6 +309,12 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         raise ValueError(
             "simulate loses packets without a gate.budget only: leave out simulate or drop-edges, "
             "or say --gate.budget 0"
+        )
+    mode = scheme_of(config.comm).gate_mode(config.gate.mode)
+    ranks = ranks_by_beacons(config.comm, mode, policy.spec.scheme_opts())
+    if options.simulate and options.drop_edges and ranks:
+        raise ValueError(
+            f"simulate loses no packets of comm {config.comm}: leave out simulate or drop-edges"
         )
     if not options.simulate:
         preflight.require_open_files(graph_of(config.comm, config.comm_options, config.num_agents))

@@ -1,14 +1,17 @@
 """Every registered scheme with its options: what tests of all schemes are parametrised over.
 
 A scheme is tested from the moment that its file exists. Options that are true or false are turned
-round one by one, which makes the variants of a scheme.
+round one by one, and those that are chosen from a list take each word of it, which makes the
+variants of a scheme.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from agents.found import scheme_of
 from configs.extensions import SCHEME, names
+from configs.options import read
 from configs.schema import GateTiming
 
 
@@ -17,6 +20,11 @@ class Case:
     scheme: str
     options: str
     timing: GateTiming
+
+    @property
+    def needs_position(self) -> bool:
+        scheme = scheme_of(self.scheme)
+        return scheme.needs_position(read(scheme.Options, self.options, "--comm.options"))
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.scheme, self.options, self.timing)))
@@ -28,9 +36,16 @@ def cases() -> list[Case]:
     for name in names(SCHEME):
         scheme = scheme_of(name)
         found += [Case(name, "", timing) for timing in scheme.timings]
-        options: Any = scheme.Options
-        for option in fields(options):
-            if isinstance(option.default, bool):
-                turned = f"{option.name}={str(not option.default).lower()}"
-                found.append(Case(name, turned, scheme.timings[0]))
+        found += [Case(name, turned, scheme.timings[0]) for turned in _turned(scheme.Options)]
     return found
+
+
+def _turned(options: Any) -> Iterator[str]:
+    hints = get_type_hints(options)
+    for option in fields(options):
+        if isinstance(option.default, bool):
+            yield f"{option.name}={str(not option.default).lower()}"
+        elif get_origin(hints[option.name]) is Literal:
+            for word in get_args(hints[option.name]):
+                if word != option.default:
+                    yield f"{option.name}={word}"

@@ -56,9 +56,10 @@ def draw(spec: PolicySpec) -> FloatArray:
 
 def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False) -> list[Episode]:
     """Episodes of several lengths, in which agents die."""
+    roams = case.needs_position
     envs = [
-        ScriptedEnv(9, 12, num_agents=AGENTS, deaths={4: [2], 7: [0, 3]}),
-        ScriptedEnv(11, num_agents=AGENTS, deaths={0: [5]}),
+        ScriptedEnv(9, 12, num_agents=AGENTS, deaths={4: [2], 7: [0, 3]}, roams=roams),
+        ScriptedEnv(11, num_agents=AGENTS, deaths={0: [5]}, roams=roams),
     ]
     rules = agents_helpers.make_rules(
         num_agents=AGENTS,

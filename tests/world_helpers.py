@@ -32,17 +32,19 @@ class ScriptedEnv:
         deaths: Mapping[int, Sequence[int]] | None = None,
         terminates: bool = True,
         won: bool = False,
+        roams: bool = False,
     ) -> None:
         """Play episodes of these lengths, over and over.
 
         Args:
+            roams: the last two numbers of an observation are a place instead, another in each step.
             deaths: agents that die with a step of every episode, by the number of that step.
             terminates: whether an episode ends because its task does, or because time runs out.
         """
         self._lengths = lengths or (3,)
         self._num_agents = num_agents
         self._deaths = deaths or {}
-        self._terminates, self._won = terminates, won
+        self._terminates, self._won, self._roams = terminates, won, roams
         self._episode = -1
         self._step = 0
         self._alive_N: BoolArray = np.ones(num_agents, dtype=np.bool_)
@@ -59,6 +61,7 @@ class ScriptedEnv:
             state_dim=1,
             episode_limit=1000,
             noop_action=NOOP,
+            has_position=self._roams,
         )
 
     def reset(self, seed: int) -> Snapshot:
@@ -89,6 +92,9 @@ class ScriptedEnv:
         agents_N = np.arange(self._num_agents)
         columns = (agents_N, np.full_like(agents_N, self._step), agents_N * 0 + self._episode)
         observations_ND = np.stack(columns, axis=1).astype(np.float16)
+        if self._roams:
+            rng = np.random.default_rng((self._episode, self._step))
+            observations_ND[:, 1:] = rng.uniform(-1.0, 1.0, (self._num_agents, 2))
         return Snapshot(
             observations_ND=observations_ND * self._alive_N[:, None],
             state_S=np.array([self._step], dtype=np.float32),

@@ -58,6 +58,8 @@ class Scheme:
     said a step before is heard in this one, over edges that are chosen now."""
     largest: ClassVar[float] = 1.0
     """Of a message's entries, without sign; a float32 message beyond it is dropped."""
+    beacon_size: ClassVar[int] = 0
+    """Numbers in a beacon whose content is the scheme's own; 0: `network.beacon` says how many."""
     parameters_of: ClassVar[str] = ""
     """The scheme whose parameters, and so whose policy files, it takes; empty: its own."""
     hidden_readers: ClassVar[tuple[str, ...] | None] = None
@@ -132,6 +134,21 @@ class Scheme:
     def gate_mode(cls, mode: GateMode) -> GateMode:
         """What a run's gate.mode comes to: a scheme without a learned gate has open edges."""
         return "open"
+
+    @classmethod
+    def reads_beacons(cls, mode: GateMode, options: Any) -> bool:
+        """Whether beacons decide about edges: then agents say them.
+
+        Args:
+            mode: what `gate_mode` has made of it.
+            options: an `Options`.
+        """
+        return False
+
+    @classmethod
+    def needs_position(cls, options: Any) -> bool:
+        """Whether an observation has to end with its agent's own position (envs/base.py)."""
+        return False
 
     @classmethod
     def gating(cls, site: Site) -> Gating:

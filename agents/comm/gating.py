@@ -5,11 +5,12 @@
 A gating lives as long as its agent, across policy versions: what it must remember of its neighbours
 is kept here. This one asks the scheme's rule and knows no beacons; SOPS has one that scores edges.
 
-Dimension key: E = copies, K = out-edges, Z = beacon, P = columns of the fused product.
+Dimension key: E = copies, K = out-edges, Z = beacon, D = observation features, P =
+columns of the fused product.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ class Site:
     mode: GateMode
     budget: int
     """Edges that the agent may open in a step; 0 sets no limit."""
+    options: Any
+    """The scheme's `Options`."""
     realtime: bool
     says_every_step: bool
     """Beacons are said in every step: what was not heard is lost."""
@@ -75,7 +78,9 @@ class Gating:
         self._site = site
         self._unpack = site.masks.unpack
 
-    def beacon(self, version: "PolicyVersion", parts_EP: FloatArray) -> FloatArray:
+    def beacon(
+        self, version: "PolicyVersion", parts_EP: FloatArray, observation_ED: FloatArray
+    ) -> FloatArray:
         """[E, Z] what the agent says about itself, if beacons decide; not yet rounded."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ Dimension key: E = copies, K = out-edges, H = hidden, Z = beacon, P = columns of
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,6 +76,10 @@ class Sops(Attention):
         return mode
 
     @classmethod
+    def reads_beacons(cls, mode: GateMode, options: Any) -> bool:
+        return mode == "learned"
+
+    @classmethod
     def gating(cls, site: Site) -> Gating:
         return {"learned": ScoredEdges, "open": OpenEdges, "closed": Silence}[site.mode](site)
 
@@ -113,7 +117,9 @@ class ScoredEdges(Gating):
         self._peers, self._own, self._rng = site.peer_beacons, site.own_beacon, site.rng
         self._budget = site.budget
 
-    def beacon(self, version: "PolicyVersion", parts_EP: FloatArray) -> FloatArray:
+    def beacon(
+        self, version: "PolicyVersion", parts_EP: FloatArray, observation_ED: FloatArray
+    ) -> FloatArray:
         scheme = version.scheme
         assert isinstance(scheme, Sops)
         return scheme.beacon(parts_EP)

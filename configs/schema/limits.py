@@ -12,6 +12,9 @@ MAX_SHARDS = 64
 MAX_OFFSETS = 12
 """Edges that an agent has at most, those of MAX_AGENTS."""
 
+POSITION = 2
+"""Numbers of a position, x and y, with which observations may end."""
+
 MAX_CYCLES = 60_000
 """Steps of an episode."""
 

@@ -21,6 +21,8 @@ from envs.opponent import Opponent
 class PursuitOptions:
     max_cycles: Annotated[int, between(1, MAX_CYCLES)] = 200
     """Steps after which an episode is truncated."""
+    position: bool = False
+    """Observations end with the agent's own x and y."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -35,14 +37,14 @@ class AdversarialPursuit(ContestedFamily[PursuitOptions]):
 
     def spec(self, options: PursuitOptions, num_agents: int) -> EnvSpec:
         settle(num_agents)
-        return pursuit_spec(num_agents, options.max_cycles)
+        return pursuit_spec(num_agents, options.max_cycles, position=options.position)
 
     def check(self, options: PursuitOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
         check_installed(self.name)
 
     def make(self, options: PursuitOptions, num_agents: int) -> Pursuit:
-        return Pursuit(settle(num_agents), options.max_cycles)
+        return Pursuit(settle(num_agents), options.max_cycles, position=options.position)
 
     def opponent(self, name: str) -> Opponent:
         return make_prey(name)

@@ -17,6 +17,7 @@ from envs.adversarial_pursuit.habitat import Habitat
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
+from envs.position import positioned, with_position
 from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
@@ -50,9 +51,9 @@ MINIMAP = 8
 """Cells along each side of the minimaps in the state."""
 
 
-def pursuit_spec(num_agents: int, max_cycles: int) -> EnvSpec:
+def pursuit_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> EnvSpec:
     """Spaces of an AdversarialPursuit; needs no engine."""
-    return EnvSpec(
+    spec = EnvSpec(
         name="adversarial-pursuit",
         num_agents=num_agents,
         observation_shape=(OBSERVATION_DIM,),
@@ -63,6 +64,7 @@ def pursuit_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         can_be_won=False,
         metrics=("tags",),
     )
+    return positioned(spec) if position else spec
 
 
 class Pursuit:
@@ -76,18 +78,19 @@ class Pursuit:
     Nobody wins: what counts is the return. An episode's metric is `tags`, those of all predators.
     """
 
-    def __init__(self, habitat: Habitat, max_cycles: int = 200) -> None:
+    def __init__(self, habitat: Habitat, max_cycles: int = 200, *, position: bool = False) -> None:
         """Build the engine.
 
         Args:
             habitat: of `settle` or your own.
             max_cycles: steps until an episode is truncated.
+            position: predators' observations end with the positions of their own bodies' corners.
 
         Raises:
             ImportError: magent2 is not installed.
         """
         self._habitat = habitat
-        self._spec = pursuit_spec(habitat.predators, max_cycles)
+        self._spec = pursuit_spec(habitat.predators, max_cycles, position=position)
         self._world = GridWorld(
             map_size=habitat.map_size, kinds=(PREDATOR, PREY_KIND), hits=TAGS_PAY
         )
@@ -184,9 +187,14 @@ class Pursuit:
         seen = np.empty((*views.shape[:2], 2, VIEW), dtype=np.float16)
         np.subtract(views[..., OWN_HP], views[..., WALL], out=seen[:, :, 0], casting="same_kind")
         np.subtract(views[..., OTHER_HP], views[..., WALL], out=seen[:, :, 1], casting="same_kind")
+        observations_ND = seen.reshape(-1, OBSERVATION_DIM)
+        places = [world.positions(team) for team in (PREDATORS, PREY)]
+        if self._spec.has_position:
+            everybody, map_size = np.arange(self._habitat.predators), self._habitat.map_size
+            observations_ND = with_position(observations_ND, everybody, places[PREDATORS], map_size)
         return Snapshot(
-            observations_ND=seen.reshape(-1, OBSERVATION_DIM),
-            state_S=self._minimaps.of([world.positions(team) for team in (PREDATORS, PREY)]),
+            observations_ND=observations_ND,
+            state_S=self._minimaps.of(places),
             alive_N=np.ones(self._habitat.predators, dtype=np.bool_),
         )
 

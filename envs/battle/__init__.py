@@ -7,42 +7,50 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import ClassVar
 
+from configs.options import read as read_options
 from configs.schema import EnvConfig
 from envs.base import EnvSpec
 from envs.battle.battle import Battle, battle_spec
 from envs.battle.map import deploy
 from envs.battle.mirror import MirroredOpponent
 from envs.battle.opponents import make_opponent
-from envs.family import ContestedFamily
+from envs.family import OPTIONS_FLAG, ContestedFamily
 from envs.opponent import Opponent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BattleOptions:
-    """Of the configuration: there is nothing to say with `--env.options`."""
+    """What `--env.options` may say."""
 
+    position: bool = False
+    """Observations end with the agent's own x and y."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BattleSettings(BattleOptions):
     max_cycles: int
+    """Of the configuration, `--env.max-cycles`."""
 
 
-class BattleFamily(ContestedFamily[BattleOptions]):
+class BattleFamily(ContestedFamily[BattleSettings]):
     """Battle at all its sizes."""
 
-    Options = BattleOptions
+    Options = BattleSettings
     has_advisers: ClassVar[bool] = True
     takes_max_cycles: ClassVar[bool] = True
     evaluated_against: ClassVar[str] = "idqn"
     judged_against: ClassVar[tuple[str, ...]] = ("scripted", "idqn")
     trainer: ClassVar[str] = "learner.opponents.options:OpponentOptions"
 
-    def read(self, config: EnvConfig) -> BattleOptions:
-        self.refuse_options(config)
-        return BattleOptions(max_cycles=config.max_cycles)
+    def read(self, config: EnvConfig) -> BattleSettings:
+        given = read_options(BattleOptions, config.options, OPTIONS_FLAG)
+        return BattleSettings(position=given.position, max_cycles=config.max_cycles)
 
-    def spec(self, options: BattleOptions, num_agents: int) -> EnvSpec:
+    def spec(self, options: BattleSettings, num_agents: int) -> EnvSpec:
         deploy(num_agents)
-        return battle_spec(num_agents, options.max_cycles)
+        return battle_spec(num_agents, options.max_cycles, position=options.position)
 
-    def check(self, options: BattleOptions, num_agents: int) -> None:
+    def check(self, options: BattleSettings, num_agents: int) -> None:
         self.spec(options, num_agents)
         if find_spec("magent2") is None:
             raise ValueError(
@@ -50,8 +58,8 @@ class BattleFamily(ContestedFamily[BattleOptions]):
                 'install it with pip install -e ".[train]" in the folder of Murmuration'
             )
 
-    def make(self, options: BattleOptions, num_agents: int) -> Battle:
-        return Battle(deploy(num_agents), options.max_cycles)
+    def make(self, options: BattleSettings, num_agents: int) -> Battle:
+        return Battle(deploy(num_agents), options.max_cycles, position=options.position)
 
     def opponent(self, name: str) -> Opponent:
         return make_opponent(name)

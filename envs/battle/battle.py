@@ -20,6 +20,7 @@ from configs.arrays import FloatArray, HalfArray, IntArray
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
+from envs.position import positioned, with_position
 from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
@@ -59,9 +60,9 @@ _TO_STATE = np.array([1, 2 * _MINIMAP])
 """Distance within the state between neighbouring squares, in x and in y."""
 
 
-def battle_spec(num_agents: int, max_cycles: int) -> EnvSpec:
+def battle_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> EnvSpec:
     """Spaces of a Battle; needs no engine."""
-    return EnvSpec(
+    spec = EnvSpec(
         name="battle",
         num_agents=num_agents,
         observation_shape=(OBSERVATION_DIM,),
@@ -71,6 +72,7 @@ def battle_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         noop_action=NOOP,
         headline="win_rate",
     )
+    return positioned(spec) if position else spec
 
 
 class Battle:
@@ -86,18 +88,21 @@ class Battle:
     it has more agents left than blue.
     """
 
-    def __init__(self, deployment: Deployment, max_cycles: int = 200) -> None:
+    def __init__(
+        self, deployment: Deployment, max_cycles: int = 200, *, position: bool = False
+    ) -> None:
         """Build the engine.
 
         Args:
             deployment: map and starting places, of `deploy` or your own (teams of any size).
             max_cycles: steps until an episode is truncated.
+            position: red's observations end with their own positions.
 
         Raises:
             ImportError: magent2 is not installed.
         """
         self._deployment = deployment
-        self._spec = battle_spec(len(deployment.left), max_cycles)
+        self._spec = battle_spec(len(deployment.left), max_cycles, position=position)
         self._world = GridWorld(
             map_size=deployment.map_size,
             kinds=(SOLDIER, SOLDIER),
@@ -209,6 +214,9 @@ class Battle:
             observations_ND = np.zeros((num_agents, OBSERVATION_DIM), dtype=np.float16)
             if len(living):
                 observations_ND[living] = _side_by_side(self._see(RED).astype(np.float16))
+        if self._spec.has_position:
+            positions, map_size = self._world.positions(RED), self._deployment.map_size
+            observations_ND = with_position(observations_ND, living, positions, map_size)
         return Snapshot(observations_ND=observations_ND, state_S=self._state(), alive_N=alive_N)
 
     def _see(self, team: int) -> FloatArray:

@@ -19,6 +19,8 @@ from envs.magent import check_installed
 class GatherOptions:
     max_cycles: Annotated[int, between(1, MAX_CYCLES)] = 100
     """Steps after which an episode is truncated; NVIF's tables have 100, MAgent2 has 500."""
+    position: bool = False
+    """Observations end with the agent's own x and y."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -31,14 +33,14 @@ class GatherFamily(EnvFamily[GatherOptions]):
 
     def spec(self, options: GatherOptions, num_agents: int) -> EnvSpec:
         lay_out(num_agents)
-        return gather_spec(num_agents, options.max_cycles)
+        return gather_spec(num_agents, options.max_cycles, position=options.position)
 
     def check(self, options: GatherOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
         check_installed(self.name)
 
     def make(self, options: GatherOptions, num_agents: int) -> Gather:
-        return Gather(lay_out(num_agents), options.max_cycles)
+        return Gather(lay_out(num_agents), options.max_cycles, position=options.position)
 
 
 ENVIRONMENT = GatherFamily

@@ -14,6 +14,7 @@ from envs.base import ActionArray, EnvSpec, Snapshot, Transition
 from envs.gather.layout import Layout
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
+from envs.position import positioned, with_position
 from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
 
@@ -56,9 +57,9 @@ MINIMAP = 12
 """Cells along each side of the minimaps in the state."""
 
 
-def gather_spec(num_agents: int, max_cycles: int) -> EnvSpec:
+def gather_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> EnvSpec:
     """Spaces of a Gather; needs no engine."""
-    return EnvSpec(
+    spec = EnvSpec(
         name="gather",
         num_agents=num_agents,
         observation_shape=(PLANES, VIEW, VIEW),
@@ -68,6 +69,7 @@ def gather_spec(num_agents: int, max_cycles: int) -> EnvSpec:
         noop_action=NOOP,
         metrics=("food_eaten", "survivors"),
     )
+    return positioned(spec) if position else spec
 
 
 class Gather:
@@ -83,19 +85,20 @@ class Gather:
     `survivors`, both as shares of what there was.
     """
 
-    def __init__(self, layout: Layout, max_cycles: int = 100) -> None:
+    def __init__(self, layout: Layout, max_cycles: int = 100, *, position: bool = False) -> None:
         """Build the engine.
 
         Args:
             layout: of `lay_out` or your own.
             max_cycles: steps until an episode is truncated.
+            position: observations end with the agents' own positions.
 
         Raises:
             ImportError: magent2 is not installed.
         """
         self._map_size = layout.map_size
         self._places = (layout.agents, layout.food)
-        self._spec = gather_spec(len(layout.agents), max_cycles)
+        self._spec = gather_spec(len(layout.agents), max_cycles, position=position)
         self._world = GridWorld(
             map_size=layout.map_size, kinds=(GATHERER, FOOD_KIND), hits=BITES_PAY
         )
@@ -170,16 +173,21 @@ class Gather:
 
     def _snapshot(self) -> Snapshot:
         num_agents, living, world = self._spec.num_agents, self._living, self._world
-        observations: HalfArray = np.zeros((num_agents, PLANES, VIEW, VIEW), dtype=np.float16)
+        planes: HalfArray = np.zeros((num_agents, PLANES, VIEW, VIEW), dtype=np.float16)
         if len(living):
             views = world.views(AGENTS)
             for plane, channel in enumerate((WALL, OWN_HP, OTHER_HP)):
-                observations[living, plane] = views[..., channel]
+                planes[living, plane] = views[..., channel]
+        observations_ND = planes.reshape(num_agents, -1)
+        places = [world.positions(team) for team in (AGENTS, FOOD)]
+        if self._spec.has_position:
+            own = places[AGENTS]
+            observations_ND = with_position(observations_ND, living, own, self._map_size)
         alive_N = np.zeros(num_agents, dtype=np.bool_)
         alive_N[living] = True
         return Snapshot(
-            observations_ND=observations.reshape(num_agents, -1),
-            state_S=self._minimaps.of([world.positions(team) for team in (AGENTS, FOOD)]),
+            observations_ND=observations_ND,
+            state_S=self._minimaps.of(places),
             alive_N=alive_N,
         )
 

@@ -52,7 +52,9 @@ class Teacher:
         """The episode with its actions as a column: they do not change, and each step is learnt
         from several times.
         """
-        seen_TND = torch.from_numpy(episode.observations[:-1])  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        # What it knows comes first; a position may follow (envs/position.py).
+        seen = episode.observations[:-1, :, : self._layers[0][0].shape[1]]
+        seen_TND = torch.from_numpy(seen)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
         actions_TN = self.actions(seen_TND.to(self._layers[0][0])).to(torch.uint8)
         return episode.with_column(EXAMPLE, actions_TN.cpu().numpy())
 

@@ -10,6 +10,7 @@ import resource
 import socket
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from agents.comm.graphs import graph_of
@@ -17,6 +18,7 @@ from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
 from configs.algorithms.described import describe, traits_of
 from configs.extensions import ALGORITHM, own_names
+from configs.options import read as read_options
 from configs.schema import LearnerConfig, RunConfig
 from configs.shipped import policy_path
 from envs import registry
@@ -56,18 +58,38 @@ def require_scheme(config: RunConfig) -> None:
     """Check that the communication scheme runs with so many agents and in such steps.
 
     Raises:
-        SetupError: it has more edges than can be named, or not this timing.
+        SetupError: it has more edges than can be named, not this timing, or no positions to go by.
     """
     try:
         graph_of(config.comm, config.comm_options, config.num_agents)
     except ValueError as error:
         raise SetupError(f"--comm {config.comm}: {error}") from error
+    _require_position(config)
     timings = scheme_of(config.comm).timings
     if config.gate.timing not in timings:
         raise SetupError(
             f"--comm {config.comm} runs with --gate.timing {' or '.join(timings)}, got "
             f"{config.gate.timing}"
         )
+
+
+def _require_position(config: RunConfig) -> None:
+    """Check that observations say where an agent is, if the scheme reads that."""
+    scheme = scheme_of(config.comm)
+    options = read_options(scheme.Options, config.comm_options, "--comm.options")
+    env = config.env
+    if not scheme.needs_position(options):
+        return
+    if registry.spec_of(env, config.num_agents).has_position:
+        return
+    offered = {field.name for field in fields(registry.family_of(env.name).Options)}
+    way_out = f"observations of {env.name} have none: take another environment, or"
+    if "position" in offered:
+        way_out = "give --env.options position=true, or"
+    raise SetupError(
+        f"--comm {config.comm} chooses edges by the agents' positions: {way_out} "
+        "--comm.options distance=ring"
+    )
 
 
 def open_files_needed(graph: Graph) -> int:

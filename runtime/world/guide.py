@@ -32,12 +32,20 @@ class Player(Protocol):
 class Guide:
     """One player, and how often it plays."""
 
-    def __init__(self, player: Player, share: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        player: Player,
+        share: float,
+        rng: np.random.Generator,
+        features: int | None = None,
+    ) -> None:
         """
         Args:
             share: of the exploring steps.
             rng: nothing is drawn where no copy explores.
+            features: of an observation, the first so many are what the player knows; None: all.
         """
+        self._features = features
         self._player = player
         self._share = share
         self._rng = rng
@@ -63,7 +71,7 @@ class Guide:
         if not may_EN.any():
             return may_EN
         led_EN = may_EN & (self._rng.random(may_EN.shape) < epsilon * self._share)
-        rows = observations_END[led_EN].astype(np.float32)
+        rows = observations_END[led_EN][:, : self._features].astype(np.float32)
         if len(rows):
             actions_EN[led_EN] = self._player.act(rows, self._rng.random(len(rows)))
         return led_EN

@@ -26,6 +26,7 @@ from configs.algorithms.described import traits_of
 from configs.columns import by_world, recorded
 from configs.schedule import linear
 from configs.schema import RunConfig
+from configs.schema.limits import POSITION
 from configs.streams import Role
 from envs import registry
 from envs.copies import EnvFailure
@@ -179,7 +180,9 @@ def _guide(config: RunConfig) -> Guide | None:
         return None
     player = registry.contested_family_of(config.env.name).adviser(name)
     rng = streams.generator(config.seed, Role.GUIDE, life=config.life)
-    return Guide(player, config.agents.advice, rng)
+    spec = registry.spec_of(config.env, config.num_agents)
+    features = spec.observation_dim - POSITION if spec.has_position else None
+    return Guide(player, config.agents.advice, rng, features)
 
 
 class WorldHost:

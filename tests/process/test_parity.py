@@ -152,11 +152,12 @@ def test_eight_processes_do_what_the_unroll_does(
 
 
 def case_config(case: Case) -> RunConfig:
+    position = "position=true" if case.needs_position else ""
     return run_config(
         "battle",
         8,
         timing=case.timing,
-        env_options={"opponent": "scripted"},
+        env_options={"opponent": "scripted", "options": position},
         comm=case.scheme,
         comm_options=case.options,
     )

@@ -30,6 +30,18 @@ def test_the_teacher_is_the_opponent_of_the_file() -> None:
     assert len(set(expected.tolist())) > 3
 
 
+def test_a_position_behind_what_it_knows_does_not_disturb_it() -> None:
+    teacher = Teacher("idqn", 0.5, torch.device("cpu"))
+    episode = make_episode(5)
+    seen_TND = seen()[:, 0].numpy().astype(np.float16)
+    placed_TND = np.concatenate((seen_TND, np.ones((*seen_TND.shape[:2], 2), np.float16)), axis=-1)
+    plain, placed = (
+        teacher.annotated(replace(episode, observations=rows)).columns["example"]
+        for rows in (seen_TND, placed_TND)
+    )
+    np.testing.assert_array_equal(placed, plain)
+
+
 def test_the_margin_is_what_is_missing_of_it() -> None:
     teacher = Teacher(str(idqn_path()), 0.5, torch.device("cpu"))
     example = teacher.actions(seen())

@@ -45,6 +45,20 @@ def test_it_plays_its_share_of_the_exploring_steps() -> None:
     assert led(0.5, 0.5) == pytest.approx(0.25, abs=0.05)
 
 
+def test_it_is_shown_no_more_than_it_knows() -> None:
+    widths: list[int] = []
+
+    class Looks(Knows):
+        def act(self, rows_BD: FloatArray, uniforms_B: NDArray[np.float64], /) -> NDArray[np.int64]:
+            widths.append(rows_BD.shape[1])
+            return super().act(rows_BD, uniforms_B)
+
+    guide = Guide(Looks(), 1.0, np.random.default_rng(0), features=3)
+    rows_END = np.zeros((*SHAPE, 5), np.float16)
+    guide.lead(np.zeros(SHAPE, np.int64), rows_END, np.full(SHAPE, True), 1.0)
+    assert widths == [3]
+
+
 def test_it_plays_nowhere_but_in_copies_that_explore() -> None:
     assert led(1.0, 1.0, may=False) == 0.0
 
