@@ -33,7 +33,8 @@ SUBCOMMANDS = {
     "plot": Subcommand("runtime.plot", "draw the evaluations of runs"),
     "gate-curve": Subcommand("runtime.gate_curve", "compare what gates cost and reach"),
     "mask-plot": Subcommand("runtime.mask_plot", "draw how a sparse network's links move"),
-    "protocol": Subcommand("runtime.protocol", "train and evaluate the sparse methods' table"),
+    "study": Subcommand("learner.studies.run", "train and evaluate what a paper compares"),
+    "sweep": Subcommand("learner.studies.sweep", "train and compare options of your own"),
     "opponent": Subcommand("learner.opponent", "train the other team of an environment"),
     "tiny": Subcommand("learner.sparse.tiny", "say how large a dense network of a budget is"),
 }

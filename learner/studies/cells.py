@@ -1,40 +1,47 @@
-"""One training of the protocol, and how far it is by what lies on disk.
+"""One training of a study, and how far it is by what lies on disk.
 
-    results/mast/relay/rigl/seed-1/       a cell: method and seed
+    results/studies/cells/relay-8-sops-1f3a9c20/seed-1/     a cell: options and seed
         lock                              held while somebody works on it
         output.txt                        what its commands have printed
+        failure.txt                       the line with which the last attempt ended, if it failed
         runs/<id>/                        of runtime.launch
-        evaluation-scripted.json          of runtime.evaluate, one for each opponent
+        evaluation-at-64-idqn.json        of runtime.evaluate, one for each size and opponent
 
 Nothing is remembered besides: a cell that was interrupted, or whose folder was copied elsewhere,
-says itself what is missing.
+says itself what is missing. The folder's name says what the options come to, and not which study
+asked for them, so studies share cells.
 """
 
-import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.policy import write_atomically
 from configs.bounded import parse_json, read_text
+from configs.effects import effective, values
 from configs.load import ConfigError, read_resolved
-from configs.run_files import METRICS
-from configs.schema import EnvName, RunConfig
+from configs.run_files import METRICS, POLICY, SUMMARY
+from configs.schema import RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
-from learner.studies.headline import opponents_of
-from learner.studies.methods import Method
 from runtime.launch import CHECKPOINT
 from runtime.record.json_lines import last_record, lives, read_records
 from runtime.record.run_folder import take_lock
 
-_POLICY = "policy.safetensors"
 _OF_RUN = "evaluated_run"
 """Key in an evaluation: the name of the run's folder."""
+_SIMULATED = "simulated"
+_WITHOUT_SAY = (
+    *("runtime.", "resume", "life", "learner.device", "learner.threads", "learner.ranks"),
+    *("learner.precision", "learner.prefetch", "learner.checkpoint_period_s"),
+)
+"""Options on which no result depends: where and how it is computed."""
 
 
 class State(Enum):
@@ -43,6 +50,31 @@ class State(Enum):
     TRAINED = "trained"
     """Evaluations are missing."""
     DONE = "done"
+
+
+class Evaluation(NamedTuple):
+    """A final evaluation of a policy."""
+
+    agents: int | None = None
+    """None: as many as it was trained with."""
+    opponent: str = ""
+
+    @property
+    def key(self) -> str:
+        """Within names of files."""
+        parts = (f"-at-{self.agents}" if self.agents else "", self.opponent)
+        return "-".join(parts) if self.opponent else parts[0]
+
+
+class Wanted(NamedTuple):
+    """What a cell is to come to."""
+
+    steps: int
+    evaluations: tuple[Evaluation, ...]
+    episodes: int = 100
+    """Of each evaluation; one of fewer does not count."""
+    simulate: bool = False
+    """An evaluation in one process will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,59 +90,62 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A method with one seed."""
+    """Options with one seed."""
 
-    method: Method
-    seed: int
     folder: Path
 
     @property
-    def name(self) -> str:
-        return f"{self.method.name}, seed {self.seed}"
+    def seed(self) -> int:
+        return int(self.folder.name.removeprefix("seed-"))
 
-    def standing(self, task: EnvName, steps: int, episodes: int) -> Standing:
-        """Look at the disk.
-
-        Args:
-            steps: of the whole run.
-            episodes: of an evaluation; one of fewer does not count.
-        """
-        run = self._run()
+    def standing(self, wanted: Wanted) -> Standing:
+        """Look at the disk."""
+        run = self.run()
         if run is None:
             return Standing(State.MISSING, None, 0)
         env_steps = read_progress(run / CHECKPOINT).env_steps
         # Some of the last episodes may not count in the checkpoint: they were cut off. And a run
         # that was interrupted after its last step lacks the updates that were owed by then.
-        if env_steps < steps and self.summary().get("exit_reason") != "finished":
+        if env_steps < wanted.steps and self.summary().get("exit_reason") != "finished":
             return Standing(State.HALF_DONE, run, env_steps)
-        met = [self.evaluation(opponent) for opponent in opponents_of(task)]
-        missing = any(figures.get("evaluation_episodes", 0) < episodes for figures in met)
+        missing = any(self.lacks(each, wanted) for each in wanted.evaluations)
         return Standing(State.TRAINED if missing else State.DONE, run, env_steps)
+
+    def lacks(self, evaluation: Evaluation, wanted: Wanted) -> bool:
+        """Whether an evaluation is missing, or was of too few episodes."""
+        figures = self.evaluation(evaluation)
+        if figures.get(_SIMULATED) and not wanted.simulate:
+            return True
+        return figures.get("evaluation_episodes", 0) < wanted.episodes
 
     def policy(self) -> Path:
         """The file of a cell that has been trained."""
-        run = self._run()
+        run = self.run()
         assert run is not None
-        return run / _POLICY
+        return run / POLICY
 
     def summary(self) -> dict[str, Any]:
         """Of the run; empty if there is none."""
-        run = self._run()
-        return {} if run is None else _json(run / "summary.json")
+        run = self.run()
+        return {} if run is None else _json(run / SUMMARY)
 
-    def evaluation(self, opponent: str) -> dict[str, Any]:
+    def evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         """What runtime.evaluate has printed; empty if it has not, or of an earlier run here."""
-        figures, run = _json(self.evaluation_path(opponent)), self._run()
+        figures, run = _json(self.evaluation_path(evaluation)), self.run()
         is_ours = run is None or figures.get(_OF_RUN, run.name) == run.name
         return figures if is_ours else {}
 
-    def keep_evaluation(self, opponent: str, printed: bytes) -> None:
+    def keep_evaluation(self, evaluation: Evaluation, printed: bytes, *, simulated: bool) -> None:
         """Store what runtime.evaluate has printed of the run's policy."""
-        run = self._run()
+        run = self.run()
         assert run is not None
-        figures = {_OF_RUN: run.name, **json.loads(printed)}
+        figures = {_OF_RUN: run.name, _SIMULATED: simulated, **json.loads(printed)}
         content = json.dumps(figures, indent=2).encode()
-        write_atomically(self.evaluation_path(opponent), content)
+        write_atomically(self.evaluation_path(evaluation), content)
+
+    def evaluation_path(self, evaluation: Evaluation) -> Path:
+        key = evaluation.key
+        return self.folder / f"evaluation{'-' * bool(key and key[0] != '-')}{key}.json"
 
     @property
     def output(self) -> Path:
@@ -120,14 +155,26 @@ class Cell:
     def last_line(self) -> str:
         """Of that file."""
         lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
-        return " ".join(lines[-1:])
+        return " ".join(lines[-1:]).removeprefix("error: ")
 
-    def evaluation_path(self, opponent: str) -> Path:
-        return self.folder / f"evaluation{'-' if opponent else ''}{opponent}.json"
+    @property
+    def failure(self) -> str:
+        """Why the last attempt ended; empty if it did not fail."""
+        with suppress(FileNotFoundError):
+            return (self.folder / "failure.txt").read_text(encoding="utf-8").strip()
+        return ""
+
+    def keep_failure(self, why: str) -> None:
+        """Say why an attempt failed; an empty line says that it did not."""
+        path = self.folder / "failure.txt"
+        if why:
+            write_atomically(path, f"{why}\n".encode())
+        else:
+            path.unlink(missing_ok=True)
 
     def seconds(self) -> float | None:
         """That the run has taken, in all its sittings."""
-        run = self._run()
+        run = self.run()
         path = None if run is None else run / METRICS
         if path is None or not path.exists():
             return None
@@ -147,15 +194,15 @@ class Cell:
         Raises:
             ConfigError: other steps, agents or settings, or nothing says which.
         """
-        run = self._run()
+        run = self.run()
         if run is None:
             return
-        begun = _what_counts(read_resolved(run)[0])
-        for section, value in _what_counts(wanted).items():
-            if begun[section] != value:
+        begun = dict(what_counts(read_resolved(run)[0]))
+        for name, value in what_counts(wanted):
+            if begun[name] != value:
                 raise ConfigError(
-                    f"{run} was begun with other {section} ({begun[section]}, now {value}): ask "
-                    "for the same again, or give another --out"
+                    f"{run} was begun with other {name} ({begun[name]}, now {value}): ask for the "
+                    "same again, or give another --out"
                 )
 
     @contextmanager
@@ -173,7 +220,7 @@ class Cell:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _run(self) -> Path | None:
+    def run(self) -> Path | None:
         """The newest that can be continued: one that died within its first second cannot."""
         for path in sorted(self.folder.glob(f"runs/*/{CHECKPOINT}"), reverse=True):
             try:
@@ -184,14 +231,27 @@ class Cell:
         return None
 
 
-def _what_counts(config: RunConfig) -> dict[str, Any]:
-    """What a result depends on, by section. Device, threads and resumes do not count."""
-    sections: dict[str, Any] = dataclasses.asdict(config)
-    for place in ("runtime", "resume", "life"):
-        del sections[place]
-    for place in ("device", "threads", "ranks", "precision", "prefetch", "checkpoint_period_s"):
-        del sections["learner"][place]
-    return sections
+def what_counts(config: RunConfig) -> Iterable[tuple[str, Any]]:
+    """Options on which a result depends, by name."""
+    for name, value in values(config):
+        if not any(
+            name.startswith(each) if each[-1] == "." else name == each for each in _WITHOUT_SAY
+        ):
+            yield name, value
+
+
+def folder_name(config: RunConfig) -> str:
+    """environment-agents-scheme-digest, the same for all configurations that give the same result.
+
+    The digest is of what differs from the schema, seed aside: an option that is new, and has its
+    default, leaves the names of older cells alone.
+    """
+    usual: Mapping[str, Any] = dict(what_counts(RunConfig()))
+    counting = what_counts(replace(effective(config), seed=RunConfig().seed))
+    differs = sorted((name, value) for name, value in counting if value != usual[name])
+    digest = hashlib.sha256(json.dumps(differs).encode()).hexdigest()[:8]
+    stem = f"{config.env.name}-{config.num_agents}-{config.comm}"
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem)}-{digest}"
 
 
 def _json(path: Path) -> dict[str, Any]:

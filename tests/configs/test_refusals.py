@@ -11,7 +11,7 @@ from configs.load import load_run_config, preset_for
 from configs.schema import LearnerConfig, RunConfig
 from envs import registry
 from learner import opponent
-from learner.studies import gate_curve, mask_plot, plot, protocol
+from learner.studies import gate_curve, mask_plot, plot, run
 from runtime import deploy, evaluate, keys, launch
 from runtime.host import join, preflight
 from runtime.net.errors import SetupError
@@ -127,7 +127,7 @@ def run_folder(tmp_path: Path) -> str:
         (evaluate.main, "--policy untrained --env relay --agents 4 --record FILE/x", "--record"),
         (opponent.main, "--out FILE/x --agents 20", "--out"),
         (opponent.main, "--out FOLDER --agents 20", "is a folder: give the name of a file"),
-        (protocol.main, "--task relay --out FILE/x", "--out"),
+        (run.main, "mast --out FILE/x", "--out"),
         (plot.main, "FOLDER/run --out FILE/x.png", "--out"),
         (plot.main, "FOLDER/run --out FOLDER/x.xyz", "is no picture"),
         (mask_plot.main, "FOLDER/run --out FILE/x.png", "--out"),

@@ -19,7 +19,7 @@ from learner.studies.figure_style import (
     label_points,
     standard_error,
 )
-from learner.studies.protocol_plot import draw_reached
+from learner.studies.mast_plot import draw_reached
 
 PROJECT = Path(__file__).parents[3]
 

@@ -1,4 +1,4 @@
-"""The protocol's results as pictures.
+"""The results of the study `mast` as pictures.
 
 rows  -> what is reached over the size of the model      (figure 8, with size for sparsity)
 cells -> evaluations during training over steps          (figures 13 to 15)
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import EnvName
-from learner.studies.cells import Cell
+from learner.studies.analysis import FinishedCell
 from learner.studies.figure_style import (
     BACKGROUND,
     TEXT,
@@ -26,9 +26,9 @@ from learner.studies.figure_style import (
     standard_error,
 )
 from learner.studies.headline import headline_of, in_print, opponents_of, reached_of
-from learner.studies.methods import METHODS, REFERENCE
+from learner.studies.mast_methods import METHODS, REFERENCE
+from learner.studies.mast_table import Row
 from learner.studies.plot import Curve, Figure, mean_curve, read_evaluations
-from learner.studies.protocol_table import Row
 
 _SIZES = (0.01, 0.02, 0.03, 0.06, 0.11, 0.2, 0.5, 1.0)
 """Marks on the axis of sizes; those of the paper's sparsities among them."""
@@ -99,14 +99,14 @@ def _draw_sizes_of(axes: Any, rows: Sequence[Row], opponent: str, index: int) ->
         )
 
 
-def draw_curves(cells: Sequence[Cell], task: EnvName, out: Path) -> None:
+def draw_curves(cells: Sequence[FinishedCell], task: EnvName, out: Path) -> None:
     """Each method of table 1 in a panel: the mean over its seeds with its standard error as a band,
     and each seed as a thin line.
     """
-    grouped: dict[str, list[Cell]] = {}
+    grouped: dict[str, list[FinishedCell]] = {}
     for cell in cells:
-        if cell.method.name.partition("@")[0] in METHODS:
-            grouped.setdefault(cell.method.name, []).append(cell)
+        if cell.arm.partition("@")[0] in METHODS:
+            grouped.setdefault(cell.arm, []).append(cell)
     found = {name: method_curve(own, task) for name, own in grouped.items()}
     curves = {name: curve for name, curve in found.items() if curve is not None}
     with _panels(out, max(len(curves), 1), _ACROSS) as panels:
@@ -127,13 +127,13 @@ def draw_curves(cells: Sequence[Cell], task: EnvName, out: Path) -> None:
         panels[0].figure.suptitle(note, fontsize=8.0, color=TEXT)
 
 
-def draw_seeds(cells: Sequence[Cell], task: EnvName, out: Path) -> None:
+def draw_seeds(cells: Sequence[FinishedCell], task: EnvName, out: Path) -> None:
     """What each seed of each method has reached in the end, against each opponent."""
     reached: dict[str, dict[str, list[float]]] = {}
     for opponent in opponents_of(task):
         for cell in cells:
-            if cell.method.name.partition("@")[0] in METHODS:
-                values = reached.setdefault(opponent, {}).setdefault(cell.method.name, [])
+            if cell.arm.partition("@")[0] in METHODS:
+                values = reached.setdefault(opponent, {}).setdefault(cell.arm, [])
                 values.append(reached_of(cell.evaluation(opponent), task))
     draw_reached(reached, _figure(task), out)
 
@@ -176,9 +176,9 @@ def draw_reached(
         panels[0].figure.suptitle(note, fontsize=8.0, color=TEXT)
 
 
-def method_curve(cells: Sequence[Cell], task: EnvName) -> Curve | None:
+def method_curve(cells: Sequence[FinishedCell], task: EnvName) -> Curve | None:
     """The evaluations of a method's runs; None if there were none."""
-    return mean_curve([read_evaluations(cell.policy().parent) for cell in cells], _plotted(task))
+    return mean_curve([read_evaluations(cell.run) for cell in cells], _plotted(task))
 
 
 def _plotted(task: EnvName) -> Figure:

@@ -160,6 +160,15 @@ def resolve(task: EnvName, name: str, steps: int = 0) -> Method:
     )
 
 
+def words(task: EnvName, name: str, steps: int = 0) -> tuple[str, ...]:
+    """Options of the method of that name: what a study of configs/studies/ names as `methods`.
+
+    Raises:
+        ConfigError: unknown.
+    """
+    return resolve(task, name, steps).options
+
+
 def ablations(task: EnvName, steps: int = 0) -> list[Method]:
     """Tables 6 to 10, row by row. What MAST has anyway is MAST, by its own name."""
     options = _preset_options(task, ABLATED, steps)

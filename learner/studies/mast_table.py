@@ -1,7 +1,7 @@
-"""What the protocol's cells have come to, as rows of table 1.
+"""What the cells of the study `mast` have come to, as rows of MAST's table 1.
 
     summary.json, evaluation-*.json of each cell -> figures -> a row per method, mean ± over seeds
-                                                 -> table.md, table.csv
+                                                 -> Markdown, TASK.csv
 
 Everything but bytes and seconds is also given as a share of the dense method's. ± is the standard
 deviation over seeds, as in table 5 of the paper; one seed has none.
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from agents.policy import write_atomically
 from configs.schema import EnvName
-from learner.studies.cells import Cell
+from learner.studies.analysis import FinishedCell
 from learner.studies.headline import in_print, opponents_of, reached_of
-from learner.studies.methods import ABLATED, ABLATIONS, METHODS, REFERENCE, Method
+from learner.studies.mast_methods import ABLATED, ABLATIONS, METHODS, REFERENCE, Method
 
 
 class Spread(NamedTuple):
@@ -61,11 +61,11 @@ class Row:
     """Of messages and beacons, per agent and step of the evaluations."""
 
 
-def rows_of(cells: Iterable[Cell], task: EnvName) -> list[Row]:
+def rows_of(cells: Iterable[FinishedCell], task: EnvName) -> list[Row]:
     """A row for each method, in the order in which they come; cells are complete."""
-    grouped: dict[str, list[Cell]] = {}
+    grouped: dict[str, list[FinishedCell]] = {}
     for cell in cells:
-        grouped.setdefault(cell.method.name, []).append(cell)
+        grouped.setdefault(cell.arm, []).append(cell)
     dense = grouped.get(REFERENCE, [])
     wanted = {opponent: _reached(dense, opponent, task) for opponent in opponents_of(task)}
     return [_row(name, own, dense, wanted, task) for name, own in grouped.items()]
@@ -73,8 +73,8 @@ def rows_of(cells: Iterable[Cell], task: EnvName) -> list[Row]:
 
 def _row(
     name: str,
-    cells: Sequence[Cell],
-    dense: Sequence[Cell],
+    cells: Sequence[FinishedCell],
+    dense: Sequence[FinishedCell],
     wanted: Mapping[str, Spread | None],
     task: EnvName,
 ) -> Row:
@@ -102,22 +102,22 @@ def _row(
         reached=reached,
         normalised=normalised,
         update_s=_mean(cells, "learner_update_s_mean"),
-        wall_s=_mean_of([cell.seconds() for cell in cells]),
+        wall_s=_mean_of([cell.cell.seconds() for cell in cells]),
         version_bytes=_mean(cells, "version_bytes_mean"),
         edge_bytes=_mean_of([figures["edge_bytes_per_agent_step"] for figures in evaluations]),
     )
 
 
-def _reached(cells: Sequence[Cell], opponent: str, task: EnvName) -> Spread | None:
+def _reached(cells: Sequence[FinishedCell], opponent: str, task: EnvName) -> Spread | None:
     if not cells:
         return None
     values = [reached_of(cell.evaluation(opponent), task) for cell in cells]
     return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def _mean(cells: Sequence[Cell], figure: str) -> float | None:
+def _mean(cells: Sequence[FinishedCell], figure: str) -> float | None:
     """Of the runs' summaries."""
-    return _mean_of([cell.summary().get(figure) for cell in cells])
+    return _mean_of([cell.cell.summary().get(figure) for cell in cells])
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:
