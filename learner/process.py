@@ -26,6 +26,7 @@ import zmq
 from agents.policy import PolicySpec
 from configs.run_files import JOURNAL
 from envs.registry import observation_shape_of
+from learner.best_policy import BestPolicy
 from learner.checkpoint import load_checkpoint
 from learner.experience.episode import Part
 from learner.follower import begin_together, follow
@@ -172,6 +173,7 @@ class LearnerProcess:
             learner, setup.config.learner, version + 1, self._send_parameters
         )
         self._saving = Saving(setup, learner, self._subscribers.policy, time.monotonic)
+        self._best = BestPolicy(setup, learner, self._subscribers.policy)
         self._status = Status(learner, setup.config)
 
         self._traffic = Traffic()
@@ -256,12 +258,14 @@ class LearnerProcess:
     # --- what comes in ----------------------------------------------------------------------------
 
     def _take_control(self) -> None:
-        for packet in self._launcher.drain(wire.Instruction, wire.Stop):
+        for packet in self._launcher.drain(wire.Instruction, wire.Evaluated, wire.Stop):
             match packet:
                 case wire.Stop():
                     raise Stopped(packet.reason)
                 case wire.Instruction(name="finish"):
                     self._finishing = True
+                case wire.Evaluated():
+                    self._best.evaluated(packet)
                 case _:
                     self._traffic.dropped("kind")
 

@@ -63,10 +63,7 @@ class Saving:
         self._due_at = self._clock() + setup.config.learner.checkpoint_period_s
         try:
             save_checkpoint(setup.checkpoint, learner, policy.version, self._config_text)
-            # The policy that agents have, not one that is a few unpublished steps ahead of it.
-            trained = trained_with(setup.config, learner.progress.env_steps)
-            file = PolicyFile(learner.spec, policy.flat, policy.version, trained)
-            save_policy(setup.run_dir / POLICY, file)
+            save_policy(setup.run_dir / POLICY, published(setup.config, learner, policy))
         except OSError as error:
             self._failures += 1
             self._error = error
@@ -106,6 +103,12 @@ class Saving:
         """What changes whenever there is something new to save."""
         progress = self._learner.progress
         return progress.episodes, progress.gradient_steps, self._policy.version
+
+
+def published(config: RunConfig, learner: Learner, policy: Publisher) -> PolicyFile:
+    """The policy that agents have, not one that is a few unpublished steps ahead of it."""
+    trained = trained_with(config, learner.progress.env_steps)
+    return PolicyFile(learner.spec, policy.flat, policy.version, trained)
 
 
 def trained_with(config: RunConfig, env_steps: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 
 from configs.run_files import JOURNAL
+from learner.best_policy import BestPolicy
 from learner.experience.episode import Part
 from learner.hardware import prepare
 from learner.intake import Intake
@@ -52,6 +53,7 @@ class SerialLearner:
         self._published: list[wire.Parameters] = []
         self._subscribers = Subscribers(learner, config, version + 1, self._send)
         self._saving = Saving(setup, learner, self._subscribers.policy, time.monotonic)
+        self._best = BestPolicy(setup, learner, self._subscribers.policy)
         self._status = Status(learner, setup.config)
         if self._saving.save():
             self._intake.trim()
@@ -90,6 +92,10 @@ class SerialLearner:
         if self._learner.progress.gradient_steps % self._setup.config.learner.publish_period == 0:
             self._subscribers.publish()
         return self._take_published()
+
+    def evaluated(self, evaluation: wire.Evaluated) -> None:
+        """An evaluation is over: keep the policy if none was better."""
+        self._best.evaluated(evaluation)
 
     def finish(self) -> list[wire.Parameters]:
         """Training is over: publish the last version and save."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from agents.policy import save_policy
 from configs.load import dump_run_config, load_run_config
-from configs.run_files import EPISODES, METRICS, POLICY
+from configs.run_files import BEST_POLICY, EPISODES, METRICS, POLICY
 from configs.schema import RunConfig
 from envs import registry
 from runtime.acting import Policy, load_policy
@@ -219,6 +219,15 @@ class Experiment:
             PolicyFileError: there is none yet.
         """
         return load_policy(self.folder / POLICY)
+
+    @property
+    def best_policy(self) -> Policy:
+        """The policy of the best evaluation so far (docs/fields.md says which version).
+
+        Raises:
+            PolicyFileError: there is none yet.
+        """
+        return load_policy(self.folder / BEST_POLICY)
 
 
 class Figures(Mapping[str, Any]):

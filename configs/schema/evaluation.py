@@ -18,7 +18,7 @@ class EvaluationConfig:
     stop_at: Annotated[float | None, within(-1e6, 1e6)] = None
     """Training ends as soon as an evaluation reaches this figure: the share won in Battle, else the
     mean return or the environment's own headline figure. None trains for all steps. The
-    policy that is kept is the last one, which may be better or worse than the one evaluated."""
+    policy at that moment stays in policy-best.safetensors unless a later evaluation is as good."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "evaluation")

@@ -139,6 +139,17 @@ class Trained(Packet):
     version: U32
 
 
+@packet(45, KIB)
+@dataclass(frozen=True, slots=True)
+class Evaluated(Packet):
+    """Launcher to learner: a whole evaluation is over, and this is what the policy reached."""
+
+    env_steps: Count
+    """Training steps when it fell due."""
+    reached: F64
+    """The environment's headline figure."""
+
+
 @packet(36, KIB)
 @dataclass(frozen=True, slots=True)
 class Alive(Packet):

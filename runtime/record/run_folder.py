@@ -19,7 +19,16 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from configs.run_files import CHECKPOINT, EPISODES, JOURNAL, METRICS, RESOLVED
+from configs.run_files import (
+    BEST_POLICY,
+    CHECKPOINT,
+    EPISODES,
+    JOURNAL,
+    METRICS,
+    POLICY,
+    RESOLVED,
+    SUMMARY,
+)
 from runtime.net.errors import SetupError
 from runtime.terminal.places import probe
 
@@ -31,7 +40,7 @@ LEARNER_LEAVES_S = 15.0
 """A learner whose launcher has died is gone after ten seconds at most."""
 
 _FOLDERS = ("logs", JOURNAL, "masks", "tensorboard")
-_FILES = (RESOLVED, CHECKPOINT, "policy.safetensors", EPISODES, METRICS, "summary.json")
+_FILES = (RESOLVED, CHECKPOINT, POLICY, BEST_POLICY, EPISODES, METRICS, SUMMARY)
 _LOOK_S = 0.1
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems answer that have none."""

@@ -39,7 +39,7 @@ class RestartLearner:
 @dataclass(frozen=True, slots=True)
 class Tell:
     role: Role
-    packet: wire.Instruction | wire.AgentState | wire.LearnerState
+    packet: wire.Instruction | wire.AgentState | wire.LearnerState | wire.Evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Conductor:
         self.stage = Stage.STARTING
         self.learner_restarts = 0
         self._trains = trains
+        self._has_learner = has_learner
         self._evaluation_episodes = evaluation_episodes
         self._max_learner_restarts = max_learner_restarts
         self._patience = patience
@@ -138,9 +139,21 @@ class Conductor:
             return self._end(wire.FINISHED, 0)
         return []
 
-    def good_enough(self) -> list[ConductorCommand]:
-        """An evaluation has reached what training was for: the world need not play all steps."""
-        return [Tell("world", wire.Instruction("finish"))] if self.stage is Stage.RUNNING else []
+    def evaluated(
+        self, evaluation: wire.Evaluated | None, *, good_enough: bool
+    ) -> list[ConductorCommand]:
+        """An evaluation is over: the learner keeps the policy of the best one.
+
+        Args:
+            evaluation: None where the headline figure is missing.
+            good_enough: it has reached what training was for: the world need not play all steps.
+        """
+        commands: list[ConductorCommand] = []
+        if self._has_learner and evaluation is not None:
+            commands.append(Tell("learner", evaluation))
+        if good_enough and self.stage is Stage.RUNNING:
+            commands.append(Tell("world", wire.Instruction("finish")))
+        return commands
 
     def learner_state(self, state: wire.LearnerState) -> list[ConductorCommand]:
         """The world must not run away from the learner."""

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from configs.run_files import BEST_POLICY, EPISODES, LOGS, METRICS, POLICY, SUMMARY
 from runtime.net import wire
 from runtime.record.run_log import RunLog
 from runtime.run.conductor import Stage
 from runtime.run.episode_watch import EpisodeWatch
+from runtime.run.evaluations import Evaluation
 from runtime.run.scoreboard import Scoreboard
 from runtime.run.view import View
 
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _VIEW_PERIOD_S = 0.5
 _LOG_PERIOD_S = 1.0
-_FILES = ("summary.json", "metrics.jsonl", "episodes.jsonl", "policy.safetensors", "logs")
+_FILES = (SUMMARY, METRICS, EPISODES, POLICY, BEST_POLICY, LOGS)
 
 
 class Reporting:
@@ -52,8 +54,8 @@ class Reporting:
     def start(self) -> None:
         self._view.start()
 
-    def take_result(self, result: wire.EpisodeResult) -> bool:
-        """An episode has ended; whether it completes an evaluation that ends the training."""
+    def take_result(self, result: wire.EpisodeResult) -> Evaluation | None:
+        """An episode has ended; returns the evaluation that it completes, if it does."""
         evaluation = self._board.take_result(result)
         self._episodes_played += not result.evaluation
         if self._log is not None:
@@ -62,7 +64,7 @@ class Reporting:
                 values = self._board.evaluation_metrics(evaluation)
                 self._log.evaluation(evaluation.env_steps, values)
                 self._log_row(self._log)  # two may end between the rows that time brings
-        return evaluation is not None and self._board.ends_training(evaluation)
+        return evaluation
 
     def passed(self, stage: Stage, elapsed_s: float) -> None:
         """All time since the last call was this stage's."""

@@ -351,14 +351,20 @@ class Run:
             case wire.Trained():
                 self._carry_out(self._conductor.trained(packet.version, now_s))
             case wire.EpisodeResult():
-                if self._report.take_result(packet):
-                    self._carry_out(self._conductor.good_enough())
+                self._take_result(packet)
             case wire.Instruction(name="kill"):
                 self._carry_out(self._conductor.kill(packet.value))
             case wire.Failure():
                 self._take_failure(host, packet.reason)
             case _:
                 self._traffic.dropped("kind")
+
+    def _take_result(self, result: wire.EpisodeResult) -> None:
+        """An episode has ended, and perhaps an evaluation with it."""
+        evaluation = self._report.take_result(result)
+        if evaluation is not None:
+            figure, good_enough = self._board.judged(evaluation)
+            self._carry_out(self._conductor.evaluated(figure, good_enough=good_enough))
 
     def _take_failure(self, host: str | None, reason: str) -> None:
         """A process gives up, and so do we, unless it is a host that has not found back in."""

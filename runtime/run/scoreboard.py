@@ -161,16 +161,17 @@ class Scoreboard:
         self._training.add(result)
         return None
 
-    def ends_training(self, evaluation: Evaluation) -> bool:
-        """Whether it reaches `evaluation.stop_at`, of a run that trains; the first that does so is
-        remembered.
+    def judged(self, evaluation: Evaluation) -> tuple[wire.Evaluated | None, bool]:
+        """What an evaluation has reached, None where the headline figure is missing; and whether
+        that is `evaluation.stop_at`, of a run that trains. The first that does so is remembered.
         """
         enough, reached = self._config.evaluation.stop_at, self._headline_of(evaluation)
-        if not self._trains or enough is None or reached is None or reached < enough:
-            return False
-        if self.good_enough_at is None:
+        if reached is None:
+            return None, False
+        good_enough = self._trains and enough is not None and reached >= enough
+        if good_enough and self.good_enough_at is None:
             self.good_enough_at = evaluation.env_steps
-        return True
+        return wire.Evaluated(evaluation.env_steps, reached), good_enough
 
     def _headline_of(self, evaluation: Evaluation) -> float | None:
         """None where it is a figure of the environment's own that some episode lacks."""

@@ -30,6 +30,10 @@ class SerialLearner(Protocol):
         """What it publishes before its first update."""
         ...
 
+    def evaluated(self, evaluation: wire.Evaluated) -> None:
+        """An evaluation is over: keep the policy if none was better."""
+        ...
+
     def finish(self) -> list[wire.Parameters]:
         """Training is over: publish the last version and save."""
         ...

@@ -129,7 +129,7 @@ class SerialTraining:
                     run.tick()
                     self._turn(run, learner)
                 run.farewell()
-            self._take_results(run)
+            self._take_results(run, learner)
             self._enter(Stage.ENDED)
         finally:
             run.copies.close()
@@ -155,7 +155,7 @@ class SerialTraining:
 
     def _turn(self, run: SerialRun, learner: SerialLearner) -> None:
         self._check_signals()
-        self._take_results(run)
+        self._take_results(run, learner)
         now_s = time.monotonic()
         if now_s >= self._status_at:
             self._status_at = now_s + _STATUS_PERIOD_S
@@ -163,9 +163,15 @@ class SerialTraining:
             self._tell(run, learner)
             self._report.show(self._stage, self._elapsed_s())
 
-    def _take_results(self, run: SerialRun) -> None:
+    def _take_results(self, run: SerialRun, learner: SerialLearner) -> None:
         for result in run.results:
-            if self._report.take_result(result):
+            evaluation = self._report.take_result(result)
+            if evaluation is None:
+                continue
+            figure, good_enough = self.board.judged(evaluation)
+            if figure is not None:
+                learner.evaluated(figure)
+            if good_enough:
                 run.world.finish_training()
         run.results.clear()
 

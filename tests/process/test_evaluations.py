@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from agents.policy import load_policy
+from configs.run_files import BEST_POLICY, POLICY
 from tests.process.runs import Launched
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -64,6 +66,13 @@ def test_training_ends_when_an_evaluation_is_good_enough(tmp_path: Path, serial:
     with Launched(tmp_path, *options, *evaluation, *one_process) as run:
         assert run.finish(120.0) == 0, run.output.read_text()
         summary, output = run.summary(), run.output.read_text()
+    (folder,) = tmp_path.glob("runs/*")
+    best, last = (load_policy(folder / name) for name in (BEST_POLICY, POLICY))
+    reached = float(best.trained["evaluation_reached"])
+    assert reached >= summary["return_mean"], "no evaluation was better, nor was the last"
+    is_last = reached == summary["return_mean"]
+    assert best.trained["evaluated_at"] == str(summary["evaluated_at"] if is_last else 0)
+    assert best.version <= last.version
     assert summary["exit_reason"] == "finished"
     assert summary["good_enough_at"] == 0, "the first evaluation falls due before the first step"
     assert summary["env_steps"] < 1_000_000

@@ -83,6 +83,7 @@ def test_a_run_is_started_watched_and_read(options: dict[str, object], serial: b
     assert run.metrics["env_steps"][-1] == 400
     assert list(run)[-1]["learner/updates"] == summary["learner_updates"] > 0
     observation_dim = run.policy.spec.observation_dim
+    assert run.best_policy.spec == run.policy.spec
     assert run.policy.team(4).act(np.zeros((4, observation_dim))).shape == (4,)
     if not serial:
         return

@@ -174,6 +174,7 @@ def test_kinds_are_distinct() -> None:
         (wire.LearnerState(2.0, 300), "94 03 26  cb 40 00 00 00 00 00 00 00  cd 01 2c"),
         (wire.NodeState(6, 300), "94 03 32 06 cd 01 2c"),
         (wire.Trained(7), "93 03 27 07"),
+        (wire.Evaluated(300, 2.0), "94 03 2d cd 01 2c  cb 40 00 00 00 00 00 00 00"),
         (wire.Instruction("kill", 3), "94 03 1c a4 6b 69 6c 6c 03"),
         (wire.Failure("no"), "93 03 1d a2 6e 6f"),
         (wire.Join("b"), "93 03 22 a1 62"),

@@ -20,6 +20,7 @@ FINISH = Tell("learner", wire.Instruction("finish"))
 EVALUATE = Tell("world", wire.Instruction("evaluate", 20))
 RESUBSCRIBE = Tell("node", wire.Instruction("resubscribe"))
 LEARNER_GONE = Tell("world", wire.Instruction("learner_gone"))
+EVALUATED = wire.Evaluated(300, 0.75)
 
 
 def make_conductor(
@@ -169,10 +170,20 @@ def test_the_learner_finishes_when_the_world_has_trained() -> None:
 
 
 def test_training_that_is_good_enough_ends_before_all_steps_are_played() -> None:
-    conductor = at(Stage.RUNNING)
-    assert conductor.good_enough() == [Tell("world", wire.Instruction("finish"))]
+    conductor, told = at(Stage.RUNNING), Tell("learner", EVALUATED)
+    commands = conductor.evaluated(EVALUATED, good_enough=True)
+    assert commands == [told, Tell("world", wire.Instruction("finish"))]
     assert conductor.stage is Stage.RUNNING, "the world says when it has trained"
-    assert at(Stage.EVALUATING).good_enough() == [], "the last evaluation is played to its end"
+    last = at(Stage.EVALUATING).evaluated(EVALUATED, good_enough=True)
+    assert last == [told], "the last evaluation is played to its end"
+
+
+def test_the_learner_hears_of_every_evaluation_that_has_a_figure() -> None:
+    conductor = at(Stage.RUNNING)
+    assert conductor.evaluated(EVALUATED, good_enough=False) == [Tell("learner", EVALUATED)]
+    assert conductor.evaluated(None, good_enough=False) == []
+    alone = make_conductor(trains=False, has_learner=False)
+    assert alone.evaluated(EVALUATED, good_enough=False) == []
 
 
 def test_a_world_is_not_taken_at_its_word_before_the_run_begins() -> None:

@@ -295,7 +295,7 @@ def test_an_evaluation_ends_the_training_when_the_headline_figure_is_high_enough
     def ends(board: Scoreboard, wins: int, at: int) -> bool:
         *_, whole = [board.take_result(episode) for episode in evaluated(wins, 4 - wins, at)]
         assert whole is not None
-        return board.ends_training(whole)
+        return board.judged(whole)[1]
 
     battle = board(0.75)
     assert [ends(battle, wins, at) for at, wins in ((0, 2), (100, 3), (200, 4))] == [
@@ -306,6 +306,16 @@ def test_an_evaluation_ends_the_training_when_the_headline_figure_is_high_enough
     assert not ends(board(None), 4, 0)
     assert not ends(board(0.75, trains=False), 4, 0)
     assert summary(board(0.75))["good_enough_at"] is None
+
+
+@pytest.mark.parametrize(("env", "reached"), [("battle", 0.75), ("relay", 8.0)])
+def test_an_evaluation_is_judged_by_the_headline_figure(env: str, reached: float) -> None:
+    config = dataclasses.replace(CONFIG, env=EnvConfig(name=env))
+    board = Scoreboard(config, "run", trains=True, evaluation_episodes=4)
+    episodes = [dataclasses.replace(x, episode_return=8.0) for x in evaluated(3, 1, 300)]
+    *_, whole = [board.take_result(episode) for episode in episodes]
+    assert whole is not None
+    assert board.judged(whole) == (wire.Evaluated(300, reached), False)
 
 
 def test_opponents_in_files_of_the_same_name_have_metrics_of_their_own() -> None:
