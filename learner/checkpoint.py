@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from learner.checkpoint_file import (
+    AVERAGE,
+    ONLINE_POLICY,
     CheckpointContent,
     CheckpointError,
     CheckpointProgress,
@@ -87,6 +89,7 @@ def restore(learner: Learner, content: CheckpointContent, where: str) -> None:
     noise = tensors.pop("noise")
     arrays = dict(content.arrays)
     saved_noise = arrays.pop("noise", None)
+    _fit_average(tensors, arrays)
     _require_same_shapes(where, tensors, arrays)
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -125,6 +128,9 @@ def _tensors(learner: Learner) -> dict[str, Tensor]:
     for part, module in learner.target.items():
         for name, parameter in module.named_parameters():
             tensors[f"target.{part}.{name}"] = parameter
+    if learner.average is not None:
+        for name, parameter in learner.average.network.named_parameters():
+            tensors[f"{AVERAGE}{name}"] = parameter
     if learner.topology is not None:
         for name, mask in learner.topology.masks.items():
             tensors[f"mask.{name}"] = mask
@@ -145,6 +151,16 @@ def _begin_moments(learner: Learner) -> None:
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
+
+
+def _fit_average(tensors: Mapping[str, Tensor], arrays: dict[str, NDArray[Any]]) -> None:
+    """A run may begin to average when it is resumed, with the newest parameters, or stop it."""
+    for name in [name for name in arrays if name.startswith(AVERAGE) and name not in tensors]:
+        del arrays[name]
+    for name in tensors:
+        newest = arrays.get(f"{ONLINE_POLICY}{name.removeprefix(AVERAGE)}")
+        if name.startswith(AVERAGE) and newest is not None:
+            arrays.setdefault(name, newest)
 
 
 def _require_same_shapes(

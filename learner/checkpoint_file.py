@@ -24,6 +24,8 @@ from configs.errors import UserError
 
 FORMAT = "murmuration-checkpoint/2"
 _WITHOUT_CHECKSUM = "murmuration-checkpoint/1"
+ONLINE_POLICY, AVERAGE = "online.policy.", "average."
+"""How the names of the policy's arrays begin, and of those of its average, if there is one."""
 
 
 class CheckpointError(UserError, ValueError):

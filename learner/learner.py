@@ -36,6 +36,7 @@ from configs.streams import Role
 from learner import noise
 from learner.algorithms import find_algorithm, options_of
 from learner.algorithms.base import ParameterGroup, Setup, SharedLoss
+from learner.average import Average
 from learner.captured import CapturedUpdate, Recorder, Worked, refusal
 from learner.cuda_graph import CudaRecorder
 from learner.experience.device_batch import DeviceBatch, Transfer
@@ -145,6 +146,10 @@ class Learner:
         self.algorithm.begin(self.topology)
         self.target = self.algorithm.target
         """What targets are computed with, by part."""
+        self.average: Average | None = None
+        """What agents act with; None: the newest parameters."""
+        if config.learner.average_rate < 1.0:
+            self.average = Average(self.network, config.learner.average_rate)
         self._loss = SharedLoss(self.algorithm)
         self._shared_loss: nn.Module = self._loss
         self._captured: CapturedUpdate | None = None
@@ -241,7 +246,7 @@ class Learner:
 
     def parameters_flat(self) -> FloatArray:
         """[P] what is to be published, a fresh vector."""
-        return self.network.to_flat()
+        return (self.network if self.average is None else self.average.network).to_flat()
 
     def mask_flat(self) -> NDArray[np.bool_] | None:
         """[P] which of the published numbers exist, a fresh vector; biases do, and all weights of
@@ -466,6 +471,8 @@ class Learner:
         self.progress.gradient_steps += 1
         if finite and self.topology is not None:
             self._evolve(self.topology, self.dense)
+        if finite and self.average is not None:
+            self.average.follow(self.topology)
         self.replay.stepped()
         self.algorithm.after_step(self.progress)
 

@@ -15,7 +15,7 @@ import numpy as np
 from agents.policy import PolicyFileError, PolicySpec, load_policy
 from configs.arrays import FloatArray
 from configs.run_files import POLICY
-from learner.checkpoint_file import CheckpointContent, CheckpointError
+from learner.checkpoint_file import AVERAGE, ONLINE_POLICY, CheckpointContent, CheckpointError
 
 
 def resumed_policy(folder: Path, checkpoint: CheckpointContent, spec: PolicySpec) -> FloatArray:
@@ -40,7 +40,9 @@ def _trained_parameters(checkpoint: CheckpointContent, spec: PolicySpec, where: 
     pieces: list[FloatArray] = []
     for name, shape in spec.layout:
         # torch numbers the layers of a GRU; see learner/network.py.
-        array = checkpoint.arrays.get(f"online.policy.{name}{'_l0' * name.startswith('gru.')}")
+        saved = f"{name}{'_l0' * name.startswith('gru.')}"
+        newest = checkpoint.arrays.get(f"{ONLINE_POLICY}{saved}")
+        array = checkpoint.arrays.get(f"{AVERAGE}{saved}", newest)
         if array is None or array.shape != shape:
             found = "missing" if array is None else f"of shape {array.shape}"
             raise CheckpointError(f"{where}: policy {name} is {found}, this run asks for {shape}")

@@ -126,6 +126,11 @@ class LearnerConfig:
     target_rate: Annotated[float, within(1e-6, 1.0)] = 1.0
     """Share of the online network in such a copy: 1 replaces the target, less lets it follow."""
 
+    average_rate: Annotated[float, within(1e-6, 1.0)] = 1.0
+    """Share of the newest parameters in the average that agents act with, after each gradient step:
+    0.005 averages over about 200 steps; 1 gives them the newest alone. Neighbouring versions of a
+    policy may differ widely in what they win, their average less."""
+
     grad_clip: Annotated[float, within(0.0, 1e6)] = 10.0
     """Largest norm of the gradient over all parameters; 0 sets no limit."""
 
