@@ -62,6 +62,7 @@ from runtime.net.logs import setup_logging
 from runtime.record import run_folder
 from runtime.record.json_lines import read_records
 from runtime.record.run_log import RunLog, new_run_directory
+from runtime.record.trackers import open_tracker, require_tracker
 from runtime.run.head import invitations, open_bundles
 from runtime.run.plan import LearnerPlace, Plan, PlayedBefore
 from runtime.run.run import Run
@@ -103,7 +104,8 @@ def main(
                 stack.enter_context(run_folder.held(plan.directory))
             setup_logging("launcher", 0, plan.directory / "logs")
             reached = plan.played_before.env_steps
-            log = RunLog(plan.directory, life=plan.config.life, resumed_at=reached)
+            tracker = open_tracker(config.runtime.track, plan.directory, plan.config)
+            log = RunLog(plan.directory, tracker=tracker, life=plan.config.life, resumed_at=reached)
             if config.runtime.serial:
                 run = SerialTraining(
                     plan, PlainView(config.steps, "steps", Console(file=sys.stdout)), log
@@ -162,6 +164,7 @@ def make_plan(config: RunConfig) -> Plan:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')
     preflight.require_memory(config, spec, env)
     preflight.require_device(config.learner)
+    require_tracker(config.runtime.track)
     head = None
     if config.runtime.serial:
         require_one_process(config)

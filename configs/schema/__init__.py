@@ -17,6 +17,7 @@ from configs.schema.choices import (
     PublishMode,
     SparseLayer,
     TemperatureSchedule,
+    TrackerName,
     Transport,
 )
 from configs.schema.env import EnvConfig
@@ -73,5 +74,6 @@ __all__ = [
     "SparseConfig",
     "SparseLayer",
     "TemperatureSchedule",
+    "TrackerName",
     "Transport",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import Transport
+from configs.schema.choices import TrackerName, Transport
 from configs.schema.fields import short
 from configs.schema.limits import MAX_PORT
 
@@ -17,6 +17,10 @@ class RuntimeConfig:
     serial: Annotated[bool, short("serial")] = False
     """Everything in one process, for a debugger: no sockets, the learner takes its updates between
     two steps, and a run depends on its seed alone."""
+
+    track: Annotated[TrackerName, short("track")] = "none"
+    """Follow the run with wandb (WANDB_MODE=offline keeps it in the run's folder) or trackio (a
+    database on this machine) as well; pip install -e ".[track]"."""
 
     metrics_port: Annotated[int, short("metrics-port"), between(0, MAX_PORT)] = 9464
     """Port of http://127.0.0.1:PORT/metrics; 0 switches the exporter off."""

@@ -14,7 +14,7 @@ import configs
 from configs.effects import effective
 from configs.errors import UserError
 from configs.load import ConfigError, load_run_config
-from configs.schema import RunConfig
+from configs.schema import RunConfig, TrackerName
 from envs import registry
 from learner.studies.cells import Cell, Evaluation, Wanted, folder_name
 from learner.studies.headline import opponents_of
@@ -38,8 +38,11 @@ class Request:
     seeds: tuple[int, ...] = ()
     steps: int = 0
     episodes: int = 0
+    base: tuple[str, ...] = ()
+    """Options of runtime.launch below those of the study, as a command line has them."""
     words: tuple[str, ...] = ()
-    """Further options of runtime.launch, as a command line has them."""
+    """Further ones above all others."""
+    track: TrackerName = "none"
 
 
 class Job(NamedTuple):
@@ -179,10 +182,11 @@ def _jobs(
     if own := [name for name in options if name.replace("_", "-") in DECIDED]:
         raise ConfigError(f"{', '.join(own)}: a study says so elsewhere")
     is_serial = scale.serial or arm.central
-    arguments = (*words, "--env", task.env, *flags(options))
+    arguments = (*request.base, *words, "--env", task.env, *flags(options))
     arguments += ("--steps", f"{steps}") if steps else ()
     # Two such cells at once would want all cores each.
     arguments += ("--serial", "--learner.threads", "1") if is_serial else ()
+    arguments += ("--track", request.track) if request.track != "none" else ()
     arguments += request.words
     config = effective(load_run_config(arguments, population=registry.population_of))
     wanted = Wanted(

@@ -28,7 +28,7 @@ from configs.cpus import usable_cpus
 from configs.errors import UserError
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
-from configs.schema import MAX_EPISODES, MAX_SEED, MAX_STEPS
+from configs.schema import MAX_EPISODES, MAX_SEED, MAX_STEPS, TrackerName
 from learner.studies.child import Stop
 from learner.studies.plan import DECIDED, Plan, Request, plan, whole
 from learner.studies.report import report, standings
@@ -76,6 +76,9 @@ class StudyOptions:
     options: tuple[str, ...] = ()
     """Further options of runtime.launch for all trainings: device=cpu env-copies=8."""
 
+    track: TrackerName = "none"
+    """Follow the trainings with wandb or trackio as well (docs/studies.md)."""
+
     list: bool = False
     """Say what is done, half done and missing, and begin nothing."""
 
@@ -98,6 +101,7 @@ class StudyOptions:
             steps=self.steps,
             episodes=self.episodes,
             words=words_of(self.options),
+            track=self.track,
         )
 
 
@@ -162,7 +166,10 @@ def work(
         print(f"{each.task}, {each.arm}: cannot run: {each.why}", flush=True)
     are_serial = all(job.config.runtime.serial for job in planned.jobs)
     scheduler = Scheduler(
-        stop, at_once or (usable_cpus() if are_serial else 1), flags=request.words
+        stop,
+        at_once or (usable_cpus() if are_serial else 1),
+        flags=request.words,
+        environment={f"{name}_RUN_GROUP": study.name for name in ("WANDB", "TRACKIO")},
     )
     scheduler.work_off(planned.jobs)
     failures = scheduler.failures + len(planned.refusals)

@@ -2,6 +2,7 @@
 
     metrics(values)  -> metrics.jsonl, tensorboard/    one line a call, names `group/name_unit`
     evaluation(…)    -> tensorboard/                   a point at the step of the evaluation
+    both, summary    -> a tracker                      if one is asked for (trackers.py)
     episode(result)  -> episodes.jsonl                 one line an episode
     summary(values)  -> summary.json                   whole or not at all
 
@@ -31,6 +32,7 @@ from configs.run_files import EPISODES, METRICS
 from runtime.net.logs import lines_lost
 from runtime.net.wire import EpisodeResult
 from runtime.record.json_lines import LIFE, RESUMED_AT, mend
+from runtime.record.trackers import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class RunLog:
     Args:
         directory: the run's folder. What a crash has left half written at the end of a log there
             is cut off.
+        tracker: follows the run as well; closed with the log.
         life: how often the run has been resumed.
         resumed_at: environment steps from which this life of the run goes on.
 
@@ -75,6 +78,7 @@ class RunLog:
         directory: Path,
         clock: Callable[[], float] = time.monotonic,
         *,
+        tracker: Tracker | None = None,
         life: int = 0,
         resumed_at: int = 0,
     ) -> None:
@@ -88,6 +92,7 @@ class RunLog:
                 logger.warning("%s: %d bytes of a broken last line are cut off", path, cut)
         self._metrics, self._episodes = map(_Records, paths)
         purged_from = resumed_at + 1 if life else None
+        self._tracker = tracker
         self._scalars = _open_scalars(directory / "tensorboard", purged_from)
         self._warn_at = -math.inf
         """Clock reading from which lost lines are worth another warning."""
@@ -96,23 +101,27 @@ class RunLog:
     def metrics(self, env_steps: int, values: Mapping[str, float | None]) -> None:
         """Append one line; None is a number that nobody knows yet.
 
-        TensorBoard gets no `eval/…` from here: every row repeats those of the last evaluation.
+        Others get no `eval/…` from here: every row repeats those of the last evaluation.
         """
         finite: dict[str, float | None] = _finite(values)
         self._append(self._metrics, {"env_steps": env_steps, **finite})
-        if self._scalars is not None:
-            known = {
-                name: value
-                for name, value in finite.items()
-                if value is not None and not name.startswith("eval/")
-            }
-            self._scalars.add(env_steps, known)
+        known = {
+            name: value
+            for name, value in finite.items()
+            if value is not None and not name.startswith("eval/")
+        }
+        self._show(env_steps, known)
         self._warn()
 
     def evaluation(self, env_steps: int, values: Mapping[str, float]) -> None:
         """Give TensorBoard a whole evaluation, at the training step when it fell due."""
+        self._show(env_steps, _finite(values))
+
+    def _show(self, env_steps: int, values: Mapping[str, float]) -> None:
         if self._scalars is not None:
-            self._scalars.add(env_steps, _finite(values))
+            self._scalars.add(env_steps, values)
+        if self._tracker is not None:
+            self._tracker.log(env_steps, values)
 
     @property
     def lines_lost(self) -> int:
@@ -135,6 +144,8 @@ class RunLog:
         """
         lost = int(values.get("log_lines_lost", 0)) + self.lines_lost + lines_lost()
         values = {**values, "log_lines_lost": lost}
+        if self._tracker is not None:
+            self._tracker.summary(_finite(values))
         text = json.dumps(_finite(values), indent=2, allow_nan=False)
         try:
             write_atomically(self._directory / "summary.json", text.encode() + b"\n")
@@ -146,6 +157,8 @@ class RunLog:
         self._episodes.close()
         if self._scalars is not None:
             self._scalars.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def _append(self, file: "_Records", fields: Mapping[str, Any]) -> None:
         t_s = round(self._clock() - self._opened_s, 3)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,36 @@ def test_a_study_is_trained_evaluated_and_exported_and_one_failure_does_not_stop
     assert "| 0.5 ± 0.1 |" in text
     assert "- relay-2, odd: cannot run: unknown communication scheme" in text
     assert "- relay-2, broken: missing (training failed" in text
+
+
+@pytest.mark.slow
+def test_a_sweep_is_compared_with_intervals_and_tracked(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    tiny = [word for name, value in TINY.items() for word in (f"--{name}", f"{value}")]
+    command = [sys.executable, "-m", "learner.studies.sweep", "--vary", "comm=sops,none"]
+    command += ["--seeds", "3", "4", "--out", str(tmp_path), "--episodes", "2", "--simulate"]
+    command += ["--track", "trackio", "--", "--env", "relay", "--agents", "2", "--steps", "32"]
+    with tempfile.TemporaryDirectory(prefix="run-") as sockets:
+        done = subprocess.run(
+            [*command, "--serial", *tiny],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TMPDIR": sockets, "TRACKIO_DIR": str(tmp_path / "kept")},
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = rows(tmp_path / "table.csv")
+    assert [(row["arm"], row["seeds"]) for row in table] == [
+        ("comm=sops", "3 4"),
+        ("comm=none", "3 4"),
+    ]
+    for row in table:
+        low, mean, high = (float(row[f"return{end}"]) for end in ("_low", "", "_high"))
+        assert low <= mean <= high
+    assert len(list((tmp_path / "kept").glob("*.db"))) == 1
+    with sqlite3.connect(next((tmp_path / "kept").glob("*.db"))) as kept:
+        tracked = kept.execute("SELECT DISTINCT run_name FROM metrics").fetchall()
+    kept.close()
+    assert len(tracked) == 4, "each training"
 
 
 @pytest.mark.slow
