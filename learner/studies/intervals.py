@@ -7,7 +7,6 @@ The second is rliable's (Agarwal et al., 2021): seeds are drawn anew within each
 """
 
 import importlib
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,16 +82,15 @@ def over_scenarios(scores: Mapping[str, NDArray[np.float64]], seed: int = 0) -> 
     def interquartile(scores_RM: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([metrics.aggregate_iqm(scores_RM)])
 
-    with warnings.catch_warnings():
-        # rliable hands arch a RandomState, which arch would like to be told of otherwise.
-        warnings.simplefilter("ignore", FutureWarning)
+    # Whatever state it is handed, rliable draws from numpy's global stream.
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
         means, limits = library.get_interval_estimates(
-            dict(scores),
-            interquartile,
-            reps=_REPETITIONS,
-            confidence_interval_size=CONFIDENCE,
-            random_state=np.random.RandomState(seed),  # noqa: NPY002: what rliable takes
+            dict(scores), interquartile, reps=_REPETITIONS, confidence_interval_size=CONFIDENCE
         )
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
     found: dict[str, Interval] = {}
     for arm, scores_RM in scores.items():
         low, high = limits[arm][:, 0]

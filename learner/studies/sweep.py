@@ -25,7 +25,7 @@ from typing import Annotated
 from configs.errors import UserError
 from configs.load import ConfigError, exit_with_error, load_run_config, parse_command_line, value_of
 from configs.ranges import between, check_ranges, within
-from configs.schema import MAX_EPISODES, MAX_SEED, TrackerName
+from configs.schema import MAX_AGENTS, MAX_EPISODES, MAX_SEED, TrackerName
 from envs import registry
 from learner.studies.child import Stop
 from learner.studies.plan import Request, plan
@@ -53,7 +53,7 @@ class SweepOptions:
     episodes: Annotated[int, between(1, MAX_EPISODES)] = 20
     """Greedy episodes of each final evaluation."""
 
-    transfer: tuple[int, ...] = ()
+    transfer: Annotated[tuple[int, ...], between(2, MAX_AGENTS)] = ()
     """Numbers of agents at which the policies are evaluated as well."""
 
     simulate: bool = False

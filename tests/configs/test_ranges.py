@@ -86,7 +86,7 @@ def test_the_walk_finds_the_numbers_of_schema_and_commands() -> None:
     flags = {number.flag for number in SCHEMA}
     assert {"--agents", "--learner.gamma", "--env-copies", "--metrics-port"} <= flags
     names = {command.__name__ for command in COMMANDS}
-    assert {"EvaluateOptions", "OpponentOptions", "ProtocolOptions", "MaskOptions"} <= names
+    assert {"EvaluateOptions", "OpponentOptions", "StudyOptions", "MaskOptions"} <= names
     assert {"--gate.budget", "--network.beacon-delta"} <= {number.flag for number in OPTIONS}
 
 

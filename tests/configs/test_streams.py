@@ -23,8 +23,8 @@ from tests.world_helpers import ScriptedEnv, make_rules
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("agents", "configs", "envs", "learner", "runtime")
-MAKERS = {"configs/streams.py", "learner/noise.py"}
-"""The only files that may make a stream."""
+MAKERS = {"configs/streams.py", "learner/noise.py", "learner/studies/intervals.py"}
+"""The only files that may make a stream; the last seeds what rliable draws from."""
 
 _FORBIDDEN = {
     *("default_rng", "SeedSequence", "RandomState", "PCG64", "PCG64DXSM", "MT19937", "Philox"),

@@ -40,6 +40,14 @@ def test_an_interquartile_mean_leaves_out_the_extremes_of_all_scenarios() -> Non
     assert found["a"].low <= 1.0 < found["a"].high
 
 
+def test_the_bootstrap_is_seeded_and_leaves_the_global_stream_alone() -> None:
+    scores = {"a": np.array([[0.1, 0.7], [0.5, 0.2], [0.9, 0.4]])}
+    state = np.random.get_state()  # noqa: NPY002
+    assert over_scenarios(scores, seed=3) == over_scenarios(scores, seed=3)
+    after = np.random.get_state()  # noqa: NPY002
+    assert str(after) == str(state)
+
+
 def test_seeds_are_drawn_within_their_scenario() -> None:
     # One scenario is far better than the other, and neither varies: an ordinary bootstrap over the
     # six numbers would.

@@ -74,7 +74,10 @@ def test_wandb_offline_keeps_a_run_in_its_folder(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_line_that_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
+    def nothing(name: str) -> None:
+        del name
+
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", nothing)
     require_tracker("none")
     for name in ("wandb", "trackio"):
         with pytest.raises(SetupError) as error:
