@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.terminal import stop_signals
@@ -29,9 +30,11 @@ class Stop:
         self.signals = 0
         self._until_s = time.monotonic() + 60.0 * minutes if minutes else math.inf
 
-    def install(self) -> None:
-        for number in stop_signals.heeded():
-            signal.signal(number, self._count)
+    @contextmanager
+    def installed(self) -> Generator[None]:
+        """Within, signals are counted."""
+        with stop_signals.handled_by(self._count):
+            yield
 
     def _count(self, *_: object) -> None:
         self.signals += 1

@@ -46,8 +46,13 @@ def standings(study: Study, plan: Plan) -> list[str]:
     return [*lines, f"{study.name}: {', '.join(total) or 'no cells'}"]
 
 
-def report(study: Study, request: Request, plan: Plan, folder: Path) -> None:
+def report(
+    study: Study, request: Request, plan: Plan, folder: Path, *, analyses: bool = True
+) -> None:
     """Write everything; nothing but the reasons if nothing is complete.
+
+    Args:
+        analyses: run the steps of analysis, which may take minutes.
 
     Raises:
         UserError, ValueError: a step of analysis cannot do its work.
@@ -62,7 +67,8 @@ def report(study: Study, request: Request, plan: Plan, folder: Path) -> None:
         draw_all(study, measured, rows, headlines, folder)
         texts += [markdown(rows, study.report, study.paper, headlines)]
         texts += [overall_markdown(overall(rows, measured, headlines)), notes(study.arms)]
-    texts += analyse(study, scale_of(study, request), request.scale, folder, plan.jobs)
+    if analyses:
+        texts += analyse(study, scale_of(study, request), request.scale, folder, plan.jobs)
     texts += [_missing(plan.jobs, plan.refusals)]
     text = "\n".join(texts).rstrip() + "\n"
     write_atomically(folder / "table.md", text.encode())

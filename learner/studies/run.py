@@ -161,7 +161,6 @@ def work(
         require_folder(folder, "--out")
     except ConfigError as error:
         exit_with_error(error)
-    stop.install()
     for each in planned.refusals:
         print(f"{each.task}, {each.arm}: cannot run: {each.why}", flush=True)
     are_serial = all(job.config.runtime.serial for job in planned.jobs)
@@ -171,11 +170,13 @@ def work(
         flags=request.words,
         environment={f"{name}_RUN_GROUP": study.name for name in ("WANDB", "TRACKIO")},
     )
-    scheduler.work_off(planned.jobs)
+    with stop.installed():
+        scheduler.work_off(planned.jobs)
     failures = scheduler.failures + len(planned.refusals)
     try:
         all_of_it = plan(study, whole(study, request))
-        report(study, request, all_of_it, folder)
+        # From here on a signal ends the process: what is done lies on disk.
+        report(study, request, all_of_it, folder, analyses=not stop.is_due)
         if planned.jobs:
             print(standings(study, all_of_it)[-1], flush=True)
     except (UserError, ValueError) as error:

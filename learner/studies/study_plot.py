@@ -104,8 +104,6 @@ def _points(
                     _bar(axes, own[arm].figures["headline"], place, arms.index(arm))
                 figure = headlines[_task_of(task)]
                 theirs, _ = in_paper(study.paper, figure, task, arm)
-                if theirs is None:
-                    theirs, _ = in_paper(study.paper, "headline", task, arm)
                 if theirs is not None:
                     axes.plot(theirs, place, "x", color=TEXT, markersize=5)
             axes.set_yticks(range(len(arms)), arms)

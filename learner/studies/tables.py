@@ -73,7 +73,8 @@ def _table(
     for name in known:
         heads.append(in_print(own if name == "headline" else name))
         columns.append([shown(row.figures.get(name)) for row in rows])
-        theirs = [in_paper(paper, name, task, row.arm) for row in rows]
+        figure = own if name == "headline" else name
+        theirs = [in_paper(paper, figure, task, row.arm) for row in rows]
         if any(mean is not None for mean, _ in theirs):
             heads.append("paper")
             columns.append([_shown_paper(*number) for number in theirs])
