@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.policy import write_atomically
+from configs.errors import UserError
 from learner.studies.analysis import analyse
 from learner.studies.cells import State
 from learner.studies.figures import Measured, Row, headline, measure, rows_of
@@ -66,7 +67,7 @@ def report(
         write_records(cell_records(measured), folder / "cells")
         draw_all(study, measured, rows, headlines, folder)
         texts += [markdown(rows, study.report, study.paper, headlines)]
-        texts += [overall_markdown(overall(rows, measured, headlines)), notes(study.arms)]
+        texts += [_over_scenarios(rows, measured, headlines), notes(study.arms)]
     if analyses:
         texts += analyse(study, scale_of(study, request), request.scale, folder, plan.jobs)
     texts += [_missing(plan.jobs, plan.refusals)]
@@ -74,6 +75,15 @@ def report(
     write_atomically(folder / "table.md", text.encode())
     print(text)
     print(f"in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def _over_scenarios(
+    rows: Sequence[Row], measured: Sequence[Measured], headlines: Mapping[str, str]
+) -> str:
+    try:
+        return overall_markdown(overall(rows, measured, headlines))
+    except UserError as error:  # no rliable: the rest is worth as much without it
+        return f"\nNot in the tables: {error}"
 
 
 def _about(study: Study, request: Request, jobs: Sequence[Job]) -> str:
