@@ -59,6 +59,7 @@ def _says_no_beacons(config: RunConfig) -> bool:
 _LEARNED_GATE = (
     "gate.mode",
     "gate.budget",
+    "gate.estimator",
     "gate.temperature_",
     "gate.noise_share",
     "gate.price",
@@ -87,7 +88,18 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "nothing is learned about edges (gate.mode is not learned)",
         lambda c: c.gate.mode != "learned",
-        ("gate.temperature_", "gate.noise_share", "gate.price", "gate.price_"),
+        (
+            "gate.estimator",
+            "gate.temperature_",
+            "gate.noise_share",
+            "gate.price",
+            "gate.price_",
+        ),
+    ),
+    Rule(
+        "no smooth gate stands in for the hard one (gate.estimator is not straight-through)",
+        lambda c: c.gate.estimator != "straight-through",
+        ("gate.temperature_",),
     ),
     Rule(
         "the temperature stays as it is (gate.temperature_schedule constant)",

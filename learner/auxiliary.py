@@ -41,17 +41,14 @@ class StatePredictor(nn.Module):
             nn.Linear(message, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, state_dim)
         )
 
-    def forward(
-        self, messages_TBNM: Tensor, states_TBS: Tensor, mask_TBN: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sum over agents and steps of the error, which is a mean over the state; and their number.
+    def forward(self, messages_TBNM: Tensor, states_TBS: Tensor, mask_TBN: Tensor) -> Tensor:
+        """[T, B, N] error of each agent's step, a mean over the state; 0 outside the mask.
 
         Equation 6 draws one agent per step; the mean over all of them has the same expectation and
         less variance.
         """
         error_TBNS = self.mlp(messages_TBNM) - states_TBS.unsqueeze(2)
-        error_TBN = error_TBNS.square().mean(-1)
-        return (error_TBN * mask_TBN).sum(), mask_TBN.sum()
+        return error_TBNS.square().mean(-1) * mask_TBN
 
 
 class MessageContrast(nn.Module):

@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from configs.schema import LearnerConfig
+from configs.schema import RunConfig
 from learner.experience.device_batch import DeviceBatch
 from learner.schedules import FACTORS, Schedules
 
@@ -152,7 +152,7 @@ class CapturedUpdate:
             factor.fill_(getattr(self._schedules, name))
 
 
-def refusal(config: LearnerConfig, device: torch.device, *, recordable: bool) -> str | None:
+def refusal(run: RunConfig, device: torch.device, *, recordable: bool) -> str | None:
     """Why updates are not recorded although `learner.cuda_graph` asks for it; None: nothing
     speaks against it.
 
@@ -162,7 +162,9 @@ def refusal(config: LearnerConfig, device: torch.device, *, recordable: bool) ->
     if device.type != "cuda":
         return f"the learner is on the {device.type}"
     if not recordable:
-        return f"algorithm {config.algorithm} does not say `recordable = True`"
+        return f"algorithm {run.learner.algorithm} does not say `recordable = True`"
+    if run.gate.estimator != "straight-through":
+        return f"gate.estimator {run.gate.estimator} draws from the same noise several times"
     return None
 
 

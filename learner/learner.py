@@ -155,7 +155,7 @@ class Learner:
         self._captured: CapturedUpdate | None = None
         if self.config.cuda_graph == "on":  # auto: not before it has been measured on a GPU
             recordable = vars(type(self.algorithm)).get("recordable", False)
-            why_not = refusal(self.config, self.device, recordable=recordable)
+            why_not = refusal(config, self.device, recordable=recordable)
             if recorder is None and why_not is not None:
                 logger.warning("learner.cuda_graph on: updates run step by step: %s", why_not)
             else:

@@ -162,15 +162,20 @@ def returns_to_go(outcome: Outcome, gamma: float, after_B: Tensor) -> Tensor:
     return torch.stack(returns[:0:-1])
 
 
-def td_loss(td_error: Tensor, huber: float, weights: Tensor | None = None) -> Tensor:
-    """Sum of the squared errors, or of weights × squared errors; errors beyond `huber` (if any)
-    count 2 huber |e| - huber².
+def td_losses(td_error: Tensor, huber: float, weights: Tensor | None = None) -> Tensor:
+    """The squared errors, or weights × squared errors; errors beyond `huber` (if any) count
+    2 huber |e| - huber².
     """
     losses = td_error.square()
     if huber:
         zeros = torch.zeros_like(td_error)
         losses = 2.0 * functional.huber_loss(td_error, zeros, reduction="none", delta=huber)
-    return (losses if weights is None else weights * losses).sum()
+    return losses if weights is None else weights * losses
+
+
+def td_loss(td_error: Tensor, huber: float, weights: Tensor | None = None) -> Tensor:
+    """Sum of `td_losses`."""
+    return td_losses(td_error, huber, weights).sum()
 
 
 def living_only(q_TBN: Tensor, alive_TBN: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from configs.schema.agents import AgentsConfig
 from configs.schema.choices import (
     BeaconDtype,
     EnvName,
+    GateEstimator,
     GateMode,
     GateTiming,
     MessageDtype,
@@ -62,6 +63,7 @@ __all__ = [
     "EnvName",
     "EvaluationConfig",
     "GateConfig",
+    "GateEstimator",
     "GateMode",
     "GateTiming",
     "LearnerConfig",

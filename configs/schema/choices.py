@@ -6,6 +6,7 @@ EnvName = str
 """Of a family (configs/extensions.py) with what it takes behind a colon, or module:attribute."""
 GateTiming = Literal["causal", "paper"]
 GateMode = Literal["learned", "open", "closed"]
+GateEstimator = Literal["straight-through", "score-function", "arm"]
 TemperatureSchedule = Literal["linear", "exponential", "constant"]
 MessageDtype = Literal["float16", "float32"]
 BeaconDtype = Literal["int8", "float32"]

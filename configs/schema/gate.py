@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import GateMode, GateTiming, TemperatureSchedule
+from configs.schema.choices import GateEstimator, GateMode, GateTiming, TemperatureSchedule
 from configs.schema.fields import require
 from configs.schema.limits import MAX_OFFSETS, MAX_STEPS
 
@@ -16,6 +16,11 @@ class GateConfig:
 
     mode: GateMode = "learned"
     """learned: the scorer decides; open or closed: every edge always or never."""
+
+    estimator: GateEstimator = "straight-through"
+    """Gradient of drawn gates. straight-through: of the Gumbel-sigmoid, the paper's;
+    score-function: REINFORCE, with the loss as deployed for a baseline (two unrolls an update);
+    arm: augment-REINFORCE-merge (three)."""
 
     temperature_schedule: TemperatureSchedule = "linear"
     """linear: falls by equal steps, the paper's; exponential: by equal factors; constant: stays at
@@ -63,4 +68,9 @@ class GateConfig:
         require(
             self.price_loss == 0.0 or self.noise_share < 1.0,
             "gate.price_loss looks at episodes without noise: give gate.noise_share less than 1",
+        )
+        require(
+            self.estimator == "straight-through" or self.noise_share > 0.0,
+            f"gate.estimator {self.estimator} learns from gates that noise has drawn: give "
+            "gate.noise_share more than 0",
         )

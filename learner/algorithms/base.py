@@ -18,6 +18,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,6 +33,8 @@ from learner.algorithms.policy_terms import Loss, PolicyTerms
 from learner.auxiliary import make_auxiliary
 from learner.comm.gates import GateRule, open_edges_of
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.estimators import arm, score_function
+from learner.estimators.passes import LossOf
 from learner.experience.episode import Dimensions, Episode
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Discounting
@@ -225,7 +228,8 @@ class Algorithm(ABC):
                 the agents hear what they heard then. Either way gradients reach the scores.
         """
         noisy_B = part.noisy_episodes(self.setup.run.gate.noise_share)
-        rule = replace(self.rule(part.generator), noisy_B=noisy_B, rows=part.rows)
+        rule = self.rule(part.generator)
+        rule = replace(rule, noisy_B=noisy_B, rows=part.rows, draw=part.draw)
         if gates == "recorded":
             run = self.setup.run
             graph = graph_of(run.comm, run.comm_options, run.num_agents)
@@ -281,7 +285,13 @@ class SharedLoss(nn.Module):
     def __init__(self, algorithm: Algorithm) -> None:
         super().__init__()
         self.online = algorithm.online
-        self._loss = algorithm.loss
+        self._loss: LossOf = algorithm.loss
+        gate = algorithm.setup.run.gate
+        self.estimates = gate.estimator != "straight-through" and algorithm.rule().mode == "learned"
+        """Whether the gates' gradient is estimated by several passes."""
+        if self.estimates:
+            estimate = {"score-function": score_function.estimate, "arm": arm.estimate}
+            self._loss = partial(estimate[gate.estimator], algorithm.loss, gate=gate)
 
     def forward(self, part: Part, divisors: Divisors) -> tuple[Tensor, dict[str, Tensor]]:
         """[] the part's share of the loss; and its sums for the metrics, without a gradient."""

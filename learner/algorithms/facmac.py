@@ -142,7 +142,9 @@ class Facmac(ValueBased):
             part.lives_TBN,
             part.states[:-1],
         )
-        actor = -torch.where(part.learns_TB, value_TB, 0.0).sum() / divisors.steps
+        counted_TB = torch.where(part.learns_TB, value_TB, 0.0)
+        part.charge(counted_TB, divisors.steps, -1.0)
+        actor = -counted_TB.sum() / divisors.steps
         return td + Loss(actor, {"actor_loss": actor}) + self.policy_terms(online, part, divisors)
 
     @classmethod

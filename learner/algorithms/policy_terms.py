@@ -103,8 +103,9 @@ class PolicyTerms:
         if auxiliary is None:
             return living.new_zeros(())
         if isinstance(auxiliary, StatePredictor):
-            total, _ = auxiliary(messages_TBNM, part.states[:-1], part.agent_mask_TBN)
-            return total / living
+            errors_TBN = auxiliary(messages_TBNM, part.states[:-1], part.agent_mask_TBN)
+            part.charge(errors_TBN, living, self._config.aux_coef)
+            return errors_TBN.sum() / living
         total, number = auxiliary(messages_TBNM, part.agent_mask_TBN, part.generator)
         # How many steps have negatives is known only now; weigh parts by the agent-steps they hold.
         return total / number.clamp(min=1) * (part.agent_mask_TBN.sum() / living)
@@ -114,4 +115,6 @@ class PolicyTerms:
         if self._teacher is None or self._schedules.teacher_coef == 0.0:
             return living.new_zeros(())
         example_TBN, mask_TBN = part.columns[EXAMPLE.name], part.agent_mask_TBN
-        return self._teacher.loss(online.q_TBNA[:-1], example_TBN, mask_TBN) / living
+        gaps_TBN = self._teacher.losses(online.q_TBNA[:-1], example_TBN, mask_TBN)
+        part.charge(gaps_TBN, living, self._schedules.factor("teacher_coef"))
+        return gaps_TBN.sum() / living

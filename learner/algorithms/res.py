@@ -126,7 +126,9 @@ class Res(ValueBased):
         after_B = part.returns_after_B * self.config.reward_scale
         returns_TB = returns_to_go(part.outcome, self.config.gamma, after_B)
         distance_TB = torch.where(part.learns_TB, q_tot_TB - returns_TB, 0.0)
-        pull = self.config.res_lambda * distance_TB.square().sum() / divisors.steps
+        squares_TB = distance_TB.square()
+        part.charge(squares_TB, divisors.steps, self.config.res_lambda)
+        pull = self.config.res_lambda * squares_TB.sum() / divisors.steps
         return td + Loss(pull, {"return_loss": pull}) + self.policy_terms(online, part, divisors)
 
     @classmethod

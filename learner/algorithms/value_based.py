@@ -13,7 +13,7 @@ from torch import Tensor
 
 from learner.algorithms.base import Algorithm, Loss, Unrolled
 from learner.experience.part import Divisors, Part
-from learner.targets import individual_targets, next_values, td_loss, team_targets
+from learner.targets import individual_targets, next_values, td_losses, team_targets
 
 
 class ValueBased(Algorithm):
@@ -21,7 +21,7 @@ class ValueBased(Algorithm):
 
     def target_q(self, part: Part) -> Tensor:
         """[T + 1, B, N, A] by the target policy, as it will be deployed."""
-        return self.unroll_deployed(self.target_policy, part).q_TBNA
+        return part.settled("q", lambda: self.unroll_deployed(self.target_policy, part).q_TBNA)
 
     @torch.no_grad()
     def next_values(self, online_q_TBNA: Tensor, target_q_TBNA: Tensor) -> Tensor:
@@ -31,14 +31,18 @@ class ValueBased(Algorithm):
     @torch.no_grad()
     def team_targets(self, next_total_TB: Tensor, part: Part) -> Tensor:
         """[T, B] of the team's value."""
-        config = self.config
-        return team_targets(next_total_TB, part.outcome, config.gamma, *self._horizon)
+        gamma, horizon = self.config.gamma, self._horizon
+        return part.settled(
+            "targets", lambda: team_targets(next_total_TB, part.outcome, gamma, *horizon)
+        )
 
     @torch.no_grad()
     def individual_targets(self, next_TBN: Tensor, part: Part) -> Tensor:
         """[T, B, N] of each agent's own value."""
-        config = self.config
-        return individual_targets(next_TBN, part.outcome, config.gamma, *self._horizon)
+        gamma, horizon = self.config.gamma, self._horizon
+        return part.settled(
+            "targets", lambda: individual_targets(next_TBN, part.outcome, gamma, *horizon)
+        )
 
     @property
     def _horizon(self) -> tuple[float, int]:
@@ -94,7 +98,9 @@ class ValueBased(Algorithm):
     ) -> Loss:
         """From values and targets of [T, B] or [T, B, N]."""
         error = td_error(values, targets, mask)
-        loss = td_loss(error, self.config.huber, weights) / count
+        losses = td_losses(error, self.config.huber, weights)
+        part.charge(losses, count)
+        loss = losses.sum() / count
         chosen = torch.where(part.agent_mask_TBN, chosen_TBN, 0.0).sum()
         sums = {
             "loss": loss,

@@ -2,6 +2,9 @@
 
     score + Logistic(0, 1) noise -> y = sigmoid(· / temperature) -> C = 1[y > 1/2], straight-through
 
+That gradient is `gate.estimator straight-through`; the others draw the same gates and have no
+surrogate (learner/estimators/).
+
 With a budget b an agent opens no more than its b best edges, and the noisy score is held against
 that of the rival that would take (or has taken) the edge's place, where this is above 0.
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from agents.found import scheme_of
 from configs.schema import GateConfig, GateMode, GateTiming
+from learner.estimators.draw import Draw, Drawn
 from learner.experience.replay import Rows
 from learner.kernels.straight_through import straight_through
 
@@ -40,6 +44,9 @@ class GateRule:
     recorded_TBNK: Tensor | None = None
     """bool: edges that were open when the data was made, of the first steps or all; there neither
     scores nor noise decide. None: they decide everywhere."""
+    draw: Draw | None = None
+    """The pass of an estimator, which is told the gates and gives scores their gradient; None:
+    straight-through."""
 
     @classmethod
     def of(
@@ -86,7 +93,7 @@ def within_budget(scores_TBNK: Tensor, candidates_TBNK: Tensor, budget: int) -> 
 
 def gate(scores_TBNK: Tensor, allowed_TBNK: Tensor, rule: GateRule) -> Tensor:
     """[T, B, N, K] 1 where an edge is open and 0 where it is closed, with the surrogate's
-    gradient.
+    gradient; with a `draw` without one.
 
     Args:
         scores_TBNK: of the out-edges.
@@ -98,16 +105,33 @@ def gate(scores_TBNK: Tensor, allowed_TBNK: Tensor, rule: GateRule) -> Tensor:
         noise = logistic_noise(scores_TBNK, rule.noise, rule.rows)
         if rule.noisy_B is not None:
             noise = noise * rule.noisy_B[None, :, None, None]
+        if rule.draw is not None:
+            noise = noise * rule.draw.sign
         noisy = noisy + noise
     candidates = allowed_TBNK & (noisy.detach() > 0.0)
     chosen = within_budget(noisy.detach(), candidates, rule.budget)
     if rule.recorded_TBNK is not None:
         chosen = torch.cat((rule.recorded_TBNK, chosen[len(rule.recorded_TBNK) :]))
+    if rule.draw is not None:
+        gates_TBNK = chosen.to(noisy.dtype)
+        _tell(rule.draw, rule, scores_TBNK, noisy, gates_TBNK, allowed_TBNK)
+        return gates_TBNK
     margin = noisy
     if 0 < rule.budget < scores_TBNK.shape[-1]:
         margin = noisy - _threshold(noisy.detach(), candidates, chosen, rule.budget)
     surrogate = torch.sigmoid(margin / rule.temperature) * allowed_TBNK
     return straight_through(surrogate, chosen.to(noisy.dtype))
+
+
+def _tell(
+    draw: Draw, rule: GateRule, scores: Tensor, noisy: Tensor, gates: Tensor, allowed: Tensor
+) -> None:
+    counts = allowed.clone()
+    if rule.noisy_B is not None:
+        counts &= rule.noisy_B[None, :, None, None]
+    if rule.recorded_TBNK is not None:
+        counts[: len(rule.recorded_TBNK)] = False
+    draw.take(Drawn(scores, gates, (noisy - scores).detach(), counts))
 
 
 def open_edges_of(masks_TBN: Tensor, num_edges: int) -> Tensor:

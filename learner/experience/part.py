@@ -5,13 +5,14 @@
 Dimension key: T = time, B = batch, N = agents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from configs.schema import RunConfig
+from learner.estimators.draw import Draw
 from learner.experience.device_batch import DeviceBatch
 from learner.experience.replay import Rows
 from learner.targets import Outcome
@@ -55,6 +56,22 @@ class Part:
     """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py); integers are int64."""
     living_R: Tensor | None = None
     """int64: rows b × N + n of agents that live at some time; None: all count as such."""
+    draw: Draw | None = None
+    """The pass of an estimator of the gates' gradient (learner/estimators/); None: there is none,
+    and no other pass."""
+
+    def charge(self, losses: Tensor, divisor: Tensor, weight: float | Tensor = 1.0) -> None:
+        """Say what steps cost because of what the agents heard, as it is in the loss.
+
+        Args:
+            losses: [T, B] or [T, B, N]
+        """
+        if self.draw is not None:
+            self.draw.charge(losses * weight / divisor)
+
+    def settled(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What no gate that is drawn may have a say in: `compute`, once for all passes."""
+        return compute() if self.draw is None else self.draw.settle(name, compute)
 
     @property
     def lives_TBN(self) -> Tensor:

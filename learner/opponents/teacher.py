@@ -66,8 +66,8 @@ class Teacher:
             x = linear(x, weight, bias, relu=i < 2)
         return x.argmax(-1)
 
-    def loss(self, q_TBNA: Tensor, example_TBN: Tensor, mask_TBN: Tensor) -> Tensor:
-        """Sum over the agent-steps in `mask_TBN`.
+    def losses(self, q_TBNA: Tensor, example_TBN: Tensor, mask_TBN: Tensor) -> Tensor:
+        """[T, B, N] of each agent-step, 0 outside the mask.
 
         Args:
             example_TBN: its actions.
@@ -75,4 +75,4 @@ class Teacher:
         wanted_TBN1 = example_TBN.long().unsqueeze(-1)
         others = torch.full_like(q_TBNA, self._margin).scatter_(-1, wanted_TBN1, 0.0)
         gap_TBN = (q_TBNA + others).amax(-1) - q_TBNA.gather(-1, wanted_TBN1).squeeze(-1)
-        return torch.where(mask_TBN, gap_TBN, 0.0).sum()
+        return torch.where(mask_TBN, gap_TBN, 0.0)

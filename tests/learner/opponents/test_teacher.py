@@ -48,13 +48,13 @@ def test_the_margin_is_what_is_missing_of_it() -> None:
     wanted = example.unsqueeze(-1)
     level = torch.zeros(*SHAPE, NUM_ACTIONS)
     everybody = torch.ones(SHAPE, dtype=torch.bool)
-    assert float(teacher.loss(level, example, everybody)) == pytest.approx(30 * 0.5)
+    assert float(teacher.losses(level, example, everybody).sum()) == pytest.approx(30 * 0.5)
     above = level.scatter(-1, wanted, 0.3)
-    assert float(teacher.loss(above, example, everybody)) == pytest.approx(30 * 0.2)
-    assert float(teacher.loss(level.scatter(-1, wanted, 0.6), example, everybody)) == 0.0
+    assert float(teacher.losses(above, example, everybody).sum()) == pytest.approx(30 * 0.2)
+    assert float(teacher.losses(level.scatter(-1, wanted, 0.6), example, everybody).sum()) == 0.0
     nobody_but_one = torch.zeros(SHAPE, dtype=torch.bool)
     nobody_but_one[1, 1, 4] = True
-    assert float(teacher.loss(above, example, nobody_but_one)) == pytest.approx(0.2)
+    assert float(teacher.losses(above, example, nobody_but_one).sum()) == pytest.approx(0.2)
 
 
 def test_its_gradient_lifts_the_wanted_action_and_presses_the_best_other_one() -> None:
@@ -64,7 +64,8 @@ def test_its_gradient_lifts_the_wanted_action_and_presses_the_best_other_one() -
     q = torch.zeros(*SHAPE, NUM_ACTIONS)
     rival = (wanted + 1) % NUM_ACTIONS
     q.scatter_(-1, rival, 1.0).requires_grad_()
-    torch.autograd.backward(teacher.loss(q, example, torch.ones(SHAPE, dtype=torch.bool)))
+    everybody = torch.ones(SHAPE, dtype=torch.bool)
+    torch.autograd.backward(teacher.losses(q, example, everybody).sum())
     assert q.grad is not None
     assert (q.grad.gather(-1, wanted) == -1.0).all()
     assert (q.grad.gather(-1, rival) == 1.0).all()
