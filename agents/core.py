@@ -202,7 +202,7 @@ class AgentCore:
         self._sent_rows: NDArray[Any] = message_to_wire(self._own_EM, spec.message_dtype)
         self._message_form = spec.message, np.dtype(spec.message_dtype)
         self._beacon_form = spec.beacon, np.dtype(spec.beacon_dtype)
-        # Only float32 can hold what is larger than a message or beacon may be.
+        # What float16 and int8 hold beyond that does no harm.
         self._largest_message, self._largest_beacon = (
             largest if dtype == "float32" else None
             for largest, dtype in (
@@ -663,7 +663,8 @@ class AgentCore:
 
     def _send_beacon(self) -> tuple[list[Command], NDArray[np.uint8]]:
         """Say the beacon where it is due; and the bitmap of these copies."""
-        due = self._beacon.due(self._now.tick, self._takes_part.active_E)
+        now = self._now
+        due = self._beacon.due(now.tick, self._takes_part.active_E, now.steps)
         if due is None:
             return [], self._no_copy
         said_E, rows = due

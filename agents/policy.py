@@ -59,6 +59,9 @@ class PolicySpec:
     beacon_delta: float = 0.0
     """Largest change of a beacon's entries that its agent keeps to itself; policies that are older
     than this field say every change."""
+    beacon_period: int = 1
+    """Steps after which a beacon may be said again; policies that are older than this field may in
+    every step."""
     network: str = "gru"
     """Encoder and memory, by name (agents/networks/); policies that are older than this field have
     a GRU."""
@@ -118,6 +121,7 @@ class PolicySpec:
             message_dtype=network.message_dtype,
             beacon_dtype=network.beacon_dtype,
             beacon_delta=network.beacon_delta,
+            beacon_period=network.beacon_period,
             network=network.name,
             network_options=network.options,
             scheme=name,
@@ -344,7 +348,7 @@ def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:
     Raises:
         PolicyFileError: names every dimension that differs.
     """
-    found = replace(found, beacon_delta=wanted.beacon_delta)
+    found = replace(found, beacon_delta=wanted.beacon_delta, beacon_period=wanted.beacon_period)
     differences = [
         f"{field.name} is {getattr(found, field.name)}, this run has {getattr(wanted, field.name)}"
         for field in fields(PolicySpec)

@@ -1,8 +1,8 @@
 """What messages and beacons lose on the wire, and the arrays that cross it.
 
-A message is float16 or float32; a beacon, whose entries lie in [-1, 1], is int8 in steps of 1/127
-or float32. Sender, receiver and the learner's unroll all use the rounded values, so that what is
-trained is what runs.
+A message is float16 or float32; a beacon, whose entries lie in [-1, 1], is int8 in steps of 1/127,
+float16 or float32. Sender, receiver and the learner's unroll all use the rounded values, so that
+what is trained is what runs.
 """
 
 from typing import Any
@@ -38,7 +38,9 @@ def message_from_wire(rows: NDArray[Any]) -> FloatArray:
 
 
 def beacon_to_wire(beacon: FloatArray, dtype: BeaconDtype) -> NDArray[Any]:
-    return np.rint(beacon * BEACON_STEPS).astype(np.int8) if dtype == "int8" else beacon
+    if dtype == "int8":
+        return np.rint(beacon * BEACON_STEPS).astype(np.int8)
+    return beacon.astype(dtype, copy=False)
 
 
 def beacon_from_wire(rows: NDArray[Any]) -> FloatArray:

@@ -77,12 +77,13 @@ RULES: tuple[Rule, ...] = (
             "network.message_dtype",
             "network.beacon_dtype",
             "network.beacon_delta",
+            "network.beacon_period",
         ),
     ),
     Rule(
         "comm {comm} opens its edges by a rule of its own",
         _says_no_beacons,
-        (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta"),
+        (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta", "network.beacon_period"),
     ),
     Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
     Rule(

@@ -51,6 +51,7 @@ from configs.schema import (
     MAX_OFFSETS,
     MAX_PORT,
     MAX_SEED,
+    BeaconDtype,
     EnvName,
     GateMode,
     GateTiming,
@@ -127,6 +128,14 @@ class EvaluateOptions:
     ] = None
     """Agents keep a beacon to themselves while it differs by no more than this from the last one
     that was sent; unset takes the policy's own."""
+
+    beacon_period: Annotated[
+        int | None, tyro.conf.arg(name="network.beacon-period"), between(1, 10_000)
+    ] = None
+    """Steps after which a beacon may be sent again; unset takes the policy's own."""
+
+    beacon_dtype: Annotated[BeaconDtype | None, tyro.conf.arg(name="network.beacon-dtype")] = None
+    """Number format of beacons on the wire; unset takes the policy's own."""
 
     transport: Transport = "ipc"
     """ipc or tcp over loopback."""
@@ -267,9 +276,13 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
         )
         require_spec(path, policy.spec, wanted)
-    if options.beacon_delta is not None:
-        said = dataclasses.replace(policy.spec, beacon_delta=options.beacon_delta)
-        policy = dataclasses.replace(policy, spec=said)
+    said = {
+        "beacon_delta": options.beacon_delta,
+        "beacon_period": options.beacon_period,
+        "beacon_dtype": options.beacon_dtype,
+    }
+    asked: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    policy = dataclasses.replace(policy, spec=dataclasses.replace(policy.spec, **asked))
     trained: dict[str, Any] = {
         "timing": options.gate_timing or policy.trained.get("gate_timing", preset.gate.timing),
         "mode": options.gate_mode or policy.trained.get("gate_mode", preset.gate.mode),
@@ -335,6 +348,8 @@ def without_effect(options: EvaluateOptions, config: RunConfig) -> list[str]:
         "gate.mode": options.gate_mode,
         "gate.budget": options.gate_budget,
         "network.beacon-delta": options.beacon_delta,
+        "network.beacon-period": options.beacon_period,
+        "network.beacon-dtype": options.beacon_dtype,
     }
     given = [name for name, value in about_edges.items() if value is not None]
     if config.comm == "none" and given:

@@ -32,6 +32,7 @@ def make_spec(
     message_dtype: MessageDtype = "float16",
     beacon_dtype: BeaconDtype = "int8",
     beacon_delta: float = 0.0,
+    beacon_period: int = 1,
 ) -> PolicySpec:
     """Every dimension differs, so that a mix-up of two shows."""
     return PolicySpec(
@@ -46,6 +47,7 @@ def make_spec(
         message_dtype=message_dtype,
         beacon_dtype=beacon_dtype,
         beacon_delta=beacon_delta,
+        beacon_period=beacon_period,
     )
 
 

@@ -66,11 +66,11 @@ def _step(
         beacon_BNZ = round_beacon(beacon_BNZ, network.spec.beacon_dtype)
 
     said_BNZ = beacon_BNZ
-    if network.spec.beacon_delta > 0.0:
+    if network.spec.beacon_delta > 0.0 or network.spec.beacon_period > 1:
         moved_BN1 = (beacon_BNZ - carry.own["beacon"]).abs().amax(-1, keepdim=True)
-        said_BNZ = torch.where(
-            moved_BN1 > network.spec.beacon_delta, beacon_BNZ, carry.own["beacon"]
-        )
+        due_B11 = (carry.step_B % network.spec.beacon_period == 0)[:, None, None]
+        news_BN1 = (moved_BN1 > network.spec.beacon_delta) & due_B11
+        said_BNZ = torch.where(news_BN1, beacon_BNZ, carry.own["beacon"])
 
     first_B11 = carry.first_B[:, None, None]
     if rule.timing == "causal":

@@ -17,7 +17,7 @@ from agents.found import scheme_of
 from agents.policy import PolicyFile, PolicySpec, initialise, views
 from configs.arrays import FloatArray
 from configs.columns import Q_VALUES
-from configs.schema import MessageDtype
+from configs.schema import BeaconDtype, GateTiming, MessageDtype
 from envs.copies import Copies
 from learner.comm.gates import GateRule
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
@@ -107,7 +107,18 @@ def hold_against_unroll(
     spec = spec_of(case, message_dtype)
     # With float16 an entry may tip to the next number.
     tolerance = 1e-5 if message_dtype == "float32" else 2e-3
-    episodes = play(case, spec, flat, relay=relay)
+    hold_episodes(case, spec, flat, play(case, spec, flat, relay=relay), tolerance, relay=relay)
+
+
+def hold_episodes(
+    case: Case,
+    spec: PolicySpec,
+    flat: FloatArray,
+    episodes: list[Episode],
+    tolerance: float,
+    *,
+    relay: bool = False,
+) -> None:
     assert len(episodes) == 5
     for episode in episodes:
         output = replayed(case, spec, flat, episode, relay=relay)
@@ -134,6 +145,37 @@ def test_agents_do_what_the_unroll_does(case: Case, dead: str) -> None:
 @EVERY_CASE
 def test_rounded_messages_agree_as_well(case: Case) -> None:
     hold_against_unroll(case, draw(spec_of(case, "float16")), message_dtype="float16")
+
+
+@pytest.mark.parametrize("timing", ["causal", "paper"])
+@pytest.mark.parametrize(
+    ("beacon_dtype", "beacon_period", "beacon_delta"),
+    [("float16", 1, 0.0), ("float32", 3, 0.0), ("int8", 2, 0.2)],
+)
+def test_beacons_of_any_precision_and_age_open_the_same_gates(
+    timing: GateTiming, beacon_dtype: BeaconDtype, beacon_period: int, beacon_delta: float
+) -> None:
+    case = Case("sops", "", timing)
+    usual = replace(spec_of(case, "float32"), beacon_dtype="float32")
+    spec = replace(
+        usual,
+        beacon_dtype=beacon_dtype,
+        beacon_period=beacon_period,
+        beacon_delta=beacon_delta,
+    )
+    flat = draw(spec)
+    tensors = views(spec, flat)
+    tensors["scorer_hidden.weight"][:, spec.beacon : 2 * spec.beacon] *= 6.0
+    episodes = play(case, spec, flat)
+    hold_episodes(case, spec, flat, episodes, tolerance=1e-5)
+    differs = [
+        not torch.equal(
+            replayed(case, spec, flat, episode).scores_TBNK,
+            replayed(case, usual, flat, episode).scores_TBNK,
+        )
+        for episode in episodes
+    ]
+    assert all(differs), "what is tried must matter"
 
 
 @EVERY_CASE

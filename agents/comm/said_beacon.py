@@ -1,7 +1,7 @@
 """What an agent has said of itself: its beacon goes out when it is news.
 
-    z of this step -> take -> due (has an entry moved by more than beacon_delta? must it be said
-    again?) -> rows of the copies in which it goes out
+    z of this step -> take -> due (is it a step of the beacon_period? has an entry moved by more
+    than beacon_delta? must it be said again?) -> rows of the copies in which it goes out
 
 Neighbours score with what was said last, and `learner.comm.beacons` unrolls the same rule. The
 other side is agents/comm/peer_beacons.py.
@@ -40,6 +40,7 @@ class SaidBeacon:
         """
         self._dtype: BeaconDtype = spec.beacon_dtype
         self._delta = np.float32(spec.beacon_delta)
+        self._period = spec.beacon_period
         self._repeat_ticks = repeat_ticks
         self._says_who = says_who
         self.values: FloatArray = np.zeros((copies, spec.beacon), dtype=np.float32)
@@ -77,11 +78,14 @@ class SaidBeacon:
     def renumber(self) -> None:
         self._said_at = None
 
-    def due(self, tick: int, active_E: BoolArray) -> tuple[BoolArray, NDArray[Any]] | None:
+    def due(
+        self, tick: int, active_E: BoolArray, steps_E: NDArray[np.integer[Any]]
+    ) -> tuple[BoolArray, NDArray[Any]] | None:
         """[E] copies in which a beacon goes out at this tick, and its rows; None: no packet does.
 
         Args:
             active_E: copies in which the agent takes part.
+            steps_E: of the copies' episodes.
         """
         if (
             self._nothing_unsaid
@@ -93,6 +97,8 @@ class SaidBeacon:
         change_EZ = self.values - self._said_EZ
         np.abs(change_EZ, change_EZ)
         news_E = np.maximum.reduce(change_EZ, axis=1) > self._delta
+        if self._period > 1 and self._said_at is not None:  # who is new waits for no step
+            news_E &= steps_E % self._period == 0
         num_news = np.count_nonzero(news_E)
         if num_news == len(news_E):
             self._said_EZ, self._said_rows = self.values, self._rows

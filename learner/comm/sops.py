@@ -74,7 +74,10 @@ class SopsTwin(AttentionTwin):
         else:
             beacons_TBNZ = said_before_BNZ.expand(len(own_part), *said_before_BNZ.shape)
         allowed_TBNK = allowed_edges(window, carry, offsets, rule.timing)
-        said_TBNZ = hold(beacons_TBNZ, said_before_BNZ, self.spec.beacon_delta)
+        spec = self.spec
+        said_TBNZ = hold(
+            beacons_TBNZ, said_before_BNZ, spec.beacon_delta, spec.beacon_period, carry.step_B
+        )
         scores_TBNK, gates_TBNK = self._gates(
             beacons_TBNZ, said_TBNZ, said_before_BNZ, allowed_TBNK, rule
         )

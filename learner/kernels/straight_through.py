@@ -41,6 +41,8 @@ def round_beacon(beacon: Tensor, dtype: BeaconDtype) -> Tensor:
     """What a receiver reads of a beacon, whose entries lie in [-1, 1]: int8 by default."""
     if dtype == "float32":
         return beacon
+    if dtype == "float16":
+        return straight_through(beacon, beacon.detach().half().to(beacon.dtype))
     return straight_through(beacon, torch.round(beacon.detach() * BEACON_STEPS) / BEACON_STEPS)
 
 

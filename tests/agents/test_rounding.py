@@ -65,6 +65,14 @@ def test_what_is_computed_with_is_float32(dtype: str) -> None:
     assert message_from_wire(rows).dtype == np.float32
 
 
+@given(vectors)
+@without_deadline
+def test_a_beacon_of_half_precision_keeps_eleven_bits(vector: FloatArray) -> None:
+    rows = beacon_to_wire(vector, "float16")
+    assert rows.dtype == np.float16
+    assert_allclose(beacon_from_wire(rows), vector, rtol=2**-11, atol=2**-25)
+
+
 def test_beacons_cross_as_bytes() -> None:
     rows = beacon_to_wire(np.zeros((2, 3), dtype=np.float32), "int8")
     assert rows.dtype == np.int8

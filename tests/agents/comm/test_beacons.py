@@ -108,6 +108,20 @@ def test_a_beacon_is_said_when_an_entry_has_moved_by_more_than_the_threshold(del
     assert delta == 0.0 or not all(got)
 
 
+def test_between_the_steps_of_its_period_an_agent_keeps_its_beacon() -> None:
+    rules = make_rules(copies=2, spec=make_spec(beacon_period=3))
+    agent = make_agent(rules)
+    got = [says(agent, observation(rules, tick, steps=[tick - 1, tick])) for tick in (1, 2, 3)]
+    assert got == [[True, True], [False, False], [False, True]]
+
+
+def test_who_joins_in_the_middle_waits_for_no_period() -> None:
+    rules = make_rules(spec=make_spec(beacon_period=3))
+    agent = make_agent(rules)
+    said = [says(agent, observation(rules, tick, steps=tick - 1))[0] for tick in range(6, 11)]
+    assert said == [True, True, False, False, True]
+
+
 def test_slow_drift_is_measured_against_what_was_said_and_not_against_the_step_before() -> None:
     rules = make_rules(spec=make_spec(beacon_delta=0.3))
     flat = unmoved(rules)

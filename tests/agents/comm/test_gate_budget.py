@@ -109,5 +109,11 @@ def test_beacons_are_said_as_in_training_or_as_asked_for(
     options = EvaluateOptions(policy=f"{policy}", env="relay", agents=AGENTS, beacon_delta=asked)
     config, read = resolve(options)
     assert (config.network.beacon_delta, read.spec.beacon_delta) == (expected, expected)
+    options = EvaluateOptions(
+        policy=f"{policy}", env="relay", agents=AGENTS, beacon_period=3, beacon_dtype="float16"
+    )
+    config, read = resolve(options)
+    assert (config.network.beacon_period, read.spec.beacon_period) == (3, 3)
+    assert (config.network.beacon_dtype, read.spec.beacon_dtype) == ("float16", "float16")
     with pytest.raises(ValueError, match=r"network\.beacon-delta must be in"):
         resolve(EvaluateOptions(policy=f"{policy}", env="relay", agents=16, beacon_delta=3.0))

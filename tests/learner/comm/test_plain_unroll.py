@@ -24,9 +24,11 @@ def result_and_gradients(
     rule: GateRule,
     message_dtype: MessageDtype,
     beacon_delta: float = 0.0,
+    beacon_period: int = 1,
 ) -> tuple[UnrollOutput, dict[str, Tensor]]:
     """Two calls, the second with the carry of the first, and a loss over all they return."""
-    spec = replace(make_spec(message_dtype=message_dtype), beacon_delta=beacon_delta)
+    spec = make_spec(message_dtype=message_dtype)
+    spec = replace(spec, beacon_delta=beacon_delta, beacon_period=beacon_period)
     network = make_network(spec, num_agents, make_flat(spec)).to(dtype)
     if rule.noise is not None:
         rule.noise.manual_seed(5)
@@ -56,8 +58,9 @@ def hold_against_plain(
     message_dtype: MessageDtype,
     tolerance: float,
     beacon_delta: float = 0.0,
+    beacon_period: int = 1,
 ) -> None:
-    arguments = (dtype, num_agents, rule, message_dtype, beacon_delta)
+    arguments = (dtype, num_agents, rule, message_dtype, beacon_delta, beacon_period)
     plain, plain_gradients = result_and_gradients(plain_unroll, *arguments)
     output, gradients = result_and_gradients(unroll, *arguments)
     assert_array_equal(array(output.gates_TBNK), array(plain.gates_TBNK))
@@ -97,3 +100,5 @@ def test_a_budget_and_beacons_that_are_not_said_every_time_change_nothing_about_
     hold_against_plain(torch.float64, 9, rule, "float16", 1e-10)
     rule = GateRule(timing, "learned", 0.7, torch.Generator())
     hold_against_plain(torch.float64, 9, rule, "float16", 1e-10, beacon_delta=0.3)
+    hold_against_plain(torch.float64, 9, rule, "float16", 1e-10, beacon_period=4)
+    hold_against_plain(torch.float64, 9, rule, "float16", 1e-10, 0.3, 2)
