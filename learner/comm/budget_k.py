@@ -54,7 +54,8 @@ class BudgetKTwin(AttentionTwin):
         else:
             positions_TBNZ = window.observations_TBND[..., -POSITION:].clamp(-1.0, 1.0)
             positions_TBNZ = round_beacon(positions_TBNZ, self.spec.beacon_dtype).detach()
-            said_TBNZ = hold(positions_TBNZ, said_before_BNZ, self.spec.beacon_delta)
+            delta, period = self.spec.beacon_delta, self.spec.beacon_period
+            said_TBNZ = hold(positions_TBNZ, said_before_BNZ, delta, period, carry.step_B)
             heard_TBNZ = said_TBNZ
             if rule.timing == "causal":
                 heard_TBNZ = torch.cat((said_before_BNZ.unsqueeze(0), said_TBNZ[:-1]))
