@@ -2,8 +2,12 @@
 
 python -m runtime.evaluate --policy A … --json > free.json      (one for each policy and budget)
 python -m runtime.gate_curve free.json priced.json --out gate.png
+python -m runtime.gate_curve prices/0 prices/0.001 … --out prices.png      (a folder for each price)
 
 figures of evaluations -> a Markdown table, and return or win rate over bytes as a picture
+
+A folder is one point of a curve: an evaluation of each seed. What is uncertain of it is how seeds
+differ, and of a single file how its episodes do.
 """
 
 import sys
@@ -12,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import tyro
 
 from configs.bounded import parse_json, read_text
 from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line
 from learner.studies.figure_style import TEXT, canvas, colour, label_points, marker
+from learner.studies.intervals import over_seeds
 from runtime.terminal.places import require_picture
 
 
@@ -26,10 +32,11 @@ class CurveOptions:
     """Hold evaluations against each other: what they reached, and how many bytes that took."""
 
     figures: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files that `python -m runtime.evaluate … --json` has printed, of real processes."""
+    """Files that `python -m runtime.evaluate … --json` has printed, of real processes; or folders
+    of such files, one for each seed: means and 95 % intervals, joined by a line in this order."""
 
     labels: tuple[str, ...] = ()
-    """A name for each; file names without their ending by default."""
+    """A name for each; file names without their ending by default, and names of folders."""
 
     figure: Literal["return", "win rate"] = "return"
     """What was reached."""
@@ -45,7 +52,7 @@ class CurveOptions:
 
 
 class Point(NamedTuple):
-    """One policy under one budget."""
+    """One policy under one budget, or the policies of several seeds."""
 
     label: str
     episodes: int
@@ -58,6 +65,62 @@ class Point(NamedTuple):
     out_degree: float
     edge_bytes: float
     """Messages, beacons and their framing, per agent and step."""
+    seeds: int = 0
+    """0: a single evaluation."""
+    half: float | None = None
+    """Of the 95 % interval of what was reached; None: it comes from one seed, and has none."""
+    bytes_half: float | None = None
+    """The same of the bytes."""
+
+    @property
+    def bar(self) -> float:
+        """Half of what is drawn."""
+        return (self.half or 0.0) if self.seeds else 1.96 * self.error
+
+
+def read_points(path: Path, label: str, figure: str) -> Point:
+    """Read an evaluation, or those in a folder.
+
+    Raises:
+        ValueError: they are not figures of evaluations by real processes, or not comparable.
+    """
+    if not path.is_dir():
+        return read_point(path, label, figure)
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise ValueError(f"{path}: holds no .json file; a folder has an evaluation for each seed")
+    return pooled(label, [read_point(file, label, figure) for file in files])
+
+
+def pooled(label: str, points: Sequence[Point]) -> Point:
+    """Several seeds as one point.
+
+    Raises:
+        ValueError: packets served different numbers of copies.
+    """
+    copies = sorted({point.copies for point in points})
+    if len(copies) > 1:
+        raise ValueError(
+            f"{label}: evaluations with {copies[0]} and with {copies[-1]} environment copies have "
+            "bytes that do not compare: evaluate all with the same --env-copies"
+        )
+    reached = over_seeds([point.reached for point in points])
+    edge_bytes = over_seeds([point.edge_bytes for point in points])
+    assert reached is not None
+    assert edge_bytes is not None
+    return Point(
+        label=label,
+        episodes=sum(point.episodes for point in points),
+        copies=copies[0],
+        reached=reached.mean,
+        error=0.0,
+        open_share=float(np.mean([point.open_share for point in points])),
+        out_degree=float(np.mean([point.out_degree for point in points])),
+        edge_bytes=edge_bytes.mean,
+        seeds=len(points),
+        half=reached.half,
+        bytes_half=edge_bytes.half,
+    )
 
 
 def read_point(path: Path, label: str, figure: str) -> Point:
@@ -93,6 +156,8 @@ def read_point(path: Path, label: str, figure: str) -> Point:
 
 def table(points: Sequence[Point], figure: str) -> str:
     """The points as Markdown."""
+    if any(point.seeds for point in points):
+        return _table_of_seeds(points, figure)
     rows = [
         f"| | E | {figure} | ± | edges open | out-degree | edge bytes per agent-step |",
         "|---|---|---|---|---|---|---|",
@@ -105,14 +170,36 @@ def table(points: Sequence[Point], figure: str) -> str:
     return "\n".join(rows)
 
 
+def _table_of_seeds(points: Sequence[Point], figure: str) -> str:
+    rows = [
+        f"| | E | seeds | {figure} | 95 % | edges open | out-degree | edge bytes per agent-step "
+        "| 95 % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for p in points:
+        half = "-" if p.seeds and p.half is None else f"± {p.bar:.3f}"
+        bytes_half = "-" if p.bytes_half is None else f"± {p.bytes_half:.0f}"
+        rows.append(
+            f"| {p.label} | {p.copies} | {p.seeds or 1} | {p.reached:.3f} | {half} "
+            f"| {p.open_share:.1%} | {p.out_degree:.2f} | {p.edge_bytes:.0f} | {bytes_half} |"
+        )
+    return "\n".join(rows)
+
+
 def draw(points: Sequence[Point], figure: str, out: Path) -> None:
-    """Write the picture: a point with its name for each evaluation, and 95 % of its error."""
+    """Write the picture: a point with its name for each evaluation, and 95 % of its error; points
+    of several seeds are a curve.
+    """
     with canvas(out) as (axes,):
+        curve = [(point.edge_bytes, point.reached) for point in points if point.seeds]
+        if len(curve) > 1:
+            axes.plot(*zip(*curve, strict=True), color=TEXT, linewidth=0.8, alpha=0.5, zorder=1)
         for index, point in enumerate(points):
             axes.errorbar(
                 point.edge_bytes,
                 point.reached,
-                yerr=1.96 * point.error,
+                yerr=point.bar,
+                xerr=point.bytes_half,
                 fmt=marker(index),
                 color=colour(index),
                 capsize=3,
@@ -129,7 +216,9 @@ def draw(points: Sequence[Point], figure: str, out: Path) -> None:
 def _population(points: Sequence[Point]) -> str:
     numbers = sorted({point.episodes for point in points})
     of = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    return f"{of} episodes for each point; bars: 95 % confidence"
+    seeds = sorted({point.seeds for point in points} - {0})
+    of_seeds = f" of {'/'.join(map(str, seeds))} seeds" if seeds else ""
+    return f"{of} episodes{of_seeds} for each point; bars: 95 % confidence"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,9 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         options = parse_command_line(CurveOptions, argv, prog="python -m runtime.gate_curve")
-        labels = options.labels or tuple(path.stem for path in options.figures)
+        labels = options.labels or tuple(
+            path.name if path.is_dir() else path.stem for path in options.figures
+        )
         points = [
-            read_point(path, label, options.figure)
+            read_points(path, label, options.figure)
             for path, label in zip(options.figures, labels, strict=True)
         ]
         if options.out is not None:

@@ -57,6 +57,46 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+def write_seeds(folder: Path, *returns: float) -> str:
+    folder.mkdir()
+    for seed, reached in enumerate(returns):
+        own = {"return_mean": reached, "edge_bytes_per_agent_step": 400.0 + 10.0 * seed}
+        write(folder / f"{seed}.json", FREE | own)
+    return f"{folder}"
+
+
+def test_a_folder_of_seeds_is_a_mean_with_intervals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cheap = write_seeds(tmp_path / "0.001", 0.7, 0.8, 0.9)
+    single = write_seeds(tmp_path / "0.01", 0.5)
+    out = tmp_path / "curve.svg"
+    assert main([cheap, single, write(tmp_path / "a.json", PRICED), "--out", f"{out}"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    # Student's t with two degrees of freedom: 4.303 × 0.1 / sqrt(3), and 4.303 × 10 / sqrt(3).
+    assert rows[2:] == [
+        "| 0.001 | 1 | 3 | 0.800 | ± 0.248 | 100.0% | 4.00 | 410 | ± 25 |",
+        "| 0.01 | 1 | 1 | 0.500 | - | 100.0% | 4.00 | 400 | - |",
+        "| a | 16 | 1 | 0.953 | ± 0.004 | 25.0% | 4.00 | 740 | - |",
+    ]
+    assert "of 1/3 seeds" in out.read_text()
+
+
+def test_seeds_that_do_not_compare_and_empty_folders_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed, empty = tmp_path / "mixed", tmp_path / "empty"
+    for folder in (mixed, empty):
+        folder.mkdir()
+    write(mixed / "a.json", FREE)
+    write(mixed / "b.json", PRICED)
+    for folder, says in ((mixed, "with 1 and with 16 environment copies"), (empty, "no .json")):
+        with pytest.raises(SystemExit) as stop:
+            main([f"{folder}"])
+        assert stop.value.code == 2
+        assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", json.dumps({**FREE, "open_share": None}), "not json"]
 )
