@@ -62,8 +62,10 @@ class Trace:
     """Attention over the own message and those heard; None: the scheme has none."""
     message_bytes: int
     """Of one message, without headers."""
+    ended: bool
+    """Whether the episode was played to its end."""
     won: bool | None
-    """None: the episode was not played to its end, or cannot be won."""
+    """None: it was not, or cannot be won."""
     metrics: Mapping[str, float]
     """Further figures of the environment's own."""
 
@@ -168,6 +170,7 @@ def _trace_of(
         scores_TNK=_optional(insights, "scores_EK"),
         weights_TNL=_optional(insights, "weights_ET"),
         message_bytes=policy.spec.message * np.dtype(policy.spec.message_dtype).itemsize,
+        ended=last is not None,
         won=last.won if last is not None and spec.can_be_won else None,
         metrics=dict(last.metrics) if last is not None else {},
     )

@@ -13,7 +13,7 @@ from configs.arrays import BoolArray, FloatArray, IntArray
 from configs.schema import RunConfig
 from envs import registry
 from envs.base import ActionArray, Env, Snapshot, Transition
-from envs.copies import Copies, CopyStep
+from envs.copies import Copies, CopyStep, EnvFailure
 from envs.opponent import Opponent
 from envs.scene import Pictured, Scene
 
@@ -68,7 +68,13 @@ class Watched(Copies):
         return super()._begin(copy)
 
     def _look(self) -> None:
-        self.scenes.append(self._env.scene() if isinstance(self._env, Pictured) else None)
+        if not isinstance(self._env, Pictured):
+            self.scenes.append(None)
+            return
+        try:
+            self.scenes.append(self._env.scene())
+        except Exception as error:
+            raise EnvFailure(self.spec.name, "scene", error) from error
 
 
 def watched_copy(config: RunConfig) -> Watched:

@@ -7,33 +7,26 @@ With a prefix of command words such as ("ip", "netns", "exec", "host-a") both Pr
 queries run inside that network namespace.
 """
 
-import contextlib
-import functools
 import json
 import math
-import os
-import shutil
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from tests import debian
 from tests.monitoring_helpers import MONITORING, Query
 
-_INSTALL_TIMEOUT_S = 240.0
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
-
-_POLICY = Path("/usr/sbin/policy-rc.d")
-"""What Debian's packages ask before they start a service (invoke-rc.d(8)); 101 forbids it."""
 
 _FREE_PORT = "import socket; print(socket.create_server(('127.0.0.1', 0)).getsockname()[1])"
 _FETCH = """
@@ -53,47 +46,9 @@ def require_prometheus() -> None:
         pytest.skip(reason)
 
 
-@functools.cache
 def skip_reason() -> str | None:
     """Why `prometheus` and `promtool` are not to be had here; None if they are, by now."""
-    if shutil.which("prometheus") and shutil.which("promtool"):
-        return None
-    if shutil.which("apt-get") is None:
-        return "there is no prometheus, and no apt-get to install it with"
-    if os.geteuid() != 0:
-        return "there is no prometheus, and installing the Debian package needs root"
-    with _no_services():
-        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "prometheus"]):
-            try:
-                done = subprocess.run(
-                    ["apt-get", *arguments],
-                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    timeout=_INSTALL_TIMEOUT_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return f"apt-get {arguments[0]} took more than {_INSTALL_TIMEOUT_S:.0f} s"
-            if done.returncode != 0:
-                said = (done.stderr or done.stdout).strip().splitlines()
-                return f"the package prometheus cannot be installed: {said[-1] if said else '?'}"
-    return None
-
-
-@contextlib.contextmanager
-def _no_services() -> Generator[None]:
-    """Packages installed meanwhile start nothing; a policy that is there decides by itself."""
-    if _POLICY.exists():
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    try:
-        _POLICY.chmod(0o755)
-        yield
-    finally:
-        _POLICY.unlink()
+    return debian.skip_reason(("prometheus", "promtool"), ("prometheus",))
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

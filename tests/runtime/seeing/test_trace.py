@@ -213,7 +213,7 @@ def test_a_trace_can_stop_early() -> None:
 
 
 def test_a_policy_file_without_messages_has_neither_edges_nor_weights() -> None:
-    config, policy = resolved("shipped", "relay", 8)
+    config, policy = resolved("shipped", "relay", 16)
     silent = PolicyFile(
         policy.spec, policy.flat, policy.version, {**policy.trained, "comm": "none"}
     )

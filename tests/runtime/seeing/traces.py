@@ -35,4 +35,4 @@ def battle() -> Trace:
 
 
 def relay() -> Trace:
-    return episode("shipped", "relay", 8)
+    return episode("shipped", "relay", 16)
