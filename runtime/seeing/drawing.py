@@ -244,17 +244,11 @@ class Painter:
         most = self._wide - 2 * self._margin
         letters = 13.0 * self._unit
         font: Any = ImageFont.load_default(letters)
-        moments = range(self._trace.steps + 1)
-        longest = max(
-            max(
-                font.getlength(f"{first(self._trace, m)}    {second(self._trace, m)}")
-                for m in moments
-            )
-            for first, second in (
-                (lambda trace, _: looks.title(trace), looks.clock),
-                (looks.standing, looks.traffic),
-            )
-        )
+        trace, lines = self._trace, list[str]()
+        for moment in range(trace.steps + 1):
+            lines.append(f"{looks.title(trace)}    {looks.clock(trace, moment)}")
+            lines.append(f"{looks.standing(trace, moment)}    {looks.traffic(trace, moment)}")
+        longest = max(float(font.getlength(line)) for line in lines)
         return ImageFont.load_default(letters * min(1.0, most / longest))
 
 

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
@@ -45,7 +46,7 @@ def browser(profile: Path, width: int = 1280, height: int = 800) -> Generator[Ch
     ):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver: Any = Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",

@@ -57,7 +57,8 @@ def test_a_gif_lasts_as_long_as_its_pace_says(played: Any, tmp_path: Path) -> No
 def test_a_gif_shows_the_pictures_in_their_order(tmp_path: Path) -> None:
     trace, out = battle(), tmp_path / "episode.gif"
     write_film(trace, out, size=240, pace=Pace(fps=10, speed=10.0))
-    frames = iio.imread(out, plugin="pillow", mode="RGB").astype(int)
+    read: Any = iio
+    frames = read.imread(out, plugin="pillow", mode="RGB").astype(int)
     painter = Painter(trace, 240)
     for moment in (0, 5, trace.steps):
         drawn = np.asarray(painter.frame(moment)).astype(int)

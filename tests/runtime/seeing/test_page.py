@@ -146,7 +146,7 @@ class Shown:
 
     def click_agent(self, agent: int, moment: int) -> None:
         """Where the agent stands in this moment."""
-        field = self.driver.find_element(By.ID, "field")
+        field: Any = self.driver.find_element(By.ID, "field")
         x, y = looks.places(self.trace, moment)[agent]
         wide, high = field.size["width"], field.size["height"]
         square = min(wide, high)
@@ -159,7 +159,8 @@ class Shown:
         return int(self.text("clock").split()[1])
 
     def complaints(self) -> list[str]:
-        return [str(entry["message"]) for entry in self.driver.get_log("browser")]
+        driver: Any = self.driver
+        return [str(entry["message"]) for entry in driver.get_log("browser")]
 
 
 @pytest.fixture(scope="module")
