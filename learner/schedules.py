@@ -96,5 +96,6 @@ class Schedules:
     @property
     def teacher_coef(self) -> float:
         """Weight of the teacher's loss."""
-        falls = linear(self._config.teacher_coef, 0.0, self._config.teacher_steps)
+        config = self._config
+        falls = linear(config.teacher_coef, config.teacher_coef_end, config.teacher_steps)
         return falls(self._progress.env_steps)

@@ -276,7 +276,7 @@ def _keep_configuration(config: RunConfig, directory: Path) -> None:
 def _next_life(config: RunConfig, reached: CheckpointProgress) -> RunConfig:
     """What a resumed run is told: files that only an earlier life needed may be gone."""
     learner = config.learner
-    if reached.env_steps >= learner.teacher_steps:
+    if reached.env_steps >= learner.teacher_steps and learner.teacher_coef_end == 0.0:
         learner = dataclasses.replace(learner, teacher="")
     return dataclasses.replace(config, life=config.life + 1, learner=learner)
 

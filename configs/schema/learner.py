@@ -186,7 +186,10 @@ class LearnerConfig:
     (learner/opponents/teacher.py); empty learns without."""
 
     teacher_coef: Annotated[float, within(0.0, 1000.0)] = 1.0
-    """Weight of the teacher's loss at the beginning; it falls linearly to 0."""
+    """Weight of the teacher's loss at the beginning; it falls linearly to teacher_coef_end."""
+
+    teacher_coef_end: Annotated[float, within(0.0, 1000.0)] = 0.0
+    """Weight at which it stays; 0 takes the teacher away."""
 
     teacher_steps: Annotated[int, between(1, MAX_STEPS)] = 100_000
     """Environment steps over which the teacher's weight falls."""

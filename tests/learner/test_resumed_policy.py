@@ -139,14 +139,19 @@ def test_another_policy_for_a_resumed_run_is_refused(stopped: Stopped) -> None:
 
 
 def test_a_teacher_may_be_gone_when_its_time_is_over_and_not_before(tmp_path: Path) -> None:
-    for steps, taught_for in ((400, 400), (400, 401)):
-        folder = tmp_path / str(taught_for)
+    for taught_for, stays in ((400, 0.0), (401, 0.0), (400, 0.25)):
+        folder = tmp_path / f"{taught_for}-{stays}"
         folder.mkdir()
-        stopped = stop(folder, "battle", 6, env_steps=steps)
-        learner = replace(stopped.config.learner, teacher="gone", teacher_steps=taught_for)
+        stopped = stop(folder, "battle", 6, env_steps=400)
+        learner = replace(
+            stopped.config.learner,
+            teacher="gone",
+            teacher_steps=taught_for,
+            teacher_coef_end=stays,
+        )
         config = replace(stopped.config, learner=learner)
         (stopped.folder / RESOLVED).write_text(dump_run_config(config))
-        if steps >= taught_for:
+        if taught_for <= 400 and not stays:
             assert make_plan(resumed(stopped)).config.learner.teacher == ""
         else:
             with pytest.raises(SetupError, match="gone"):

@@ -78,15 +78,19 @@ def test_a_teacher_without_a_file_is_refused(tmp_path: Path) -> None:
             Teacher(name, 0.5, torch.device("cpu"))
 
 
-def test_its_weight_falls_to_nothing() -> None:
-    config = make_config(learner=LearnerConfig(teacher_coef=2.0, teacher_steps=100))
+@pytest.mark.parametrize(
+    ("end", "expected"), [(0.0, [2.0, 1.0, 0.0, 0.0]), (0.5, [2.0, 1.25, 0.5, 0.5])]
+)
+def test_its_weight_falls_to_nothing_or_to_what_stays(end: float, expected: list[float]) -> None:
+    settings = LearnerConfig(teacher_coef=2.0, teacher_coef_end=end, teacher_steps=100)
+    config = make_config(learner=settings)
     spec = make_spec()
     learner = Learner(config, spec, DIMENSIONS, make_flat(spec))
     weights: list[float] = []
     for steps in (0, 50, 100, 1000):
         learner.progress.env_steps = steps
         weights.append(learner.schedules.teacher_coef)
-    assert weights == [2.0, 1.0, 0.0, 0.0]
+    assert weights == expected
 
 
 def test_episodes_in_the_replay_have_the_actions_that_their_teacher_would_choose() -> None:
