@@ -66,6 +66,12 @@ class Role(Enum):
     """Seed of a battle of a contest."""
     GUIDE = 19, ("life",)
     """Steps that a guide plays, and what it draws."""
+    IMP = 30, ()
+    """What inspections find in an episode of imp, from that episode's seed."""
+    IMP_HEURISTIC = 31, ("chunk",)
+    """The same in episodes that an expert's rule plays."""
+    CRACK_GROWTH = 32, ("level",)
+    """Cracks from which a model of deterioration is counted."""
 
     def __init__(self, number: int, key: tuple[str, ...]) -> None:
         self.number = number

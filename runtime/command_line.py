@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "mask-plot": Subcommand("runtime.mask_plot", "draw how a sparse network's links move"),
     "study": Subcommand("learner.studies.run", "train and evaluate what a paper compares"),
     "sweep": Subcommand("learner.studies.sweep", "train and compare options of your own"),
+    "imp-heuristic": Subcommand("runtime.imp_heuristic", "evaluate the expert's rule in IMP"),
     "opponent": Subcommand("learner.opponent", "train the other team of an environment"),
     "tiny": Subcommand("learner.sparse.tiny", "say how large a dense network of a budget is"),
 }
