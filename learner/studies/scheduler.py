@@ -17,6 +17,7 @@ from learner.studies.cells import Evaluation, State
 from learner.studies.child import Child, Stop, start
 from learner.studies.plan import Job
 
+_TRAINING = "runtime.launch"
 _LOOK_S = 0.2
 SAY_S = 60.0
 """Seconds between lines about what goes on."""
@@ -39,9 +40,15 @@ _Course = Generator[_Command, int, None]
 class _AtWork:
     job: Job
     course: _Course
+    command: _Command
     child: Child
-    done_steps: int
-    """That the cell had when it was taken up."""
+
+    @property
+    def far(self) -> str:
+        """How far it is, for a person."""
+        if self.command.module != _TRAINING:
+            return "in its final evaluations"
+        return f"{self.job.cell.progress():,} of {self.job.wanted.steps:,} steps"
 
 
 class Scheduler:
@@ -92,18 +99,16 @@ class Scheduler:
             if time.monotonic() >= say_s and at_work:
                 say_s = time.monotonic() + SAY_S
                 for each in at_work:
-                    steps = f"{each.job.cell.progress():,} of {each.job.wanted.steps:,} steps"
-                    self._say(f"{self._names[each.job.label]}: {steps}")
+                    self._say(f"{self._names[each.job.label]}: {each.far}")
                 self._say(clock.line(at_work, waiting))
 
     def _take_up(self, job: Job) -> _AtWork | None:
         """None: there is nothing to do in this cell."""
-        done_steps = job.cell.standing(job.wanted).env_steps
         course = self._course(job)
         command = self._next(job, course, None)
         if command is None:
             return None
-        return _AtWork(job, course, self._start(job, command), done_steps)
+        return _AtWork(job, course, command, self._start(job, command))
 
     def _goes_on(self, each: _AtWork) -> bool:
         code = each.child.poll()
@@ -112,18 +117,17 @@ class Scheduler:
         command = self._next(each.job, each.course, code)
         if command is None:
             return False
-        each.child = self._start(each.job, command)
+        each.command, each.child = command, self._start(each.job, command)
         return True
 
     def _start(self, job: Job, command: _Command) -> Child:
-        trains = command.module == "runtime.launch"
         return start(
             command.module,
             command.arguments,
             command.lock,
             job.cell.output,
             command.figures,
-            self._environment if trains else None,
+            self._environment if command.module == _TRAINING else None,
         )
 
     def _next(self, job: Job, course: _Course, code: int | None) -> _Command | None:
@@ -156,7 +160,7 @@ class Scheduler:
                     own = (*self._flags, "--steps", f"{job.wanted.steps}")
                     arguments = ("--resume", f"{standing.run}", *own)
                     self._say(f"{name}: goes on after {standing.env_steps:,} steps")
-                code = yield _Command("runtime.launch", arguments, lock)
+                code = yield _Command(_TRAINING, arguments, lock)
                 if not self._has_gone_well(job, code, "training"):
                     return
             for evaluation in job.wanted.evaluations:
@@ -225,9 +229,9 @@ class _TimeLeft:
         for each in at_work:
             behind = each.job.cell.standing(each.job.wanted).env_steps
             done += max(each.job.cell.progress() - behind, 0)
-        total = sum(job.wanted.steps for job in self._jobs)
-        left, elapsed_s = total - self._at_first - done, time.monotonic() - self._begun_s
+        left = max(sum(job.wanted.steps for job in self._jobs) - self._at_first - done, 0)
         ahead = f"{len(at_work)} at work, {len(waiting)} waiting"
         if done <= 0:
             return f"all: {ahead}"
-        return f"all: {ahead}, about {left * elapsed_s / done / 60.0:,.0f} min of training left"
+        minutes = left / done * (time.monotonic() - self._begun_s) / 60.0
+        return f"all: {ahead}, about {minutes:,.0f} min of training left"
