@@ -79,6 +79,10 @@ def test_each_algorithm_learns_its_gates_with_a_price_a_budget_and_episodes_with
         assert not torch.equal(parameter, before[name]), name
 
 
+def or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if gradient is None else gradient
+
+
 def gradients(loss: SharedLoss, learner: Learner, ranks: int) -> list[Tensor]:
     """Of a batch that so many processes share, added up."""
     batch = learner.replay.oldest(6).gather()
@@ -88,10 +92,7 @@ def gradients(loss: SharedLoss, learner: Learner, ranks: int) -> list[Tensor]:
         part = load_part(share, torch.Generator().manual_seed(3), make_run("arm"))
         value, _ = loss(part, divisors)
         found = torch.autograd.grad(value, list(loss.parameters()), allow_unused=True)
-        filled = [
-            torch.zeros_like(p) if g is None else g
-            for g, p in zip(found, loss.parameters(), strict=True)
-        ]
+        filled = [*map(or_zeros, found, loss.parameters())]
         total = filled if not total else [a + b for a, b in zip(total, filled, strict=True)]
     return total
 
@@ -131,7 +132,10 @@ def test_an_estimator_needs_noise() -> None:
 
 def test_an_algorithm_that_tells_no_costs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make_learner(replace(make_run("arm")))
-    monkeypatch.setattr("learner.experience.part.Part.charge", lambda *_: None)
+
+    def tells_nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr("learner.experience.part.Part.charge", tells_nothing)
     with pytest.raises(ValueError, match=r"tells no costs .* take gate\.estimator straight-th"):
         learner.update()
 
