@@ -18,6 +18,7 @@ class Insight(NamedTuple):
     heard_EK: BoolArray
     """In-edges whose message went into its own."""
     scores_EK: FloatArray | None
-    """The gate's score of each out-edge; None: the scheme has no scorer."""
+    """What each out-edge was chosen by: the gate's score, or how near a neighbour is; None: the
+    scheme scores nothing."""
     weights_ET: FloatArray | None
     """How much each token counted, the own message first; None: the scheme has no such weights."""

@@ -102,6 +102,9 @@ class NearestEdges(ScoredEdges):
         nearness_EK = nearness(self._own.values, self._peers.values)
         return within_budget(nearness_EK, allowed_EK, self._k)
 
+    def scores_of(self, version: "PolicyVersion") -> FloatArray:
+        return nearness(self._own.values, self._peers.values)
+
     def pass_over(self, moment: Moment) -> bool:
         if type(self) is not NearestEdges:
             return False

@@ -139,9 +139,10 @@ class ScoredEdges(Gating):
         open_EK &= allowed_EK
         return within_budget(scores_EK, open_EK, self._budget)
 
-    def scores_of(self, version: "PolicyVersion") -> FloatArray:
+    def scores_of(self, version: "PolicyVersion") -> FloatArray | None:
         scheme = version.scheme
-        assert isinstance(scheme, Sops)
+        if not isinstance(scheme, Sops):  # a scheme that scores by something of its own
+            return None
         return scheme.scorer(self._own.values, self._peers.values)
 
     def pass_over(self, moment: Moment) -> bool:

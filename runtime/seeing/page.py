@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+import math
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,7 +152,8 @@ def _observations(trace: Trace) -> tuple[NDArray[np.int8] | None, float]:
     first = trace.scenes[0]
     if isinstance(first, Map) and first.sight is not None:
         shape, axis = first.sight.shape, first.sight.axis
-        planes = values.reshape(*values.shape[:2], *shape)
+        # What may follow, such as a position, is not part of the window.
+        planes = values[..., : math.prod(shape)].reshape(*values.shape[:2], *shape)
         values = np.moveaxis(planes, 2 + axis, 2).reshape(*values.shape[:2], -1)
     return np.round(values / largest * 127).astype(np.int8), largest / 127
 

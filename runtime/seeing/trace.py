@@ -57,7 +57,8 @@ class Trace:
     heard_TNK: BoolArray
     """In-edges, from agent (i - offsets[k]) mod N, whose message went into this step."""
     scores_TNK: FloatArray | None
-    """The gate's score of each out-edge; above 0 it opens. None: the scheme has no scorer."""
+    """What each out-edge was chosen by (agents/insight.py); the learned gate opens above 0. None:
+    the scheme scores nothing."""
     weights_TNL: FloatArray | None
     """Attention over the own message and those heard; None: the scheme has none."""
     message_bytes: int

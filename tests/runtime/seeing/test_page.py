@@ -76,6 +76,13 @@ def test_the_page_holds_the_whole_episode() -> None:
     assert np.abs(seen_TNPVV[:, :, 0] - own_TNVV).max() < 0.01
 
 
+def test_a_position_behind_the_window_does_not_disturb_it() -> None:
+    options = {"env_options": "position=true", "opponent": "random"}
+    trace = episode("untrained", "battle", 4, max_steps=2, **options)
+    assert trace.observations_TND.shape == (2, 4, 100)
+    assert unpacked(data_of(page(trace)), "observations").shape == (2, 4, 98)
+
+
 def test_nothing_in_the_page_asks_a_network() -> None:
     for trace in (battle(), frames()):
         text = page(trace)

@@ -10,16 +10,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.insight import Insight
 from agents.policy import PolicyFile
+from configs.errors import UserError
 from configs.schema import GateTiming
 from envs import registry
 from envs.relay import Relay
 from envs.scene import NOWHERE, Map, Ring
 from learner.simulate import simulate
 from runtime.evaluate import play
+from runtime.host import preflight
 from runtime.run.serial import SerialRun
 from runtime.seeing.trace import Trace, trace_episode
 from tests.process.runs import SilentView, run_config, undecided_policy
 from tests.runtime.seeing.traces import battle, episode, relay, resolved
+from tests.scheme_cases import Case, cases
 from tests.test_serial_run import make_run
 
 
@@ -103,6 +106,46 @@ def test_a_gate_is_open_where_its_score_is_above_zero() -> None:
     assert trace.scores_TNK is not None
     assert_array_equal(trace.open_TNK, trace.scores_TNK > 0.0)
     assert 0 < trace.open_TNK.mean() < 1
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_every_scheme_that_agents_run_can_be_looked_at(case: Case) -> None:
+    config = run_config(
+        "battle",
+        6,
+        copies=1,
+        timing=case.timing,
+        env_options={"options": "position=true"} if case.needs_position else None,
+        comm=case.scheme,
+        comm_options=case.options,
+    )
+    try:
+        preflight.require_scheme(config)
+    except UserError as refusal:
+        pytest.skip(str(refusal))
+    trace = trace_episode(config, undecided_policy(config), max_steps=4)
+    shape = (4, 6, len(trace.offsets))
+    assert trace.open_TNK.shape == trace.heard_TNK.shape == shape
+    assert trace.scores_TNK is None or trace.scores_TNK.shape == shape
+    if trace.weights_TNL is not None:
+        assert_allclose(trace.weights_TNL.sum(axis=-1), 1.0, rtol=1e-5)
+        assert_array_equal(trace.weights_TNL[..., 1:] > 0.0, trace.heard_TNK)
+
+
+def test_near_neighbours_are_chosen_by_how_near_they_are() -> None:
+    config = run_config(
+        "battle",
+        6,
+        copies=1,
+        env_options={"options": "position=true"},
+        comm="budget-k",
+        comm_options="k=1",
+    )
+    trace = trace_episode(config, undecided_policy(config), max_steps=3)
+    assert trace.scores_TNK is not None
+    best_TN = trace.scores_TNK.argmax(axis=-1)
+    assert_array_equal(trace.open_TNK[1:].argmax(axis=-1), best_TN[1:])
+    assert (trace.open_TNK.sum(axis=-1) <= 1).all()
 
 
 def test_an_insight_changes_nothing_of_what_follows() -> None:
