@@ -1,1 +1,1 @@
-"""Commands that compare finished runs: tables, curves and figures of the papers."""
+"""Studies and sweeps: trainings that are compared, their tables, curves and figures."""
