@@ -159,6 +159,19 @@ class Random:
         return _of_living(actions, takes_part)
 
 
+def allowed_actions(
+    now: wire.Observation, takes_part: Participation, num_actions: int
+) -> BoolArray | None:
+    """[E, A] actions that the environment allows, all of them for the dead; None: all are."""
+    masks = now.action_masks
+    if not masks.size:
+        return None
+    rows = np.unpackbits(masks, axis=1, count=num_actions, bitorder="little").astype(np.bool_)
+    allowed_EA = np.ones((len(takes_part.alive_E), num_actions), dtype=np.bool_)
+    allowed_EA[takes_part.alive_E] = rows | ~rows.any(axis=1, keepdims=True)
+    return allowed_EA
+
+
 def make_actor(
     acting: Acting,
     num_actions: int,

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.acting import Acting, make_actor
+from agents.acting import Acting, allowed_actions, make_actor
 from agents.comm import sending
 from agents.comm.base import Heard
 from agents.comm.freshest import Freshest
@@ -556,7 +556,8 @@ class AgentCore:
                 commands += beacons
         out_masks = self._masks.pack(self._open_EK)
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
-        actions = self._actor.choose(q_EA, now, takes_part, self._allowed_actions())
+        allowed = allowed_actions(now, takes_part, spec.num_actions)
+        actions = self._actor.choose(q_EA, now, takes_part, allowed)
         if self._recorders.records:
             computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
             self._recorders.record(now, takes_part, actions, self._policy_version, computed)
@@ -571,17 +572,6 @@ class AgentCore:
         action = wire.Action(now.tick, self._policy_version, actions, out_masks, said)
         commands.append(ToWorld(action))
         return commands
-
-    def _allowed_actions(self) -> BoolArray | None:
-        """[E, A] actions that the environment allows, all of them for the dead; None: all are."""
-        masks = self._now.action_masks
-        if not masks.size:
-            return None
-        num_actions = self._rules.spec.num_actions
-        rows = np.unpackbits(masks, axis=1, count=num_actions, bitorder="little").astype(np.bool_)
-        allowed_EA = np.ones((self._rules.copies, num_actions), dtype=np.bool_)
-        allowed_EA[self._takes_part.alive_E] = rows | ~rows.any(axis=1, keepdims=True)
-        return allowed_EA
 
     def _present_tokens(self, heard: int) -> BoolArray | None:
         """[E, T] own token and the messages of step `heard` that are here; None: all are."""
@@ -622,7 +612,8 @@ class AgentCore:
         of everything else nothing is left when an episode begins.
         """
         values_EA = np.zeros((self._rules.copies, self._rules.spec.num_actions), np.float32)
-        actions = self._actor.choose(values_EA, now, takes_part, self._allowed_actions())
+        allowed = allowed_actions(now, takes_part, self._rules.spec.num_actions)
+        actions = self._actor.choose(values_EA, now, takes_part, allowed)
         out_masks = self._masks.none(self._rules.copies)
         self._phase = _Phase.IDLE
         self._rests += 1

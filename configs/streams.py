@@ -72,6 +72,8 @@ class Role(Enum):
     """The same in episodes that an expert's rule plays."""
     CRACK_GROWTH = 32, ("level",)
     """Cracks from which a model of deterioration is counted."""
+    CENTRE = 40, ("life",)
+    """Noise of edges where one place computes all agents."""
 
     def __init__(self, number: int, key: tuple[str, ...]) -> None:
         self.number = number

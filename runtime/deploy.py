@@ -21,6 +21,8 @@ from typing import Annotated, cast, get_args
 
 import tyro
 
+from agents.comm.centralised import refusal
+from agents.found import scheme_of
 from agents.policy import PolicyFile, load_policy
 from configs import extensions
 from configs.errors import UserError
@@ -106,6 +108,8 @@ def deploy(command: DeployCommand) -> list[Path]:
         extensions.address(extensions.SCHEME, comm)
     except extensions.ExtensionError as error:
         raise SetupError(f"{path}: policy says comm {comm[:100]!r}: {error}") from error
+    if scheme_of(comm).centralised:
+        raise refusal(comm, "its policies can only be simulated (runtime.evaluate)")
     options = DeployOptions(
         comm=comm,
         gate_mode=cast("GateMode", _trained(policy, "gate_mode", get_args(GateMode), "learned")),

@@ -30,6 +30,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from agents.comm.centralised import refusal
 from agents.comm.graphs import graph_of
 from agents.found import ranks_by_beacons, scheme_of
 from agents.policy import (
@@ -311,6 +312,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     )
     preflight.require_players(config)
     preflight.require_scheme(config)
+    if scheme_of(config.comm).centralised and not options.simulate:
+        raise refusal(config.comm, "evaluate with --simulate")
     registry.check(config.env, config.num_agents)
     if options.record:
         require_folder(Path(options.record), "--record")

@@ -22,8 +22,13 @@ from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
+from agents.comm.centralised import refusal
+from agents.core import AgentRules
+from agents.found import scheme_of
+from agents.parameters import ParameterStore
 from agents.policy import (
     PolicyFile,
     PolicySpec,
@@ -63,6 +68,7 @@ from runtime.record import run_folder
 from runtime.record.json_lines import read_records
 from runtime.record.run_log import RunLog, new_run_directory
 from runtime.record.trackers import open_tracker, require_tracker
+from runtime.run.central import Centre
 from runtime.run.head import invitations, open_bundles
 from runtime.run.plan import LearnerPlace, Plan, PlayedBefore
 from runtime.run.run import Run
@@ -166,8 +172,11 @@ def make_plan(config: RunConfig) -> Plan:
     preflight.require_device(config.learner)
     require_tracker(config.runtime.track)
     head = None
+    is_central = scheme_of(config.comm).centralised
     if config.runtime.serial:
         require_one_process(config)
+    elif is_central:
+        raise refusal(config.comm, "train with --serial")
     if config.runtime.hosts:
         where = Path(config.runtime.hosts), Path(config.runtime.bundles)
         head = open_bundles(*where, config.num_agents)
@@ -218,6 +227,13 @@ def make_plan(config: RunConfig) -> Plan:
 
         return serial.SerialLearner(setup_of(place))
 
+    def open_centre(
+        rules: AgentRules, store: ParameterStore, rngs: Sequence[np.random.Generator]
+    ) -> Centre:
+        from learner.central import CentralAgents  # torch, as above
+
+        return CentralAgents(config, rules, store, rngs)
+
     return Plan(
         config=config,
         env=env,
@@ -229,6 +245,7 @@ def make_plan(config: RunConfig) -> Plan:
         evaluation_episodes=config.evaluation.episodes,
         start_learner=start_learner,
         open_learner=open_learner if config.runtime.serial else None,
+        open_centre=open_centre if is_central else None,
         played_before=played_before,
         head=head,
     )

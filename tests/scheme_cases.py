@@ -31,7 +31,12 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Each scheme at each of its timings, and each of its variants at the first."""
+    """Each scheme that agents run at each of its timings, and each of its variants at the first."""
+    return [case for case in learner_cases() if not scheme_of(case.scheme).centralised]
+
+
+def learner_cases() -> list[Case]:
+    """The same of all schemes that can be trained."""
     found: list[Case] = []
     for name in names(SCHEME):
         scheme = scheme_of(name)

@@ -53,6 +53,8 @@ class Scheme:
     """Frozen dataclass of what `--comm.options` may say."""
     twin: ClassVar[str] = ""
     """`module:Class` of the torch twin, a learner.comm.base.SchemeTwin."""
+    centralised: ClassVar[bool] = False
+    """Whether one place computes all agents (agents/comm/centralised.py)."""
     timings: ClassVar[tuple[GateTiming, ...]] = ("causal",)
     """causal: one exchange in a step, what is said is heard in the next; paper: two, and what was
     said a step before is heard in this one, over edges that are chosen now."""

@@ -3,6 +3,7 @@
     + alpha * auxiliary (equation 8 of SOPS; learner/auxiliary.py)
     + price * open edges (learner/price.py)
     + coef * distance to the teacher's actions (learner/opponents/teacher.py)
+    + what the scheme itself asks for (learner/comm/base.py, own_loss)
 
 Dimension key: T = time, B = batch, N = agents, K = offsets.
 """
@@ -71,7 +72,7 @@ class PolicyTerms:
         taught = self._taught(part, online, living)
         charge = self._charge(part, online, rule) / living
         allowed = online.allowed_TBNK[:-1] & part.outcome.filled_TB[..., None, None]
-        return Loss(
+        terms = Loss(
             self._config.aux_coef * aux + self._schedules.factor("teacher_coef") * taught + charge,
             {
                 "aux_loss": aux,
@@ -82,6 +83,10 @@ class PolicyTerms:
                 "edges_allowed": allowed.sum(),
             },
         )
+        if online.own_loss_TB is None:
+            return terms
+        own = torch.where(part.learns_TB, online.own_loss_TB[:-1], 0.0).sum() / divisors.steps
+        return terms + Loss(own, {"scheme_loss": own})
 
     def _deployed(self, online: UnrollOutput, rule: GateRule) -> Tensor:
         """[T + 1, B, N, K] bool: edges that would be open without noise."""

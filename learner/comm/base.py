@@ -36,6 +36,8 @@ class Said:
     learned."""
     own: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """`Carry.own` after the last step."""
+    of_loss: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """What `SchemeTwin.own_loss` needs of all steps."""
 
 
 class SchemeTwin:
@@ -77,6 +79,16 @@ class SchemeTwin:
             rule: timing, mode and noise of a learned gate.
         """
         raise NotImplementedError
+
+    def own_loss(self, said: Said, q_TBNA: Tensor) -> Tensor | None:
+        """[T, B] what the scheme adds to the loss of a policy in training, already weighed; None:
+        nothing.
+
+        Args:
+            said: what it has just returned.
+            q_TBNA: the agents' values, those of forbidden actions included.
+        """
+        return None
 
     def uses(self, rule: GateRule) -> Mapping[str, int]:
         """How often an agent's step needs those of its layers that it does not need exactly

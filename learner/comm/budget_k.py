@@ -8,6 +8,7 @@ Dimension key: T = time, B = batch, N = agents, K = edges of one direction, Z = 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from learner.comm.edges import allowed_edges, heard_edges
 from learner.comm.gates import GateRule, within_budget
 from learner.kernels.projections import Layer
 from learner.kernels.straight_through import round_beacon
+from runtime.net.topology import Graph
 
 
 class BudgetKTwin(AttentionTwin):
@@ -33,7 +35,6 @@ class BudgetKTwin(AttentionTwin):
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         super().__init__(spec, num_agents)
         self._options: Options = spec.scheme_opts()
-        self._on_ring_K = ring_nearness(self.graph).tolist()
 
     def reads_of_hidden(self, rule: GateRule) -> list[Layer]:
         return [self.read_of_own_state(), self.read_of_queries()]
@@ -50,7 +51,8 @@ class BudgetKTwin(AttentionTwin):
         allowed_TBNK = allowed_edges(window, carry, offsets, rule.timing)
         said_TBNZ = said_before_BNZ.unsqueeze(0)
         if self._options.distance == "ring":
-            nearness_TBNK = own_part.new_tensor(self._on_ring_K).expand(allowed_TBNK.shape)
+            nearness_K = _on_ring(self.graph, own_part.device).to(own_part.dtype)
+            nearness_TBNK = nearness_K.expand(allowed_TBNK.shape)
         else:
             positions_TBNZ = window.observations_TBND[..., -POSITION:].clamp(-1.0, 1.0)
             positions_TBNZ = round_beacon(positions_TBNZ, self.spec.beacon_dtype).detach()
@@ -82,3 +84,9 @@ class BudgetKTwin(AttentionTwin):
             x_TBN, y_TBN = (peers_TBNZ.roll(-offset, dims=2) - own_TBNZ).unbind(-1)
             nearness.append(-(x_TBN * x_TBN + y_TBN * y_TBN))
         return torch.stack(nearness, dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _on_ring(graph: Graph, device: torch.device) -> Tensor:
+    """[K] `ring_nearness`, where it is needed."""
+    return torch.from_numpy(ring_nearness(graph)).to(device)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch

@@ -37,6 +37,8 @@ class UnrollOutput:
     gates_TBNK: Tensor
     """1 on the out-edges that step t opened, 0 elsewhere, with the straight-through gradient."""
     carry: Carry
+    own_loss_TB: Tensor | None = None
+    """What the scheme itself adds to the loss; None: nothing, or nobody trains here."""
 
 
 def unroll(
@@ -58,8 +60,9 @@ def unroll(
     hidden = _remembered(network, window, carry)
     q_part, reads = network.project(hidden, rule)
     said = network.scheme(reads, window, carry, rule)
+    q_TBNA = window.everybody(network.q_values(q_part, said.messages_TBNM))
     return UnrollOutput(
-        q_TBNA=window.everybody(network.q_values(q_part, said.messages_TBNM)),
+        q_TBNA=q_TBNA,
         messages_TBNM=window.everybody(said.messages_TBNM),
         scores_TBNK=said.scores_TBNK,
         allowed_TBNK=said.allowed_TBNK,
@@ -73,6 +76,7 @@ def unroll(
             step_B=carry.step_B + len(hidden),
             own=said.own,
         ),
+        own_loss_TB=network.scheme.own_loss(said, q_TBNA) if torch.is_grad_enabled() else None,
     )
 
 

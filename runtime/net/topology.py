@@ -24,6 +24,8 @@ class Graph:
     num_agents: int
     offsets: tuple[int, ...]
     """Ascending, each from 1 to N - 1."""
+    wired: bool = True
+    """Whether packets go along the edges, and masks name them; else there may be any number."""
 
     def __post_init__(self) -> None:
         ascending = tuple(sorted(set(self.offsets)))
@@ -36,7 +38,7 @@ class Graph:
                 f"offsets of {self.num_agents} agents ascend from 1 to at most "
                 f"{self.num_agents - 1}, got {self.offsets}"
             )
-        if len(self.offsets) > MOST_EDGES:
+        if self.wired and len(self.offsets) > MOST_EDGES:
             raise ValueError(
                 f"an agent may have {MOST_EDGES} out-edges, and with {self.num_agents} agents it "
                 f"would have {len(self.offsets)}: take fewer agents, or a scheme with fewer edges"

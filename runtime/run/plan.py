@@ -13,6 +13,7 @@ from envs.base import EnvSpec
 from runtime.deployment.bundle import Bundle
 from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.security import Keyring
+from runtime.run.central import OpenCentre
 from runtime.run.serial_learner import SerialLearner
 
 Recorded = Literal["training", "all", "none"]
@@ -55,6 +56,8 @@ class Plan:
     """Starts the learner process; None for a run without one."""
     open_learner: Callable[[LearnerPlace], SerialLearner] | None = None
     """Opens a learner in this very process; None where that is not asked for."""
+    open_centre: OpenCentre | None = None
+    """Opens what computes all agents in one place; None: they compute themselves."""
     played_before: PlayedBefore = PlayedBefore()
     record: bool = False
     """Keep every evaluation episode (see `Run.recorder`)."""

@@ -11,11 +11,13 @@ update that they publish reaches their agents a few steps later.
 
 import logging
 import time
+from functools import partial
 from types import FrameType
 
 from envs import registry
 from runtime.net import wire
 from runtime.record.run_log import RunLog
+from runtime.run.central import CentralRun
 from runtime.run.conductor import Stage
 from runtime.run.placement import Placement
 from runtime.run.plan import Plan, RunEnd
@@ -94,10 +96,14 @@ class SerialTraining:
         plan = self._plan
         config, places, before = plan.config, self._places, plan.played_before
         node, world = places.node("", "", ""), places.world("", "")
-        return SerialRun(
-            registry.make_copies(
-                config.env, config.num_agents, config.seed, before.episodes, life=config.life
-            ),
+        copies = registry.make_copies(
+            config.env, config.num_agents, config.seed, before.episodes, life=config.life
+        )
+        make = SerialRun
+        if plan.open_centre is not None:
+            make = partial(CentralRun, open_centre=plan.open_centre)
+        return make(
+            copies,
             node.rules,
             plan.parameters,
             rules_of(world),

@@ -27,7 +27,7 @@ from learner.experience.part import Divisors, Part
 from learner.learner import Learner
 from tests.learner.tape import TapeRecorder
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode
-from tests.scheme_cases import Case, cases
+from tests.scheme_cases import Case, learner_cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 ALGORITHMS = [name for name in own_names(ALGORITHM) if name != "random"]
@@ -110,7 +110,7 @@ def test_replayed_updates_of_any_algorithm_are_the_plain_ones(algorithm: str) ->
     assert (recorder.recorded, recorder.replayed) == (1, 3)
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 def test_replayed_updates_of_any_scheme_are_the_plain_ones(case: Case) -> None:
     assert_the_same(make_run(case))
 
@@ -121,7 +121,7 @@ def test_replayed_updates_with_any_option_are_the_plain_ones(variant: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_replayed_updates_of_any_pair_are_the_plain_ones(algorithm: str, case: Case) -> None:
     assert_the_same(make_run(case, algorithm))
@@ -256,7 +256,7 @@ def test_tensors_from_outside_are_kept() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_graph_s_updates_are_those_that_run_step_by_step(
     algorithm: str, case: Case, caplog: pytest.LogCaptureFixture

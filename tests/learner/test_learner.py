@@ -24,7 +24,7 @@ from tests.learner_helpers import (
     make_flat,
     make_spec,
 )
-from tests.scheme_cases import Case, cases
+from tests.scheme_cases import Case, learner_cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 
@@ -119,7 +119,7 @@ def test_threads_that_share_a_batch_take_the_step_of_one(monkeypatch: pytest.Mon
     assert_array_equal(found[2], found[1], err_msg="two threads come to the same numbers again")
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 def test_gradients_of_threads_lie_in_memory_as_their_parameters_do(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from tests.benchmarks.learner_update import make_learner as make_update
 from tests.benchmarks.update_case import UpdateCase
 from tests.host_syncs import HostSyncs
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode
-from tests.scheme_cases import Case, cases
+from tests.scheme_cases import Case, learner_cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
 ALGORITHMS = [name for name in own_names(ALGORITHM) if name != "random"]
@@ -101,14 +101,14 @@ def test_an_update_of_any_algorithm_waits_for_the_device_once(algorithm: str) ->
     assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 def test_an_update_of_any_scheme_waits_for_the_device_once(case: Case) -> None:
     learner = make_learner(make_run(case))
     assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_update_of_any_pair_waits_for_the_device_once(algorithm: str, case: Case) -> None:
     learner = make_learner(make_run(case, algorithm))
@@ -180,7 +180,7 @@ def test_a_look_at_a_number_within_a_loss_is_found(algorithm: str, found: str) -
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", learner_cases(), ids=str)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_torch_sees_no_wait_but_that_for_the_metrics(
     algorithm: str, case: Case, monkeypatch: pytest.MonkeyPatch
