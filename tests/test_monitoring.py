@@ -40,7 +40,8 @@ def everything_exported() -> set[str]:
     for counter in ("edge_tcp_sent", "edge_tcp_received", "edge_slots", "edges_open"):
         traffic.set(counter, 3)
     table.set_node(traffic.as_array(), 1)
-    table.set_run(dict.fromkeys(run_figures.NAMES, 1.0))
+    own = run_figures.own_figures({"normalised_score": 1.0}, "evaluation")
+    table.set_run(dict.fromkeys(run_figures.NAMES, 1.0) | own)
     edges = [[1, 10, 1, 100]] * 3
     full = report(
         2, num_hosts=2, traffic=traffic, edges=edges, latencies_ns=(5,), action_latencies_ns=(5,)

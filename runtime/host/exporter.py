@@ -216,7 +216,7 @@ class _HostCollector(Collector):
         """Every family there may be: by these names `/metrics?name[]=…` finds us."""
         yield from self._families()
         yield from run_figures.families(dict.fromkeys(run_figures.NAMES, 0.0))
-        yield from (_policy_lag(), _action_latency_family())
+        yield from (run_figures.own_family(), _policy_lag(), _action_latency_family())
 
 
 def _version() -> str:

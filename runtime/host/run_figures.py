@@ -3,6 +3,8 @@
     Scoreboard.run_figures -> Status("launcher") -> HostTable.set_run -> families -> /metrics
 
 Agents and nodes know nothing of returns and losses. The launcher tells its own node once a second.
+Figures that the environment names itself come as `evaluation/NAME` and `training/NAME`, and are one
+family with the name as a label.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,14 +33,32 @@ NAMES = (
     *_GAUGES,
     *(f"{name}_{episodes}" for name in _BY_EPISODES for episodes in _EPISODES),
 )
-"""Of all figures."""
+"""Of all figures but the environment's own."""
+
+MOST_OWN = 100
+"""Figures of the environment's own that are exported, of each kind of episodes."""
+_LONGEST_NAME = 64
+"""Of a figure in a Status (runtime/net/control.py)."""
+
+
+def own_figures(metrics: Mapping[str, float], episodes: str) -> dict[str, float]:
+    """Figures of the environment's own, by the names under which they go to the exporter.
+
+    Those whose name is too long for a Status, and those beyond `MOST_OWN`, are left out.
+
+    Args:
+        episodes: `evaluation` or `training`.
+    """
+    named = {f"{episodes}/{name}": value for name, value in metrics.items()}
+    fitting = [name for name in named if len(name) <= _LONGEST_NAME]
+    return {name: named[name] for name in fitting[:MOST_OWN]}
 
 
 def families(figures: Mapping[str, float]) -> Iterator[Metric]:
     """Series of what is known.
 
     Args:
-        figures: some of `NAMES`.
+        figures: some of `NAMES`, and `own_figures`.
     """
     for name, text in _COUNTERS.items():
         if name in figures:
@@ -53,3 +73,23 @@ def families(figures: Mapping[str, float]) -> Iterator[Metric]:
                 family.add_metric([episodes], value)
         if family.samples:
             yield family
+    yield from _own(figures)
+
+
+def _own(figures: Mapping[str, float]) -> Iterator[Metric]:
+    family = own_family()
+    for name, value in figures.items():
+        episodes, slash, metric = name.partition("/")
+        if slash:
+            family.add_metric([metric, episodes], value)
+    if family.samples:
+        yield family
+
+
+def own_family() -> GaugeMetricFamily:
+    """The family of the environment's own figures, still empty."""
+    return GaugeMetricFamily(
+        "murmuration_env_metric",
+        "A figure of the environment's own: mean over the same episodes.",
+        labels=["metric", "episodes"],
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from agents.found import scheme_of
 from configs.schema import RunConfig
 from envs import registry
+from runtime.host.run_figures import own_figures
 from runtime.net import wire
 from runtime.net.traffic import FORM_OF, REASONS
 from runtime.run.evaluations import Evaluation, Evaluations, mean_metrics
@@ -268,7 +269,10 @@ class Scoreboard:
                 "training_episodes": float(training.count),
                 "learner_updates_due": learnt_from * self._config.learner.updates_per_episode,
             }
-        return {name: value for name, value in figures.items() if value is not None}
+        own = own_figures(training.metrics, "training")
+        if last is not None:
+            own |= own_figures(last.metrics, "evaluation")
+        return own | {name: value for name, value in figures.items() if value is not None}
 
     def evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
         """Figures of a whole evaluation by name, as in `metrics`."""

@@ -11,10 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.host import run_figures
 from runtime.host.exporter import BUCKETS_S, MOST_EDGES, Exporter, require_free_port
 from runtime.host.host_table import HostTable, PeerClock
 from runtime.host.metrics_server import MOST_REQUESTS, MetricsServer
-from runtime.net import latency
+from runtime.net import latency, wire
 from runtime.net.errors import SetupError
 from runtime.net.traffic import Traffic, TrafficClass
 from tests.reports import report
@@ -435,6 +436,29 @@ def test_figures_of_the_run_are_exported_where_the_launcher_tells_them(
     loss = scrape(exporter, query="?name[]=murmuration_learner_loss")
     assert loss == {key("learner_loss"): 0.25}
     assert family(series, "win_rate") == {frozenset({("episodes", "evaluation")}): 0.75}
+
+
+def test_figures_of_the_environments_own_have_their_name_as_a_label(
+    table: HostTable, exporter: Exporter
+) -> None:
+    own = run_figures.own_figures({"normalised_score": -12.5, "risk": 3.0}, "evaluation")
+    table.set_run({"env_steps": 400.0, **own, **run_figures.own_figures({"risk": 4.0}, "training")})
+    series = family(scrape(exporter, query="?name[]=murmuration_env_metric"), "env_metric")
+    assert series == {
+        frozenset({("episodes", "evaluation"), ("metric", "normalised_score")}): -12.5,
+        frozenset({("episodes", "evaluation"), ("metric", "risk")}): 3.0,
+        frozenset({("episodes", "training"), ("metric", "risk")}): 4.0,
+    }
+
+
+def test_own_figures_that_no_status_could_carry_are_left_out() -> None:
+    metrics = {"long" * 16: 1.0} | {f"m{number}": 2.0 for number in range(150)}
+    own = run_figures.own_figures(metrics, "training")
+    assert len(own) == run_figures.MOST_OWN
+    both = own | run_figures.own_figures(metrics, "evaluation")
+    status = wire.Status("launcher", dict.fromkeys(run_figures.NAMES, 0.0) | both)
+    assert wire.decode(wire.encode(status)) == status
+    assert set(own.values()) == {2.0}
 
 
 class Hand:

@@ -461,6 +461,9 @@ def test_an_environments_own_figures_are_averaged_and_named() -> None:
     summary = board.summary("finished", 1.0, 1.0, "cpu")
     assert summary["metrics"] == {"food_eaten": 6.0, "survivors": 23.5}
     assert board.snapshot("training", 1.0).metrics["food_eaten"] == 6.0
+    exported = board.run_figures()
+    assert exported["evaluation/food_eaten"] == 6.0
+    assert exported["training/survivors"] == 23.5
 
 
 def test_nobody_wins_where_nobody_can() -> None:
