@@ -9,16 +9,17 @@ all of them may send the same number of messages, and with the four neighbours o
 Dimension key: G = graphs, N = populations, C = time scales, S = rounds.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import dacite
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.arrays import BoolArray
+from configs.errors import UserError
 from learner.studies.diagnostics.broadcast import (
     broadcast,
     budget_of,
@@ -29,6 +30,10 @@ from learner.studies.diagnostics.broadcast import (
     torus_adjacency,
 )
 from learner.studies.figure_style import canvas
+from learner.studies.tables import write_records
+
+if TYPE_CHECKING:
+    from learner.studies.analysis import Finished
 
 
 class _Kind(NamedTuple):
@@ -92,6 +97,29 @@ class Cell(NamedTuple):
     sources: int
 
 
+def study(study: "Finished") -> str:
+    """A study's step. Options: those of `BroadcastOptions`.
+
+    Raises:
+        UserError: it has no such option.
+    """
+    try:
+        options = dacite.from_dict(
+            BroadcastOptions, dict(study.options), dacite.Config(strict=True, cast=[tuple])
+        )
+    except dacite.DaciteError as error:
+        raise UserError(f"{study.name}: {error}") from error
+    found = cells(options)
+    write_records([cell._asdict() for cell in found], study.folder / "broadcast")
+    draw(found, study.folder / "broadcast.png")
+    return (
+        f"Share of informed agents after S = ceil(c log2 N) rounds of up to ceil(log2 N) contacts; "
+        f"means over {options.sources} sources, of each of {options.resamples} graphs where they "
+        f"are random; seed {options.seed}.\n\n![broadcast coverage](broadcast.png)\n\n"
+        f"{table(found)}"
+    )
+
+
 def cells(options: BroadcastOptions) -> list[Cell]:
     """All of them, graph by graph, population by population; the seed decides every figure."""
     return [
@@ -136,15 +164,6 @@ def _column(name: str, seed: tuple[int, ...], agents: int, options: BroadcastOpt
         )
         for place, (scale, rounds) in enumerate(zip(options.time_scales, rounds_C, strict=True))
     ]
-
-
-def write_csv(found: Sequence[Cell], out: Path) -> None:
-    """A line for each cell."""
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Cell._fields)
-        for cell in found:
-            writer.writerow(f"{x:.4f}" if isinstance(x, float) else x for x in cell)
 
 
 def table(found: Sequence[Cell]) -> str:

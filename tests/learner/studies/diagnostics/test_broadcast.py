@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.errors import UserError
+from learner.studies.analysis import Finished
 from learner.studies.diagnostics.broadcast import (
     broadcast,
     budget_of,
@@ -17,9 +19,7 @@ from learner.studies.diagnostics.broadcast import (
 from learner.studies.diagnostics.broadcast_maps import (
     BroadcastOptions,
     cells,
-    draw,
-    table,
-    write_csv,
+    study,
 )
 from runtime.net.topology import exponential
 
@@ -120,11 +120,12 @@ def test_cells_follow_from_the_seed_and_a_longer_time_never_covers_less() -> Non
 
 
 def test_figure_one_is_a_file_of_cells_a_table_and_a_picture(tmp_path: Path) -> None:
-    found = cells(SMALL)
-    write_csv(found, tmp_path / "cells.csv")
-    lines = (tmp_path / "cells.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(found)
-    assert lines[1].startswith("exponential,16,4,4.0000,0.5000,2,0.6875,0.0000,1,3")
-    assert "| 0.5 | 0.69 | 0.92 |" in table(found)
-    draw(found, tmp_path / "cells.png")
-    assert (tmp_path / "cells.png").read_bytes().startswith(b"\x89PNG")
+    options = {"populations": [16, 100], "time_scales": [0.5, 1.0], "sources": 3, "resamples": 3}
+    text = study(Finished("sops-fig1", "smoke", tmp_path, (), options, {}))
+    assert "| 0.5 | 0.69 | 0.92 |" in text
+    lines = (tmp_path / "broadcast.csv").read_text().splitlines()
+    assert len(lines) == 1 + 4 * 2 * 2
+    assert lines[1].startswith("exponential,16,4,4.0,0.5,2,0.6875,0.0,1,3")
+    assert (tmp_path / "broadcast.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match=r"sops-fig1: .*densities"):
+        study(Finished("sops-fig1", "smoke", tmp_path, (), {"densities": [1]}, {}))
