@@ -55,6 +55,7 @@ _MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher
 """Options that presets and files set and an empty value takes back."""
 _OptionsT = TypeVar("_OptionsT")
 _LAYERS = tuple[SparseLayer, ...]
+_NUMBERS = tuple[int, ...]
 
 
 Population = Callable[[EnvConfig], int | None]
@@ -400,7 +401,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _build(raw: dict[str, Any], origin: str) -> RunConfig:
     for unknown, known in _unknown_keys(RunConfig, raw):
         raise ConfigError(f"{origin}: unknown key {unknown}{_nearest(unknown, known)}")
-    hooks = {int: _integer, float: _number, _LAYERS: _layers}
+    hooks = {int: _integer, float: _number, _LAYERS: _layers, _NUMBERS: _numbers}
     try:
         return dacite.from_dict(RunConfig, raw, dacite.Config(strict=True, type_hooks=hooks))
     except dacite.WrongTypeError as error:
@@ -428,6 +429,13 @@ def _layers(value: object) -> object:
     if not isinstance(value, list):
         raise dacite.WrongTypeError(_LAYERS, value)
     return tuple(cast("list[object]", value))
+
+
+def _numbers(value: object) -> object:
+    numbers = cast("list[object]", value)
+    if not isinstance(value, list) or any(type(number) is not int for number in numbers):
+        raise dacite.WrongTypeError(_NUMBERS, value)
+    return tuple(numbers)
 
 
 def _unknown_keys(
@@ -470,6 +478,8 @@ def _wrong_type(error: dacite.WrongTypeError) -> str:
         return f"{path} must be one of {', '.join(map(str, get_args(wanted)))}, {got}"
     if wanted == _LAYERS:
         return f"{path} must be a list of {', '.join(get_args(SparseLayer))}, {got}"
+    if wanted == _NUMBERS:
+        return f"{path} must be a list of integers, {got}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
     return f"{path} must be {names[wanted]}, {got}{_yaml_hint(wanted, value)}"
 

@@ -66,6 +66,8 @@ class Role(Enum):
     """Seed of a battle of a contest."""
     GUIDE = 19, ("life",)
     """Steps that a guide plays, and what it draws."""
+    POPULATION = 20, ("agents", "life")
+    """Episodes, exploration and noise of a population that the learner plays itself."""
     IMP = 30, ()
     """What inspections find in an episode of imp, from that episode's seed."""
     IMP_HEURISTIC = 31, ("chunk",)

@@ -165,6 +165,8 @@ def refusal(run: RunConfig, device: torch.device, *, recordable: bool) -> str | 
         return f"algorithm {run.learner.algorithm} does not say `recordable = True`"
     if run.gate.estimator != "straight-through":
         return f"gate.estimator {run.gate.estimator} draws from the same noise several times"
+    if run.learner.also_agents:
+        return "learner.also_agents makes each batch one of several sizes"
     return None
 
 

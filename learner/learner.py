@@ -47,6 +47,7 @@ from learner.experience.part import Divisors, Part, part_of
 from learner.experience.replay import Replay, Rows, WindowBatch, Windows
 from learner.experience.rollout import Rollout
 from learner.network import PolicyNetwork
+from learner.population import Population
 from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.schedules import Schedules
@@ -132,6 +133,12 @@ class Learner:
             make_replay(config.learner) if self._rollout is None else self._rollout
         )
         self.replay.annotated = self.algorithm.annotated
+        self.populations = [
+            Population(config, number, self.device) for number in config.learner.also_agents
+        ]
+        """Others that learn beside the run's agents, and share their policy."""
+        for population in self.populations:
+            population.replay.annotated = self.algorithm.annotated
         self.online = self.algorithm.online
         """Everything that is trained, by part: policy, mixer, auxiliary, critics."""
         self.topology: Topology | None = None
@@ -221,6 +228,8 @@ class Learner:
         self.replay.add(episode)
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
+        for population in self.populations:
+            population.owed += 1
         if (
             self._rollout is None
             and self.algorithm.trains
@@ -286,6 +295,12 @@ class Learner:
         if self._ranks is not None:
             order, rows = Order(self.progress.env_steps), self._rows_of_a_part(batch)
             shares = self._ranks.hand_out(order, batch, rows * self._ranks.size)
+        for population in self.populations:
+            noise_rule = self.algorithm.rule(population.noise)
+            population.catch_up(self.network, noise_rule, self.progress.env_steps, between_parts)
+            size, window = self.config.batch_size, self.config.window
+            _, more = self._gathered(population.replay.choose(self.rng, size, window))
+            shares = [*shares, *more]
         return self.gradient_of(shares, between_parts)
 
     def _gathered(self, windows: Windows) -> tuple[WindowBatch, list[Share]]:
@@ -297,7 +312,8 @@ class Learner:
         return batch, [replace(x, on_device=self._transfer.begin(x.batch)) for x in shares]
 
     def _rows_of_a_part(self, whole: WindowBatch) -> int:
-        batch, agent_steps = whole.size, (len(whole.actions) + 1) * self.dimensions.num_agents
+        time, batch, agents = whole.actions.shape[:3]
+        agent_steps = (time + 1) * agents
         rows = AGENT_STEPS_PER_PART[self.device.type] // agent_steps
         # Gradients are exchanged by one thread.
         if self._crew is not None and self._ranks is None:
@@ -359,14 +375,22 @@ class Learner:
         """Give the parameters a batch's gradient, part by part; its sums for the metrics."""
         generators = noise.branches(self.generator, len(shares))
         parts = [self._part(*pair) for pair in zip(shares, generators, strict=True)]
-        divisors = self._divisors(parts)
+        divisors = self._divisors_by_size(parts)
         totals: dict[str, Tensor] = {}
         for sums in self._work_off(parts, divisors, between_parts):
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + value
         return totals
 
-    def _divisors(self, parts: list[Part]) -> Divisors:
+    def _divisors_by_size(self, parts: list[Part]) -> dict[int, Divisors]:
+        """By number of agents: each population's mean has the same weight in the loss."""
+        sizes = dict.fromkeys(part.num_agents for part in parts)
+        return {
+            size: self._divisors([p for p in parts if p.num_agents == size], among=len(sizes))
+            for size in sizes
+        }
+
+    def _divisors(self, parts: list[Part], among: int = 1) -> Divisors:
         """Of the whole batch, known beforehand, so that the parts' losses add up to its loss."""
         counts = torch.stack(
             [
@@ -376,7 +400,7 @@ class Learner:
         )
         if self._ranks is not None:
             self._ranks.add_up(counts)
-        return Divisors(*counts.clamp(min=1))
+        return Divisors(*counts.clamp(min=1) * among)
 
     def _on_device(self, share: Share) -> DeviceBatch:
         return share.on_device or self._transfer.begin(share.batch)
@@ -389,7 +413,7 @@ class Learner:
     def _work_off(
         self,
         parts: list[Part],
-        divisors: Divisors,
+        divisors: Mapping[int, Divisors],
         between_parts: Callable[[], None] | None,
     ) -> Iterator[dict[str, Tensor]]:
         """Add all parts' gradients to the parameters'; yields the numbers of each, in order."""
@@ -397,9 +421,12 @@ class Learner:
         if self._crew is None or self._ranks is not None or len(parts) == 1:
             for part in parts:
                 tell()
-                yield self._accumulate(part, divisors, last=part is parts[-1])
+                yield self._accumulate(part, divisors[part.num_agents], last=part is parts[-1])
             return
-        futures = [self._crew.submit(self._differentiate, part, divisors) for part in parts]
+        futures = [
+            self._crew.submit(self._differentiate, part, divisors[part.num_agents])
+            for part in parts
+        ]
         for future in futures:
             while not wait((future,), timeout=_BETWEEN_LOOKS_S).done:
                 tell()

@@ -54,6 +54,19 @@ class PolicyNetwork(nn.Module):
         # Children in the order of the layout: optimiser and checkpoints go by it.
         for layer in dict.fromkeys(name.partition(".")[0] for name, _ in spec.layout):
             self.add_module(layer, layers[layer])
+        self._of_other_sizes: dict[int, PolicyNetwork] = {}
+
+    def of_size(self, num_agents: int) -> "PolicyNetwork":
+        """The same policy, with the very same parameters, for another number of agents."""
+        if num_agents == self.num_agents:
+            return self
+        if num_agents not in self._of_other_sizes:
+            other = PolicyNetwork(self.spec, num_agents)
+            for path, parameter in self.named_parameters():
+                where, _, name = path.rpartition(".")
+                setattr(other.get_submodule(where), name, parameter)
+            self._of_other_sizes[num_agents] = other
+        return self._of_other_sizes[num_agents]
 
     def tensors(self) -> Mapping[str, nn.Parameter]:
         """The parameters by their names in the layout, in its order."""

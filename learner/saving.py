@@ -113,9 +113,10 @@ def published(config: RunConfig, learner: Learner, policy: Publisher) -> PolicyF
 
 def trained_with(config: RunConfig, env_steps: int) -> dict[str, str]:
     """What a policy file says about the training that made it."""
+    sizes = sorted((config.num_agents, *config.learner.also_agents))
     return {
         "env": config.env.name,
-        "agents": str(config.num_agents),
+        "agents": " ".join(map(str, sizes)),
         "comm": config.comm,
         "gate_timing": config.gate.timing,
         "gate_mode": config.gate.mode,

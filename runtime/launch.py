@@ -165,6 +165,7 @@ def make_plan(config: RunConfig) -> Plan:
         observation_shape=env.observation_shape,
     )
     preflight.require_actions(config, env)
+    preflight.require_populations(config, env)
     preflight.check(config, spec)
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')

@@ -7,7 +7,14 @@ from configs import extensions
 from configs.ranges import between, check_ranges, within
 from configs.schema.choices import Precision, PublishDtype, PublishMode
 from configs.schema.fields import require, short
-from configs.schema.limits import MAX_CYCLES, MAX_EPISODES, MAX_STEPS, MAX_THREADS, MAX_UPDATES
+from configs.schema.limits import (
+    MAX_AGENTS,
+    MAX_CYCLES,
+    MAX_EPISODES,
+    MAX_STEPS,
+    MAX_THREADS,
+    MAX_UPDATES,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +31,11 @@ class LearnerConfig:
 
     device: Annotated[Literal["auto", "cpu", "cuda"], short("device")] = "auto"
     """Where the learner trains; auto takes CUDA if there is one."""
+
+    also_agents: Annotated[tuple[int, ...], short("also-agents"), between(2, MAX_AGENTS)] = ()
+    """Further numbers of agents that the policy is trained for at the same time: 4 16 beside
+    --agents 64. The learner plays these populations itself, an episode for each that the run's
+    agents play (learner/population.py), and every update takes a batch of each."""
 
     threads: Annotated[int, between(0, MAX_THREADS)] = 0
     """Torch threads of the learner; 0 takes half of the cores that the run may use (affinity and
@@ -257,6 +269,14 @@ class LearnerConfig:
             self.cuda_graph != "on" or self.ranks == 1,
             "learner.cuda_graph on records the update of one process, and learner.ranks share one: "
             f"give learner.ranks 1 or learner.cuda_graph off, got {self.ranks} ranks",
+        )
+        require(
+            len(set(self.also_agents)) == len(self.also_agents),
+            f"learner.also_agents names a number twice: {self.also_agents}",
+        )
+        require(
+            not self.also_agents or (self.ranks == 1 and self.aux != "contrast"),
+            "learner.also_agents trains with learner.ranks 1 and without learner.aux contrast",
         )
         require(
             self.ranks == 1 or self.aux != "contrast",

@@ -232,16 +232,16 @@ class Algorithm(ABC):
         rule = replace(rule, noisy_B=noisy_B, rows=part.rows, draw=part.draw)
         if gates == "recorded":
             run = self.setup.run
-            graph = graph_of(run.comm, run.comm_options, run.num_agents)
+            graph = graph_of(run.comm, run.comm_options, part.num_agents)
             recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
             rule = replace(rule, recorded_TBNK=recorded_TBNK)
-        output = unroll(self.policy, _window(part), rule)
+        output = unroll(self.policy.of_size(part.num_agents), _window(part), rule)
         return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()
     def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
-        output = unroll(policy, _window(part), self.rule())
+        output = unroll(policy.of_size(part.num_agents), _window(part), self.rule())
         return allowed_only(output, part)
 
     def annotated(self, episode: Episode) -> Episode:

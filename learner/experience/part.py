@@ -74,6 +74,11 @@ class Part:
         return compute() if self.draw is None else self.draw.settle(name, compute)
 
     @property
+    def num_agents(self) -> int:
+        """N, of the population that played."""
+        return self.alive.shape[-1]
+
+    @property
     def lives_TBN(self) -> Tensor:
         """[T, B, N] bool: has a part in the team's value."""
         return self.outcome.alive_TBN[:-1]

@@ -16,6 +16,7 @@ from pathlib import Path
 from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
+from configs.algorithms.base import Replayed
 from configs.algorithms.described import describe, traits_of
 from configs.extensions import ALGORITHM, own_names
 from configs.options import read as read_options
@@ -241,6 +242,45 @@ def require_actions(config: RunConfig, env: EnvSpec) -> None:
     )
 
 
+def require_populations(config: RunConfig, env: EnvSpec) -> None:
+    """Check that the learner can train for further numbers of agents (`learner.also_agents`).
+
+    Raises:
+        SetupError: a number that the environment or the algorithm does not take, and why.
+    """
+    if not config.learner.also_agents:
+        return
+    traits = traits_of(config.learner)
+    algorithm = config.learner.algorithm
+    if traits.fixes_agents:
+        raise SetupError(
+            f"--also-agents: algorithm {algorithm} has a weight for each agent, so it trains for "
+            "one number of agents"
+        )
+    replayed = isinstance(traits.experience, Replayed) and traits.acting == "epsilon-greedy"
+    if not replayed or traits.columns:
+        raise SetupError(
+            "--also-agents: the learner plays further populations epsilon-greedily and replays "
+            f"them, which algorithm {algorithm} does not"
+        )
+    if config.agents.adviser or config.agents.record_q:
+        raise SetupError(
+            "--also-agents: nobody advises populations that the learner plays, and their values "
+            'are not recorded: give --agents.adviser "" and leave out --agents.record-q'
+        )
+    for number in config.learner.also_agents:
+        if number == config.num_agents:
+            raise SetupError(f"--also-agents {number}: the run's own agents are as many")
+        registry.check(config.env, number)
+        other = registry.spec_of(config.env, number)
+        for what in ("observation_shape", "num_actions", "state_dim"):
+            if getattr(other, what) != getattr(env, what):
+                raise SetupError(
+                    f"--also-agents {number}: {what} is {getattr(other, what)}, and with "
+                    f"{config.num_agents} agents {getattr(env, what)}"
+                )
+
+
 def require_device(config: LearnerConfig) -> None:
     """Check that there is a GPU for each rank, if they are to train on GPUs.
 
@@ -300,7 +340,7 @@ def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str
             (1 if env.observation_dtype == "uint8" else 2)
             * learner.batch_size
             * min(learner.window or env.episode_limit, env.episode_limit)
-            * env.num_agents
+            * (env.num_agents + sum(learner.also_agents))
             * env.observation_dim
         ),
     }

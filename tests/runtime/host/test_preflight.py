@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from agents.policy import PolicyFile, PolicySpec, initialise, save_policy
-from configs.schema import NetworkConfig, RunConfig, RuntimeConfig
+from configs.schema import (
+    AgentsConfig,
+    EnvConfig,
+    LearnerConfig,
+    NetworkConfig,
+    RunConfig,
+    RuntimeConfig,
+)
+from envs.registry import spec_of
 from runtime.host import preflight
 from runtime.net.errors import SetupError
 from runtime.net.topology import exponential
@@ -131,3 +139,38 @@ def test_policy_that_does_not_fit_is_refused_by_its_dimensions(
 def test_policy_that_cannot_be_read_is_refused(config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"nowhere\.safetensors cannot be read"):
         preflight.check(replace(config, policy=str(tmp_path / "nowhere.safetensors")), SPEC)
+
+
+def with_populations(*also: int, algorithm: str = "iql", env: str = "relay") -> RunConfig:
+    learner = LearnerConfig(algorithm=algorithm, also_agents=also)
+    return RunConfig(num_agents=16, env=EnvConfig(name=env), learner=learner)
+
+
+def test_further_populations_are_taken_where_agents_share_everything() -> None:
+    for algorithm in ("iql", "vdn"):
+        config = with_populations(4, 64, algorithm=algorithm)
+        preflight.require_populations(config, spec_of(config.env, 16))
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (with_populations(4, algorithm="qmix"), "qmix has a weight for each agent"),
+        (with_populations(4, algorithm="random"), "which algorithm random does not"),
+        (with_populations(4, 16), "--also-agents 16: the run's own agents are as many"),
+        (
+            replace(with_populations(4), agents=AgentsConfig(record_q=True)),
+            "leave out --agents.record-q",
+        ),
+    ],
+    ids=["weights of agents", "no replay", "its own size", "records values"],
+)
+def test_a_population_that_cannot_be_trained_is_refused(config: RunConfig, why: str) -> None:
+    with pytest.raises(SetupError, match=why):
+        preflight.require_populations(config, spec_of(config.env, 16))
+
+
+def test_a_population_that_the_environment_does_not_take_is_refused() -> None:
+    config = with_populations(4000, env="battle")
+    with pytest.raises(ValueError, match="4000"):
+        preflight.require_populations(config, spec_of(config.env, 16))
