@@ -57,12 +57,16 @@ def summary(run: Path) -> dict[str, Any]:
     return json.loads((run / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("timing", ["causal", "paper"])
+@pytest.mark.parametrize(
+    "given",
+    [("--gate.timing", "causal"), ("--gate.timing", "paper"), ("--also-agents", "3", "9")],
+    ids=["causal", "paper", "several sizes"],
+)
 def test_one_process_and_many_play_the_same_episodes_and_learn_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timing: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(scratch_folder(monkeypatch)))
-    options = ("--gate.timing", timing, "--steps", str(4 * EPISODES),
+    options = (*given, "--steps", str(4 * EPISODES),
                "--learner.learning-starts", str(EPISODES))  # fmt: skip
     serial = trained(tmp_path / "serial", "--serial", *options)
     processes = trained(tmp_path / "processes", *options)
