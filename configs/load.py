@@ -432,8 +432,8 @@ def _layers(value: object) -> object:
 
 
 def _numbers(value: object) -> object:
-    numbers = cast("list[object]", value)
-    if not isinstance(value, list) or any(type(number) is not int for number in numbers):
+    numbers = cast("list[object]", value if isinstance(value, list) else [value])
+    if any(type(number) is not int for number in numbers):
         raise dacite.WrongTypeError(_NUMBERS, value)
     return tuple(numbers)
 

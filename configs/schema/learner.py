@@ -33,9 +33,9 @@ class LearnerConfig:
     """Where the learner trains; auto takes CUDA if there is one."""
 
     also_agents: Annotated[tuple[int, ...], short("also-agents"), between(2, MAX_AGENTS)] = ()
-    """Further numbers of agents that the policy is trained for at the same time: 4 16 beside
-    --agents 64. The learner plays these populations itself, an episode for each that the run's
-    agents play (learner/population.py), and every update takes a batch of each."""
+    """Further numbers of agents that the policy is trained for at the same time. The learner plays
+    these populations itself, an episode for each that the run's agents play, and every update takes
+    a batch of each (learner/population.py)."""
 
     threads: Annotated[int, between(0, MAX_THREADS)] = 0
     """Torch threads of the learner; 0 takes half of the cores that the run may use (affinity and

@@ -13,10 +13,11 @@ def test_numbers_of_agents_come_from_files_and_flags_and_survive_a_dump(tmp_path
     config = load_run_config(["--config", str(file)])
     assert config.learner.also_agents == (4, 64)
     assert parse_run_config(dump_run_config(config)) == config
+    assert parse_run_config("learner: {also_agents: 4}").learner.also_agents == (4,)
     assert load_run_config(["--also-agents", "8", "9"]).learner.also_agents == (8, 9)
 
 
-@pytest.mark.parametrize("value", ["4", "[4.5]", "[true]", "[four]", "{4: 5}"])
+@pytest.mark.parametrize("value", ["4.5", "[4.5]", "[true]", "[four]", "{4: 5}"])
 def test_what_is_not_a_list_of_integers_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match=r"learner\.also_agents must be a list of integers, got"):
         parse_run_config(f"learner: {{also_agents: {value}}}\n")
