@@ -155,6 +155,7 @@ def _transfer(
                     capsize=3,
                 )
                 ends.append((arm, means[-1].mean))
+            axes.set_xticks(sorted({sizes[row.task] for row in rows if _task_of(row.task) == task}))
             axes.set_title(f"trained as {task}", loc="left")
             axes.set_xlabel("agents")
             axes.set_ylabel(in_print(headlines[task]))

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from configs.load import ConfigError
+from learner.studies.plan import Request, plan
 from learner.studies.study import Study, function_of, names, read_study
 
 GOOD: dict[str, Any] = {
@@ -69,6 +70,18 @@ def test_what_is_no_mapping_or_no_study_is_refused(tmp_path: Path) -> None:
         read_study("sops-fig33")
     with pytest.raises(ConfigError, match="there is no such function"):
         function_of("learner.studies.nothing:here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_every_arm_of_every_study_of_ours_is_one_that_runtime_launch_would_take(
+    name: str, tmp_path: Path
+) -> None:
+    study = read_study(name)
+    for scale in study.scales:
+        planned = plan(study, Request(scale=scale, out=tmp_path))
+        assert planned.refusals == ()
+        assert bool(planned.jobs) is bool(study.tasks)
 
 
 @pytest.mark.parametrize("name", names())
