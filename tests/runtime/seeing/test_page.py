@@ -255,6 +255,23 @@ class TestInABrowser:
         shown.press(Keys.ARROW_RIGHT)
         assert shown.step() == 10
 
+    def test_open_edges_are_lines_and_closed_ones_are_none(
+        self, driver: Chrome, tmp_path: Path
+    ) -> None:
+        def difference(trace: Trace) -> float:
+            """What the edges change in the picture."""
+            shown = Shown(driver, trace, tmp_path / "battle.html")
+            shown.press(Keys.ARROW_RIGHT)
+            pictures: list[NDArray[np.int64]] = []
+            for which in ("all", "none"):
+                driver.find_element(By.CSS_SELECTOR, f"#edges option[value='{which}']").click()
+                pictures.append(shown.picture())
+            return float((pictures[0] != pictures[1]).any(axis=-1).mean())
+
+        silent = replace(battle(), open_TNK=np.zeros_like(battle().open_TNK))
+        assert difference(battle()) > 0.01
+        assert difference(silent) == 0.0
+
     def test_relay_tells_who_is_right(self, driver: Chrome, tmp_path: Path) -> None:
         trace = relay()
         shown = Shown(driver, trace, tmp_path / "relay.html")
