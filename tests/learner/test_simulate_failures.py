@@ -12,7 +12,7 @@ from learner.simulate import SimulatedEpisode, simulate
 from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.topology import diameter, offsets
 
-TRAINED = Path(__file__).parents[2] / "configs" / "policies" / "relay.safetensors"
+TRAINED = Path(__file__).parents[2] / "configs" / "policies" / "relay-16.safetensors"
 """A policy that has learnt to pass the colour on (docs/results/relay.md)."""
 AGENTS = 8
 EPISODES = 12

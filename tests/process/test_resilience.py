@@ -31,7 +31,7 @@ from tests.process.runs import (
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
-TRAINED = Path(__file__).parents[2] / "configs" / "policies" / "relay.safetensors"
+TRAINED = Path(__file__).parents[2] / "configs" / "policies" / "relay-16.safetensors"
 """A policy that has learnt to pass the colour on (docs/results/relay.md)."""
 AGENTS = 8
 EPISODES = 24
