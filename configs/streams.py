@@ -76,6 +76,14 @@ class Role(Enum):
     """Cracks from which a model of deterioration is counted."""
     CENTRE = 40, ("life",)
     """Noise of edges where one place computes all agents."""
+    BROADCAST = 60, ("graph", "agents")
+    """Random graphs, sources and contacts of a study of broadcasts, by kind of graph and size."""
+    RANDOM_EDGES = 61, ("agents",)
+    """Edges at random, as many as a policy opens, in a study of its graphs."""
+    EQUAL_EDGES = 62, ()
+    """Which of equally frequent edges count as the most used."""
+    SHUFFLED_EDGES = 63, ()
+    """The same frequencies on other edges, to compare with."""
 
     def __init__(self, number: int, key: tuple[str, ...]) -> None:
         self.number = number

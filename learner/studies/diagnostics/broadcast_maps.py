@@ -18,8 +18,10 @@ import dacite
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import streams
 from configs.arrays import BoolArray
 from configs.errors import UserError
+from configs.streams import Role
 from learner.studies.diagnostics.broadcast import (
     broadcast,
     budget_of,
@@ -126,13 +128,20 @@ def cells(options: BroadcastOptions) -> list[Cell]:
         cell
         for number, kind in enumerate(KINDS)
         for agents in options.populations
-        for cell in _column(kind, (options.seed, number, agents), agents, options)
+        for cell in _column(
+            kind,
+            streams.generator(options.seed, Role.BROADCAST, graph=number, agents=agents),
+            agents,
+            options,
+        )
     ]
 
 
-def _column(name: str, seed: tuple[int, ...], agents: int, options: BroadcastOptions) -> list[Cell]:
+def _column(
+    name: str, rng: np.random.Generator, agents: int, options: BroadcastOptions
+) -> list[Cell]:
     """The cells of one kind and population: one broadcast serves all time scales."""
-    kind, rng = KINDS[name], np.random.default_rng(seed)
+    kind = KINDS[name]
     budget = budget_of(agents)
     rounds_C = [rounds_of(agents, scale) for scale in options.time_scales]
     coverage_by_graph: list[NDArray[np.float64]] = []

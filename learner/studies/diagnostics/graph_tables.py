@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from configs import streams
+from configs.streams import Role
 from learner.studies.diagnostics.coverage import HOPS
 from learner.studies.diagnostics.measured_graphs import MeasuredGraphs, measure
 from learner.studies.diagnostics.persistence import READINGS, SHARES, jaccard, matched, pearson
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 Figures = dict[str, float]
 
 EPISODES = 20
+_SHUFFLES = 20
 
 _WITHIN = ("out_degree", *(f"coverage_{hop}" for hop in HOPS))
 _READINGS_OF_COVERAGE = {
@@ -95,18 +98,23 @@ def persistence_figures(own: MeasuredGraphs, other: MeasuredGraphs) -> Figures:
     """By name, in all readings; those of the first have plain names. What is not known is left
     out.
     """
+    smaller, larger = (
+        each.activation for each in sorted((own, other), key=lambda each: len(each.opened_NK))
+    )
+    rng = streams.generator(0, Role.SHUFFLED_EDGES)
+    elsewhere = [larger.shuffled(rng) for _ in range(_SHUFFLES)]
     figures: Figures = {}
-    smaller, larger = sorted((own, other), key=lambda each: len(each.opened_NK))
     for matching, of in READINGS:
-        x, y = matched(smaller.activation, larger.activation, matching, of)
         suffix = "" if (matching, of) == READINGS[0] else f"_{matching}_{of}"
-        values = (pearson(x, y), *(jaccard(x, y, share) for share in SHARES))
+        x, y = matched(smaller, larger, matching, of)
+        figures[f"pearson{suffix}"] = pearson(x, y)
         figures |= {
-            f"{name}{suffix}": value
-            for name, value in zip(_PERSISTENCE, values, strict=True)
-            if not np.isnan(value)
+            f"{name}{suffix}": jaccard(x, y, share)
+            for name, share in zip(_PERSISTENCE[1:], SHARES, strict=True)
         }
-    return figures
+        by_chance = [pearson(*matched(smaller, each, matching, of)) for each in elsewhere]
+        figures[f"shuffled{suffix}"] = float(np.mean(by_chance))
+    return {name: value for name, value in figures.items() if not np.isnan(value)}
 
 
 def _rows(found: Mapping[tuple[str, str], Sequence[tuple[int, Figures]]]) -> list[Row]:
@@ -127,7 +135,7 @@ def markdown(
 ) -> str:
     """Tables 6 and 7, and under each the other readings of its figures."""
     hops = tuple(f"{hop} hops" for hop in HOPS)
-    shares = ("Pearson", *(f"Jaccard {share:.0%}" for share in SHARES))
+    shares = ("Pearson", *(f"Jaccard {share:.0%}" for share in SHARES), "Pearson, edges shuffled")
 
     def beside_paper(name: str) -> Callable[[Row], str]:
         def cell(row: Row) -> str:
@@ -153,10 +161,11 @@ def markdown(
         cells = [plain(f"{reading}_{hop}") for hop in HOPS]
         lines += ["", title, *_table(covered, hops, cells)]
     lines += ["", "### Table 7: persistence of edges, " + _READINGS_OF_EDGES[READINGS[0]]]
-    lines += _table(persisted, shares, [beside_paper(name) for name in _PERSISTENCE])
+    cells = [*(beside_paper(name) for name in _PERSISTENCE), plain("shuffled")]
+    lines += _table(persisted, shares, cells)
     lines += ["", "### The same persistence in other readings"]
     for matching, of in READINGS[1:]:
-        cells = [plain(f"{name}_{matching}_{of}") for name in _PERSISTENCE]
+        cells = [plain(f"{name}_{matching}_{of}") for name in (*_PERSISTENCE, "shuffled")]
         title = _READINGS_OF_EDGES[matching, of]
         lines += ["", title, *_table(persisted, shares, cells)]
     return "\n".join(lines)

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.policy import write_atomically
+from configs import streams
 from configs.arrays import BoolArray, IntArray
+from configs.streams import Role
 from learner.studies.diagnostics.coverage import (
     coverage,
     coverage_over_time,
@@ -72,7 +74,7 @@ def measure(subject: Subject, agents: int, episodes: int, folder: Path) -> Measu
     if path.is_file():
         return _read(path)
     realised = realise(config, policy, episodes)
-    rng = np.random.default_rng(config.seed)
+    rng = streams.generator(config.seed, Role.RANDOM_EDGES, agents=agents)
     of_episodes = [_of_episode(each, realised.offsets, rng) for each in realised.episodes]
     degrees, within, over_time, whole, random = zip(*of_episodes, strict=True)
     activation = Activation.of(realised.episodes, realised.offsets)

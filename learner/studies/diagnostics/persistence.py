@@ -23,7 +23,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from configs import streams
 from configs.arrays import IntArray
+from configs.streams import Role
 from learner.studies.diagnostics.realised import RealisedEpisode
 
 SHARES = (0.05, 0.10, 0.20)
@@ -69,6 +71,17 @@ class Activation:
         never_NK = self.allowed_NK == 0
         return np.where(never_NK, np.nan, self.opened_NK / np.where(never_NK, 1, self.allowed_NK))
 
+    def shuffled(self, rng: np.random.Generator) -> "Activation":
+        """The same numbers on other edges, drawn at random: what is left of a likeness then comes
+        from where edges exist at all.
+        """
+        order = rng.permutation(self.opened_NK.size)
+        opened_NK, allowed_NK = (
+            counts.ravel()[order].reshape(counts.shape)
+            for counts in (self.opened_NK, self.allowed_NK)
+        )
+        return Activation(self.offsets, opened_NK, allowed_NK, self.steps)
+
 
 def matched(
     smaller: Activation, larger: Activation, matching: Matching, of: Frequency
@@ -111,7 +124,7 @@ def jaccard(x: NDArray[np.float64], y: NDArray[np.float64], share: float, seed: 
     Each set has round(share × edges) edges, at least one. Chance decides between equal frequencies,
     for each of the two on its own; the result is the mean over 32 such decisions.
     """
-    size, rng = max(round(share * len(x)), 1), np.random.default_rng(seed)
+    size, rng = max(round(share * len(x)), 1), streams.generator(seed, Role.EQUAL_EDGES)
     overlaps = [
         len(both := _top(x, size, rng) & _top(y, size, rng)) / (2 * size - len(both))
         for _ in range(_TIE_BREAKS)

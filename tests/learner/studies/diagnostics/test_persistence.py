@@ -79,3 +79,15 @@ def test_overlap_is_of_the_most_frequent_edges() -> None:
 def test_between_equal_frequencies_chance_decides_for_each_on_its_own() -> None:
     # Two drawn of 40 twice: an overlap of one edge, or two, is rare.
     assert jaccard(np.zeros(40), np.zeros(40), 0.05) < 0.3
+
+
+def test_shuffled_edges_keep_their_numbers_and_lose_their_places() -> None:
+    agents, offsets = 20, (1, 2, 4, 8, 16)
+    counts_NK = np.arange(agents * len(offsets)).reshape(agents, -1)
+    one = Activation(offsets, counts_NK, np.full_like(counts_NK, 200), 200)
+    other = one.shuffled(np.random.default_rng(0))
+    assert sorted(other.opened_NK.ravel()) == sorted(counts_NK.ravel())
+    assert pearson(*matched(one, one, "sender", "steps")) == pytest.approx(1.0)
+    assert abs(pearson(*matched(one, other, "sender", "steps"))) < 0.4
+    # Where an edge is missing both have zeros, and these alone look alike.
+    assert pearson(*matched(one, other, "pair", "steps")) > 0.4
