@@ -7,13 +7,11 @@ The parameters of `K_OUT_OF_N` and the bins are IMP-MARL's (Leroy et al., 2023, 
 generate_models.ipynb): they give its uncorrelated model anew. Those of `TURBINE` are ours, because
 IMP-MARL's are not public: results with them are not comparable with published ones.
 
-    python -m envs.imp.crack_growth FOLDER       writes uncorrelated.npz and owf.npz
+    write(folder) -> uncorrelated.npz, owf.npz
 
 Dimension key: R = deterioration rates, F = bins of damage.
 """
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,19 +145,8 @@ def simulate_turbine(samples: int, seed: int) -> Deterioration:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write the models that the package ships; returns the exit code."""
-    if len(argv) != 1 or not Path(argv[0]).is_dir():
-        print("usage: python -m envs.imp.crack_growth FOLDER", file=sys.stderr)
-        return 2
-    folder = Path(argv[0])
+def write(folder: Path) -> None:
+    """Write the models that the package ships: uncorrelated.npz and owf.npz."""
     rng = streams.generator(SEED, Role.CRACK_GROWTH, level=0)
     simulate(K_OUT_OF_N, SAMPLES, rng).save(folder / "uncorrelated.npz")
-    print(f"{folder / 'uncorrelated.npz'}: done; the turbine takes three times as long")
     simulate_turbine(SAMPLES, SEED).save(folder / "owf.npz")
-    print(f"{folder / 'owf.npz'}: done")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
