@@ -5,6 +5,7 @@
         output.txt                        what its commands have printed
         failure.txt                       the line with which the last attempt ended, if it failed
         runs/<id>/                        of runtime.launch
+        memory.json                       of the training, where it was looked at
         evaluation-at-64-idqn.json        of runtime.evaluate, one for each size and opponent
 
 Nothing is remembered besides: a cell that was interrupted, or whose folder was copied elsewhere,
@@ -37,6 +38,7 @@ from runtime.record.run_folder import take_lock
 _OF_RUN = "evaluated_run"
 """Key in an evaluation: the name of the run's folder."""
 _SIMULATED = "simulated"
+_MEMORY = "memory.json"
 _WITHOUT_SAY = (
     *("runtime.", "resume", "life", "learner.device", "learner.threads", "learner.ranks"),
     *("learner.precision", "learner.prefetch", "learner.checkpoint_period_s"),
@@ -146,6 +148,16 @@ class Cell:
     def evaluation_path(self, evaluation: Evaluation) -> Path:
         key = evaluation.key
         return self.folder / f"evaluation{'-' * bool(key and key[0] != '-')}{key}.json"
+
+    def memory(self) -> dict[str, float]:
+        """Largest figures of MemoryWatch over all sittings; empty if nobody looked."""
+        return _json(self.folder / _MEMORY)
+
+    def keep_memory(self, figures: Mapping[str, float]) -> None:
+        """Store those of a sitting."""
+        before = self.memory()
+        largest = {name: max(size, before.get(name, size)) for name, size in figures.items()}
+        write_atomically(self.folder / _MEMORY, json.dumps(largest, indent=2).encode())
 
     @property
     def output(self) -> Path:

@@ -52,6 +52,11 @@ class Child:
         self._asked_s = math.inf
         self._signals = 0
 
+    @property
+    def session(self) -> int:
+        """Id of the session of it and of all that it starts."""
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Its exit code, once it has one."""
         return self._process.poll()

@@ -56,6 +56,8 @@ class Job(NamedTuple):
     """Of runtime.launch, for a beginning."""
     config: RunConfig
     wanted: Wanted
+    memory: bool = False
+    """Whether the memory of its training is looked at."""
 
     @property
     def label(self) -> str:
@@ -191,7 +193,7 @@ def _jobs(
     config = effective(load_run_config(arguments, population=registry.population_of))
     wanted = Wanted(
         steps=config.steps,
-        evaluations=evaluations_of(task),
+        evaluations=evaluations_of(task) if scale.episodes else (),
         episodes=scale.episodes,
         simulate=scale.simulate or arm.central,
     )
@@ -205,6 +207,7 @@ def _jobs(
             (*arguments, "--seed", f"{seed}"),
             replace(config, seed=seed),
             wanted,
+            study.memory,
         )
 
 

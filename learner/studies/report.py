@@ -69,7 +69,9 @@ def report(
         texts += [markdown(rows, study.report, study.paper, headlines)]
         texts += [_over_scenarios(rows, measured, headlines), notes(study.arms)]
     if analyses:
-        texts += analyse(study, scale_of(study, request), request.scale, folder, plan.jobs)
+        scale = scale_of(study, request)
+        for text in analyse(study, scale, request.scale, folder, plan.jobs):
+            texts += ["", text]
     texts += [_missing(plan.jobs, plan.refusals)]
     text = "\n".join(texts).rstrip() + "\n"
     write_atomically(folder / "table.md", text.encode())
@@ -93,10 +95,11 @@ def _about(study: Study, request: Request, jobs: Sequence[Job]) -> str:
     if jobs:
         steps = sorted({job.wanted.steps for job in jobs})
         episodes = sorted({job.wanted.episodes for job in jobs})
+        final = f", final evaluations of {', '.join(map(str, episodes))} greedy episodes"
         lines.append(
-            f"Trainings of {', '.join(f'{n:,}' for n in steps)} steps, final evaluations of "
-            f"{', '.join(map(str, episodes))} greedy episodes. ± is half of a 95 % interval over "
-            "seeds (Student's t)."
+            f"Trainings of {', '.join(f'{n:,}' for n in steps)} steps"
+            f"{final if any(episodes) else ''}. "
+            "± is half of a 95 % interval over seeds (Student's t)."
         )
     if study.paper and study.spread:
         lines.append(f"The paper's ± is the {study.spread}.")

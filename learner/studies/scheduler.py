@@ -15,6 +15,7 @@ from typing import NamedTuple
 from configs.load import ConfigError
 from learner.studies.cells import Evaluation, State
 from learner.studies.child import Child, Stop, start
+from learner.studies.memory_watch import MemoryWatch
 from learner.studies.plan import Job
 
 _TRAINING = "runtime.launch"
@@ -42,6 +43,7 @@ class _AtWork:
     course: _Course
     command: _Command
     child: Child
+    watch: MemoryWatch | None = None
 
     @property
     def far(self) -> str:
@@ -108,12 +110,19 @@ class Scheduler:
         command = self._next(job, course, None)
         if command is None:
             return None
-        return _AtWork(job, course, command, self._start(job, command))
+        child = self._start(job, command)
+        looks = job.memory and command.module == _TRAINING
+        return _AtWork(job, course, command, child, MemoryWatch(child.session) if looks else None)
 
     def _goes_on(self, each: _AtWork) -> bool:
         code = each.child.poll()
+        if each.watch is not None:
+            each.watch.look_now_and_then()
         if code is None:
             return True
+        if each.watch is not None and each.watch.figures:
+            each.job.cell.keep_memory(each.watch.figures)
+            each.watch = None
         command = self._next(each.job, each.course, code)
         if command is None:
             return False

@@ -66,7 +66,7 @@ class Scale:
     steps: int | None = None
     """Of a training; None takes the preset's."""
     episodes: int = 100
-    """Greedy episodes of each final evaluation."""
+    """Greedy episodes of each final evaluation; 0 does without evaluations."""
     serial: bool = False
     """Each training in one process: cheaper for a step on few cores, and it depends on its seed
     alone."""
@@ -112,6 +112,8 @@ class Study:
     """What the paper's second numbers are."""
     paper: Numbers = field(default_factory=dict[str, dict[str, dict[str, Any]]])
     analysis: tuple[Step, ...] = ()
+    memory: bool = False
+    """Look at the memory of each training while it goes on (learner/studies/memory_watch.py)."""
 
     def __post_init__(self) -> None:
         if not self.scales:

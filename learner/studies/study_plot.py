@@ -108,6 +108,7 @@ def _points(
                     axes.plot(theirs, place, "x", color=TEXT, markersize=5)
             axes.set_yticks(range(len(arms)), arms)
             axes.set_ylim(len(arms) - 0.5, -0.5)
+            axes.locator_params(axis="x", nbins=5)
             axes.grid(visible=False, axis="y")
             axes.set_title(f"{task}: {in_print(headlines[_task_of(task)])}", loc="left")
         _remove(panels[len(tasks) :])

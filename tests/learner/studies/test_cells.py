@@ -87,6 +87,14 @@ def test_an_evaluation_is_of_the_run_that_lies_there(cell: Cell) -> None:
     assert cell.standing(Wanted(STEPS, (ALONE,))).state is State.TRAINED
 
 
+def test_memory_is_the_largest_of_all_sittings(cell: Cell) -> None:
+    assert cell.memory() == {}
+    cell.folder.mkdir(parents=True)
+    cell.keep_memory({"processes": 10.0, "pss_mb": 300.0, "learner_rss_mb": 200.0})
+    cell.keep_memory({"processes": 9.0, "learner_rss_mb": 250.0})
+    assert cell.memory() == {"processes": 10.0, "learner_rss_mb": 250.0}, "a sum that nobody knows"
+
+
 def test_what_was_begun_with_other_settings_is_not_gone_on_with(cell: Cell) -> None:
     wanted = load_run_config(("--env", "relay", "--agents", "4", "--steps", "800"))
     resumed = dataclasses.replace(wanted, life=2)

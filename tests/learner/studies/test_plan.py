@@ -7,7 +7,7 @@ import pytest
 
 from configs.load import ConfigError, dump_run_config, load_run_config
 from configs.run_files import RESOLVED
-from learner.studies.cells import Evaluation
+from learner.studies.cells import Evaluation, State
 from learner.studies.plan import Plan, Request, evaluations_of, flags, plan, whole
 from learner.studies.study import Arm, Scale, Study, Task
 from tests.learner.studies.test_cells import begin
@@ -34,6 +34,19 @@ STUDY = Study(
 
 def planned(tmp_path: Path, study: Study = STUDY, **request: object) -> Plan:
     return plan(study, replace(Request(scale="smoke", out=tmp_path), **request))  # type: ignore[arg-type]  # fields by name
+
+
+def test_a_study_without_episodes_has_no_evaluations_and_one_of_memory_says_so(
+    tmp_path: Path,
+) -> None:
+    scales = {"smoke": replace(STUDY.scales["smoke"], episodes=0)}
+    jobs = planned(tmp_path, replace(STUDY, scales=scales, memory=True)).jobs
+    assert {job.wanted.evaluations for job in jobs} == {()}
+    assert all(job.memory for job in jobs)
+    usual = planned(tmp_path).jobs[0]
+    assert (len(usual.wanted.evaluations), usual.memory) == (2, False)
+    begin(jobs[0].cell, 400)
+    assert jobs[0].cell.standing(jobs[0].wanted).state is State.DONE
 
 
 def test_a_seed_of_everything_comes_before_the_next_seed(tmp_path: Path) -> None:

@@ -188,6 +188,10 @@ def refusing(study: Finished) -> str:
     raise ValueError(f"{study.name}: no policies at that size")
 
 
+def unevaluated(study: Finished) -> str:
+    return f"{len(study.cells)} trained"
+
+
 def with_step(name: str, **options: object) -> Study:
     step = Step(run=f"{__name__}:{name}", options=dict(options))
     smoke = replace(STUDY.scales["smoke"], analysis={"episodes": 2})
@@ -199,7 +203,24 @@ def test_a_step_gets_the_policies_and_its_options_and_its_text_is_in_the_table(
 ) -> None:
     report(with_step("counted", episodes=20, hops=3), request_of, done, tmp_path)
     assert (tmp_path / "counted.txt").read_text() == "one smoke"
-    assert "8 policies, {'episodes': 2, 'hops': 3}" in (tmp_path / "table.md").read_text()
+    # Markdown joins lines that no empty one keeps apart.
+    assert "\n\n8 policies, {'episodes': 2, 'hops': 3}" in (tmp_path / "table.md").read_text()
+
+
+def test_a_study_that_evaluates_nothing_is_its_analysis(request_of: Request) -> None:
+    study = with_step("unevaluated")
+    scales = {"smoke": replace(study.scales["smoke"], seeds=(0,), episodes=0)}
+    study = replace(study, scales=scales)
+    planned = plan(study, request_of)
+    for job in planned.jobs:
+        complete(job, 1.0)
+    folder = request_of.out / "study"
+    folder.mkdir()
+    report(study, request_of, planned, folder)
+    text = (folder / "table.md").read_text()
+    assert "Trainings of 400 steps. ± is" in text
+    assert "\n\n4 trained" in text
+    assert not (folder / "table.csv").exists()
 
 
 def test_steps_are_left_out_where_nothing_is_done_or_the_end_is_near(

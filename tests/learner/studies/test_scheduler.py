@@ -1,5 +1,6 @@
 """Which cells are worked on, in which order, and what one that fails does to the others."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,10 @@ class Running:
     def __init__(self, commands: Commands, job: Job, figures: Path | None) -> None:
         self._commands, self._job, self._figures = commands, job, figures
         self._looks = 2
+
+    @property
+    def session(self) -> int:
+        return os.getsid(0)
 
     def poll(self) -> int | None:
         self._looks -= 1
@@ -106,6 +111,17 @@ def test_so_many_go_on_at_once_as_are_allowed_to(jobs: tuple[Job, ...], commands
     Scheduler(Stop(), 2, say=lambda _: None).work_off(jobs)
     assert commands.most_at_once == 2
     assert states(jobs) == [State.DONE] * 3
+
+
+def test_memory_is_looked_at_while_a_training_goes_on_where_it_is_asked_for(
+    jobs: tuple[Job, ...], commands: Commands
+) -> None:
+    watched = jobs[0]._replace(memory=True)
+    Scheduler(Stop(), say=lambda _: None).work_off([watched, jobs[1]])
+    assert commands.started[1] == "evaluate relay-6, sops, seed 0"
+    assert watched.cell.memory()["processes"] >= 1.0
+    assert watched.cell.memory()["learner_rss_mb"] > 0.0
+    assert jobs[1].cell.memory() == {}
 
 
 def test_two_arms_that_are_the_same_training_share_it(
