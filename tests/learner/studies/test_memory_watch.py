@@ -97,12 +97,18 @@ def test_a_sum_that_lacks_a_process_is_no_sum(monkeypatch: pytest.MonkeyPatch) -
         assert watch.figures.keys() == {"processes", "learner_rss_mb"}
 
 
-def test_a_look_that_follows_at_once_is_left_out() -> None:
-    with session() as process:
-        watch = MemoryWatch(process.pid)
+def test_a_look_that_follows_at_once_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    clock_s = [0.0]
+
+    def look(_: MemoryWatch) -> None:
+        looks.append(clock_s[0])
+        clock_s[0] += 0.1  # a hundred processes take as long
+
+    monkeypatch.setattr(MemoryWatch, "look", look)
+    monkeypatch.setattr(memory_watch.time, "monotonic", lambda: clock_s[0])
+    watch = MemoryWatch(os.getpid())
+    for now_s in (1.0, 1.2, 6.0, 6.2, 11.1, 11.3):
+        clock_s[0] = now_s
         watch.look_now_and_then()
-        before = watch.figures
-        process.kill()
-        process.wait()
-        watch.look_now_and_then()
-        assert watch.figures == before
+    assert looks == [1.0, 6.2, 11.3], "a fiftieth of the time at most"
