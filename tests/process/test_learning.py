@@ -34,6 +34,27 @@ def test_relay_cannot_be_learnt_in_silence(tmp_path: Path) -> None:
     assert summary["message_payload_bytes"] == 0
 
 
+def test_imp_is_learnt_to_be_looked_after(tmp_path: Path) -> None:
+    """Five components left alone cost 107, repaired and inspected by chance 610."""
+    with Launched(
+        tmp_path,
+        "--env",
+        "imp",
+        "--agents",
+        "5",
+        "--comm",
+        "none",
+        "--serial",
+        "--steps",
+        "30000",
+        "--seed",
+        "1",
+    ) as run:
+        assert run.finish(800.0) == 0, run.output.read_text()
+    (best,) = tmp_path.glob(f"runs/*/{BEST_POLICY}")
+    assert float(load_policy(best).trained["evaluation_reached"]) >= -85.0
+
+
 @pytest.mark.timeout(3700)
 def test_battle_is_learnt_against_opponents_that_fight(tmp_path: Path) -> None:
     """Its evaluations are against scripted and idqn; the best of them decides, for the last policy
