@@ -17,6 +17,10 @@ EVALUATE = (
     *(sys.executable, "-m", "runtime.evaluate", "--policy", "shipped", "--agents", "20"),
     *("--episodes", "100", "--json"),
 )
+IMP = (
+    *("--env", "imp", "--agents", "5", "--comm", "none", "--serial"),
+    *("--steps", "30000", "--seed", "1"),
+)
 RELAY = ("--agents", "16", "--env", "relay", "--steps", "20000")
 
 
@@ -36,20 +40,7 @@ def test_relay_cannot_be_learnt_in_silence(tmp_path: Path) -> None:
 
 def test_imp_is_learnt_to_be_looked_after(tmp_path: Path) -> None:
     """Five components left alone cost 107, repaired and inspected by chance 610."""
-    with Launched(
-        tmp_path,
-        "--env",
-        "imp",
-        "--agents",
-        "5",
-        "--comm",
-        "none",
-        "--serial",
-        "--steps",
-        "30000",
-        "--seed",
-        "1",
-    ) as run:
+    with Launched(tmp_path, *IMP) as run:
         assert run.finish(800.0) == 0, run.output.read_text()
     (best,) = tmp_path.glob(f"runs/*/{BEST_POLICY}")
     assert float(load_policy(best).trained["evaluation_reached"]) >= -85.0
