@@ -1,4 +1,4 @@
-"""What there is to see of an environment at one moment, for whoever draws it.
+"""What there is to see of an environment at one moment, for a picture of it.
 
     Env with a method `scene` -> Map | Ring | frame -> runtime/seeing
 

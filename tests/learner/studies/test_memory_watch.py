@@ -63,7 +63,7 @@ def go_on(process: "subprocess.Popen[bytes]") -> None:
 def test_all_processes_of_a_session_count_together_and_the_largest_figures_stay() -> None:
     with session() as process:
         watch = MemoryWatch(process.pid)
-        assert watch.figures == {}, "nobody has looked"
+        assert watch.figures == {}, "no look yet"
         watch.look()
         first = watch.figures
         assert first["processes"] == 2.0
