@@ -39,13 +39,17 @@ class MemoryWatch:
     def figures(self) -> dict[str, float]:
         """By name: `processes`, `pss_mb` of all of them together at a time, `learner_rss_mb` of the
         learner, or of the first process where that is the learner as well. MB are MiB, as in
-        runtime/. Without `pss_mb` if processes hid from us (runtime/net/limits.py).
+        runtime/. Without `pss_mb` if processes hid from us (runtime/net/limits.py), without
+        `learner_rss_mb` if neither of the two was there.
         """
         if self._processes == 0:
             return {}
-        rss_mb = self._learner_rss_mb or self._first_rss_mb
-        found = {"processes": float(self._processes), "learner_rss_mb": rss_mb}
-        return found if self._unread else {**found, "pss_mb": self._pss_mb}
+        found = {"processes": float(self._processes)}
+        if not self._unread:
+            found["pss_mb"] = self._pss_mb
+        if rss_mb := self._learner_rss_mb or self._first_rss_mb:
+            found["learner_rss_mb"] = rss_mb
+        return found
 
     def look_now_and_then(self) -> None:
         """Once, unless the last time was just now or took long."""

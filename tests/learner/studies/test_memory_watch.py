@@ -1,6 +1,7 @@
 """Memory of real processes, whose size is known."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -83,6 +84,20 @@ def test_without_a_learner_of_its_own_the_first_process_is_the_learner_and_keeps
         watch.look()
         assert watch.figures["processes"] == 1.0
         assert watch.figures["learner_rss_mb"] > 64.0 > watch.figures["pss_mb"]
+
+
+def test_where_the_first_process_has_gone_and_no_learner_is_left_nothing_stands_for_it() -> None:
+    command = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        left = int(process.stdout.readline())
+        process.wait()
+    try:
+        watch = MemoryWatch(process.pid)
+        watch.look()
+        assert watch.figures.keys() == {"processes", "pss_mb"}
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 def test_a_sum_that_lacks_a_process_is_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:

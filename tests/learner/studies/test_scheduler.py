@@ -1,7 +1,8 @@
 """Which cells are worked on, in which order, and what one that fails does to the others."""
 
-import os
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from tests.learner.studies.test_plan import STUDY
 class Commands:
     """In place of processes: what is started takes two looks, and does what its command would."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], session: int) -> None:
         self.jobs = {job.cell: job for job in jobs}
+        self.session = session
         self.started: list[str] = []
         self.at_once = self.most_at_once = 0
         self.failing: set[str] = set()
@@ -54,7 +56,7 @@ class Running:
 
     @property
     def session(self) -> int:
-        return os.getsid(0)
+        return self._commands.session
 
     def poll(self) -> int | None:
         self._looks -= 1
@@ -81,8 +83,18 @@ def jobs(tmp_path: Path) -> tuple[Job, ...]:
 
 
 @pytest.fixture
-def commands(jobs: tuple[Job, ...], monkeypatch: pytest.MonkeyPatch) -> Commands:
-    found = Commands(jobs)
+def session() -> Generator[int]:
+    """Id of a session of its own. That of these tests may have lost its first process, or be 0 in
+    a container.
+    """
+    waits = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE, start_new_session=True) as process:
+        yield process.pid
+
+
+@pytest.fixture
+def commands(jobs: tuple[Job, ...], session: int, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    found = Commands(jobs, session)
     monkeypatch.setattr(scheduler, "start", found.start)
     monkeypatch.setattr(scheduler, "_LOOK_S", 0.0)
     return found
