@@ -424,18 +424,8 @@ def play(
         failures: what is made to fail; a kill wants as many copies as episodes.
     """
     assert not failures.kill_fraction or config.env.copies == episodes
-    plan = Plan(
-        config=config,
-        env=registry.spec_of(config.env, config.num_agents),
-        spec=policy.spec,
-        parameters=policy.flat,
-        version=policy.version,
-        directory=directory,
-        trains=False,
-        evaluation_episodes=episodes,
-        record=record,
-        head=head,
-        failures=failures,
+    plan = Plan.of_evaluation(
+        config, policy, episodes, directory, record=record, head=head, failures=failures
     )
     run = Run(plan, view, None)
     return run.execute(), run

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from agents.found import scheme_of
@@ -38,6 +39,30 @@ class Said:
     """`Carry.own` after the last step."""
     of_loss: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What `SchemeTwin.own_loss` needs of all steps."""
+
+    @classmethod
+    def without_scores(
+        cls,
+        messages: tuple[Tensor, Tensor],
+        allowed_TBNK: Tensor,
+        gates_TBNK: Tensor,
+        own: Mapping[str, Tensor] = {},
+        of_loss: Mapping[str, Tensor] = {},
+    ) -> "Said":
+        """Where no gate is learned: the scores are zeros.
+
+        Args:
+            messages: `messages_TBNM` and `last_BNM`.
+        """
+        return cls(
+            messages_TBNM=messages[0],
+            last_BNM=messages[1],
+            scores_TBNK=torch.zeros_like(gates_TBNK),
+            allowed_TBNK=allowed_TBNK,
+            gates_TBNK=gates_TBNK,
+            own=dict(own),
+            of_loss=dict(of_loss),
+        )
 
 
 class SchemeTwin:

@@ -65,17 +65,9 @@ class BudgetKTwin(AttentionTwin):
         open_TBNK = within_budget(nearness_TBNK, allowed_TBNK, self._options.k)
         gates_TBNK = open_TBNK.to(own_part.dtype)
         heard_TBNK = heard_edges(gates_TBNK, carry, offsets, rule.timing)
-        messages_TBNM, last_BNM = self.messages(
-            own_part, queries, heard_TBNK, carry, window.living_R
-        )
-        return Said(
-            messages_TBNM=messages_TBNM,
-            last_BNM=last_BNM,
-            scores_TBNK=torch.zeros_like(gates_TBNK),
-            allowed_TBNK=allowed_TBNK,
-            gates_TBNK=gates_TBNK,
-            own={"position": said_TBNZ[-1]},
-        )
+        messages = self.messages(own_part, queries, heard_TBNK, carry, window.living_R)
+        own = {"position": said_TBNZ[-1]}
+        return Said.without_scores(messages, allowed_TBNK, gates_TBNK, own)
 
     def _nearness(self, own_TBNZ: Tensor, peers_TBNZ: Tensor) -> Tensor:
         """[T, B, N, K] minus the squared distances to the out-neighbours."""

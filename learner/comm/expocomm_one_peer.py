@@ -60,19 +60,13 @@ class ExpocommOnePeerTwin(SchemeTwin):
         # What is said in a step is heard in the next, over the edge of that one's slot.
         is_slot_TB1K = self._slots(steps_TB + 1)[..., None, None] == edges_K
         gates_TBNK = (allowed_TBNK & is_slot_TB1K).to(carry.message_BNM.dtype)
-        messages_TBNM, last_BNM = self._messages(
+        messages = self._messages(
             reads[0] if reads else self._mix.bias.expand(*window.alive_TBN.shape, -1),
             self._peers(heard_edges(gates_TBNK, carry, offsets), self._slots(steps_TB)),
             carry,
         )
-        return Said(
-            messages_TBNM=messages_TBNM,
-            last_BNM=last_BNM,
-            scores_TBNK=torch.zeros_like(gates_TBNK),
-            allowed_TBNK=allowed_TBNK,
-            gates_TBNK=gates_TBNK,
-            own={"memory": messages_TBNM[-1]},
-        )
+        own = {"memory": messages[0][-1]}
+        return Said.without_scores(messages, allowed_TBNK, gates_TBNK, own)
 
     def _slots(self, steps_TB: Tensor) -> Tensor:
         """[T, B] as agents.comm.expocomm_one_peer.slots has them; -1 is the agent itself."""

@@ -62,11 +62,11 @@ class ExpocommStaticTwin(SchemeTwin):
         gates_TBNK = allowed_TBNK.to(reads[0].dtype)
         heard_TBNK = heard_edges(gates_TBNK, carry, offsets)
         if self._message is None:
-            messages_TBNM, last_BNM = self._released(reads[0], heard_TBNK, carry.message_BNM)
+            messages = self._released(reads[0], heard_TBNK, carry.message_BNM)
         else:
             _, context = self._split(self._message)
             # The value projection commutes with the weighted sum, as in learner/comm/attention.py.
-            messages_TBNM, last_BNM = message_sequence(
+            messages = message_sequence(
                 reads[1],
                 reads[0],
                 heard_TBNK,
@@ -75,13 +75,7 @@ class ExpocommStaticTwin(SchemeTwin):
                 half=self.spec.message_dtype == "float16",
                 offsets=offsets,
             )
-        return Said(
-            messages_TBNM=messages_TBNM,
-            last_BNM=last_BNM,
-            scores_TBNK=torch.zeros_like(gates_TBNK),
-            allowed_TBNK=allowed_TBNK,
-            gates_TBNK=gates_TBNK,
-        )
+        return Said.without_scores(messages, allowed_TBNK, gates_TBNK)
 
     def _released(
         self, queries_TBNM: Tensor, heard_TBNK: Tensor, sent_BNM: Tensor

@@ -30,13 +30,5 @@ class FullTwin(AttentionTwin):
         allowed_TBNK = allowed_edges(window, carry, self.graph.offsets)
         gates_TBNK = allowed_TBNK.to(own_part.dtype)
         heard_TBNK = heard_edges(gates_TBNK, carry, self.graph.offsets)
-        messages_TBNM, last_BNM = self.messages(
-            own_part, queries, heard_TBNK, carry, window.living_R
-        )
-        return Said(
-            messages_TBNM=messages_TBNM,
-            last_BNM=last_BNM,
-            scores_TBNK=gates_TBNK.new_zeros(gates_TBNK.shape),
-            allowed_TBNK=allowed_TBNK,
-            gates_TBNK=gates_TBNK,
-        )
+        messages = self.messages(own_part, queries, heard_TBNK, carry, window.living_R)
+        return Said.without_scores(messages, allowed_TBNK, gates_TBNK)

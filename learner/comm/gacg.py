@@ -88,12 +88,10 @@ class GacgTwin(SchemeTwin):
         allowed_TBNK = alive_TBN.unsqueeze(-1) & at_receivers(alive_TBN, self.graph.offsets)
         gates_TBNK = allowed_TBNK.to(x_TBNX.dtype)
         last = history[len(history) - self._options.trajectory + 1 :]
-        return Said(
-            messages_TBNM=messages_TBNM,
-            last_BNM=messages_TBNM[-1],
-            scores_TBNK=torch.zeros_like(gates_TBNK),
-            allowed_TBNK=allowed_TBNK,
-            gates_TBNK=gates_TBNK,
+        return Said.without_scores(
+            (messages_TBNM, messages_TBNM[-1]),
+            allowed_TBNK,
+            gates_TBNK,
             own={"seen": last.transpose(0, 1), "known": known_TB[-1].to(x_TBNX.dtype)},
             of_loss={"groups": soft_TBNG, "grouped": grouped_TB, "alive": alive_TBN},
         )

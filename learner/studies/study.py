@@ -28,6 +28,8 @@ Options = dict[str, Any]
 Numbers = dict[str, dict[str, dict[str, Any]]]
 """Figure -> task (task@SIZE after a transfer) -> arm -> a mean, or [mean, spread]."""
 
+_SHARED = ("seeds", "steps", "episodes", "serial", "simulate")
+
 FOLDER = Path(configs.__file__).parent / "studies"
 
 
@@ -101,6 +103,9 @@ class Study:
     reproduces: str = ""
     differs: str = ""
     """What we do otherwise than the paper."""
+    like: str = ""
+    """A study whose scales stand under these: what a scale does not say itself (seeds, steps,
+    episodes, serial, simulate, options) is as there."""
     options: Options = field(default_factory=dict[str, Any])
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     arms: dict[str, Arm] = field(default_factory=dict[str, Arm])
@@ -163,6 +168,8 @@ def read_study(name: str) -> Study:
             raise Unfit("expected keys and values")
         content = {"name": path.stem, **cast("dict[str, Any]", raw)}
         content = {key: _filled(key, value) for key, value in content.items()}
+        if content.get("like"):
+            content["scales"] = _over_scales_of(content)
         return dacite.from_dict(Study, content, dacite.Config(strict=True, cast=[tuple]))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
@@ -176,6 +183,34 @@ def _filled(key: str, value: Any) -> Any:
         return value
     empty: Options = {}
     return {name: empty if one is None else one for name, one in cast("Options", value).items()}
+
+
+def _over_scales_of(content: Mapping[str, Any]) -> Options:
+    """The scales of a file, over those of the study that it is `like`.
+
+    Raises:
+        ConfigError: there is no such study.
+        ValueError: that one is like another itself, or something is no keys and values.
+    """
+    other = read_study(str(content["like"]))
+    if other.like:
+        raise ValueError(f"like: {other.name} is itself like {other.like}: name that one")
+    mine = _keys_and_values("scales", content.get("scales"))
+    scales: Options = {}
+    for name, scale in other.scales.items():
+        own = _keys_and_values(f"scales.{name}", mine.get(name))
+        options = _keys_and_values(f"scales.{name}.options", own.get("options"))
+        under = {key: getattr(scale, key) for key in _SHARED}
+        scales[name] = {**under, **own, "options": {**scale.options, **options}}
+    return {**mine, **scales}
+
+
+def _keys_and_values(place: str, value: Any) -> Options:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Unfit(f"{place}: expected keys and values")
+    return cast("Options", value)
 
 
 def function_of(address: str) -> Callable[..., Any]:

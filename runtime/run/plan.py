@@ -6,9 +6,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.policy import PolicySpec
+from agents.policy import PolicyFile, PolicySpec
 from configs.arrays import FloatArray
 from configs.schema import RunConfig
+from envs import registry
 from envs.base import EnvSpec
 from runtime.deployment.bundle import Bundle
 from runtime.net.failures import NO_FAILURES, Failures
@@ -66,6 +67,37 @@ class Plan:
     the same step (env.copies = `evaluation_episodes`)."""
     head: Bundle | None = None
     """Keys and addresses of a run across hosts; None if everything is on this machine."""
+
+    @classmethod
+    def of_evaluation(
+        cls,
+        config: RunConfig,
+        policy: PolicyFile,
+        episodes: int,
+        directory: Path,
+        *,
+        record: bool = False,
+        head: Bundle | None = None,
+        failures: Failures = NO_FAILURES,
+    ) -> "Plan":
+        """A number of greedy episodes of a policy, without a learner.
+
+        Raises:
+            ValueError: the environment cannot be had, or not at this size.
+        """
+        return cls(
+            config=config,
+            env=registry.spec_of(config.env, config.num_agents),
+            spec=policy.spec,
+            parameters=policy.flat,
+            version=policy.version,
+            directory=directory,
+            trains=False,
+            evaluation_episodes=episodes,
+            record=record,
+            head=head,
+            failures=failures,
+        )
 
     @property
     def recorded(self) -> Recorded:

@@ -117,17 +117,7 @@ def trace_episode(
 
 
 def _serial_run(config: RunConfig, policy: PolicyFile, copies: Watched) -> SerialRun:
-    plan = Plan(
-        config=config,
-        env=registry.spec_of(config.env, config.num_agents),
-        spec=policy.spec,
-        parameters=policy.flat,
-        version=policy.version,
-        directory=Path(),
-        trains=False,
-        evaluation_episodes=1,
-    )
-    places = Placement(plan, "")
+    places = Placement(Plan.of_evaluation(config, policy, 1, Path()), "")
     return SerialRun(
         copies,
         places.node("", "", "").rules,

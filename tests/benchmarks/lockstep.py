@@ -25,7 +25,6 @@ import numpy as np
 from agents.policy import PolicyFile
 from agents.process.profile import SECTIONS, profile_path
 from configs.schema import EnvName, GateMode, RunConfig, Transport
-from envs.registry import spec_of
 from runtime.evaluate import UNTRAINED, EvaluateOptions, play, resolve
 from runtime.net import topology, wire
 from runtime.net.traffic import frame_zmtp_bytes
@@ -91,16 +90,7 @@ def _take_turns(
     case: LockstepCase, config: RunConfig, policy: PolicyFile, folder: Path
 ) -> dict[str, float | None]:
     """Play when it is our turn, until the referee is gone; counts and sizes, but no rates."""
-    plan = Plan(
-        config=config,
-        env=spec_of(config.env, config.num_agents),
-        spec=policy.spec,
-        parameters=policy.flat,
-        version=policy.version,
-        directory=folder,
-        trains=False,
-        evaluation_episodes=EPISODES,
-    )
+    plan = Plan.of_evaluation(config, policy, EPISODES, folder)
     teller = _Teller(case.turns + COUNTS, config.runtime.metrics_port)
     run = PacedRun(plan, teller, case.turns)
     teller.board = run.board

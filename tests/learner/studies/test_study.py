@@ -37,6 +37,18 @@ def test_a_file_becomes_a_study(tmp_path: Path) -> None:
     assert study.scales["smoke"].episodes == 100
 
 
+def test_a_study_that_is_like_another_says_only_how_its_scales_differ(tmp_path: Path) -> None:
+    other = read_study("sops-fig3")
+    mine = {"smoke": {"steps": 100, "serial": False, "options": {"env-copies": 3}}, "small": None}
+    study = read_study(written(tmp_path, {**GOOD, "like": "sops-fig3", "scales": mine}))
+    assert study.scales.keys() == other.scales.keys()
+    smoke, theirs = study.scales["smoke"], other.scales["smoke"]
+    assert (smoke.steps, smoke.serial, smoke.simulate) == (100, False, True)
+    assert smoke.options == {**theirs.options, "env-copies": 3}
+    assert smoke.tasks == (), "tasks and arms are each study's own"
+    assert study.scales["paper"].options == other.scales["paper"].options
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -45,6 +57,12 @@ def test_a_file_becomes_a_study(tmp_path: Path) -> None:
         ({"scales": {"huge": {"seeds": [0]}}}, "scales"),
         ({"scales": {}}, "scales: name at least one of smoke, small and paper"),
         ({"scales": {"smoke": {"seeds": []}}}, "scales.smoke.seeds: name at least one"),
+        ({"like": "sops-fig33"}, "there is no study sops-fig33"),
+        ({"like": "sops-fig4"}, "like: sops-fig4 is itself like sops-fig3: name that one"),
+        ({"like": "sops-fig3", "scales": [1]}, "scales: expected keys and values"),
+        ({"like": "sops-fig3", "scales": {"smoke": {"options": [1]}}}, "options"),
+        ({"like": "sops-fig3", "scales": {"smoke": [1]}}, "scales.smoke: expected keys and values"),
+        ({"like": "sops-fig3", "scales": {"huge": {"seeds": [0]}}}, "scales"),
         ({"arms": {}}, "arms: tasks want at least one"),
         (scale(arms=["gacg"]), "scales.smoke.arms: there is no gacg"),
         (scale(tasks=["x"]), "scales.smoke.tasks: there is no x"),
