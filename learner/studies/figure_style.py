@@ -2,8 +2,8 @@
 
     with canvas(out, columns=2) as panels: draw_curve(panels[0], …); label_ends(panels[0], …)
 
-Colours are those of Okabe and Ito (2008), which people with any kind of colour blindness tell
-apart; series differ by marker as well. A line stands for a mean. Its band says how sure that mean
+The first seven colours are those of Okabe and Ito (2008), the others of Tol's muted scheme: people
+with any kind of colour blindness tell them apart; series differ by marker as well. A line stands for a mean. Its band says how sure that mean
 is, and the picture says how: 95 % confidence over many episodes, the standard error over a few
 seeds. Series carry their names themselves, so that nobody has to match colours with a legend.
 """
@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933", "#332288"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "h", "*")
 BACKGROUND = "#BBBBBB"
 """Of what is there to compare with."""
 TEXT = "#333333"
