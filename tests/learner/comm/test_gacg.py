@@ -15,7 +15,7 @@ from torch.nn import functional
 from agents.policy import PolicySpec, initialise
 from learner.comm.base import Said
 from learner.comm.gacg import GacgTwin, adjacency
-from learner.comm.gates import GateRule
+from learner.comm.gates import GateRule, Rows
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
 from learner.network import PolicyNetwork
 from tests import agents_helpers
@@ -119,7 +119,10 @@ def test_edges_into_one_group_vary_together_and_those_into_two_do_not() -> None:
     covariance_NN = torch.cov(drawn(True).t())
     same_NN = groups @ groups.t()
     assert_allclose(covariance_NN.detach(), 0.25 * same_NN, atol=0.03)
-    # Without groups an edge varies by itself.
+    # Without groups an edge varies by itself; beside its group's share it keeps a thousandth.
+    groups_TBNG = torch.zeros(1, draws, AGENTS, 2)
+    small_NN = torch.cov(drawn(True).t()).detach()
+    assert_allclose(small_NN, 0.25 * 0.001 * torch.eye(AGENTS), atol=3e-5)
     assert_allclose(torch.cov(drawn(False).t()).detach(), 0.25 * torch.eye(AGENTS), atol=0.03)
 
 
@@ -129,6 +132,45 @@ def test_groups_are_found_when_a_trajectory_is_whole() -> None:
     assert output.own_loss_TB is not None
     assert (output.own_loss_TB[: TRAJECTORY - 1] == 0.0).all()
     assert (output.own_loss_TB[TRAJECTORY - 1 :] > 0.0).all()
+
+
+def test_a_group_follows_from_the_last_observations_of_a_trajectory_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, found = network_of("group_loss=1"), list[Tensor]()
+
+    def keep(_twin: GacgTwin, said: Said, _q_TBNA: Tensor) -> None:
+        found.append(said.of_loss["groups"][-1])
+
+    monkeypatch.setattr(GacgTwin, "own_loss", keep)
+
+    def groups_BNG(observations: Tensor) -> Tensor:
+        played(network, observations, ALL_ALIVE)
+        return found.pop()
+
+    before_BNG, last = groups_BNG(seen()), STEPS - 1
+    for lag in range(TRAJECTORY + 1):
+        other = seen()
+        other[last - lag] += 1.0
+        assert torch.equal(groups_BNG(other), before_BNG) == (lag == TRAJECTORY), f"{lag} before"
+    other = seen()
+    other[[last - 2, last - 1]] = other[[last - 1, last - 2]]
+    assert not torch.allclose(groups_BNG(other), before_BNG, atol=1e-4)
+
+
+@torch.no_grad()
+def test_only_exploring_episodes_draw_edges_and_each_the_same_in_any_part_of_the_batch() -> None:
+    network, window = network_of(), UnrollInput(seen(), ALL_ALIVE)
+    rule = rule_of(0)
+    noisy = unroll(network, window, rule).messages_TBNM
+    quiet = unroll(network, window, rule_of()).messages_TBNM
+    rule = replace(rule_of(0), noisy_B=torch.tensor([True, False, True]))
+    both = unroll(network, window, rule).messages_TBNM
+    assert torch.equal(both[:, [0, 2]], noisy[:, [0, 2]])
+    assert torch.equal(both[:, 1], quiet[:, 1])
+    part = UnrollInput(seen()[:, 1:], ALL_ALIVE[:, 1:])
+    rule = replace(rule_of(0), rows=Rows(1, 3, BATCH))
+    assert_allclose(unroll(network, part, rule).messages_TBNM, noisy[:, 1:], atol=1e-6)
 
 
 @torch.no_grad()
@@ -171,7 +213,8 @@ def test_the_dead_are_not_heard_and_nobody_at_all_is_no_fault() -> None:
 
 
 def test_an_agent_averages_over_itself_and_edges_above_a_half() -> None:
-    edges = torch.tensor([[0.0, 0.4, 0.9], [0.4, 0.0, 0.1], [0.9, 0.1, 0.0]])
+    # Of the two directions the mean counts: 0.4, 0.9 and 0.1.
+    edges = torch.tensor([[0.0, 0.1, 1.2], [0.7, 0.0, 0.1], [0.6, 0.1, 0.0]])
     weights = adjacency(edges[None, None], torch.ones(1, 1, 3, dtype=torch.bool))[0, 0]
     assert_allclose(weights, [[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5]], atol=1e-5)
 
