@@ -57,7 +57,11 @@ class Outcome:
         # An agent in the loss after its death is one that counts as alive to the end.
         alive = torch.ones_like(alive_TBN) if config.dead_in_loss else alive_TBN
         clip = config.reward_clip or float("inf")
-        rewards = rewards_TBN.clamp(max=clip) * config.reward_scale
+        rewards = rewards_TBN.clamp(max=clip)
+        if config.death_cost:
+            died_TBN = filled_TB.unsqueeze(-1) & alive_TBN[:-1] & ~alive_TBN[1:]
+            rewards = rewards - config.death_cost * died_TBN
+        rewards = rewards * config.reward_scale
         return cls(rewards, alive, filled_TB, ends)
 
     @property

@@ -153,6 +153,10 @@ class LearnerConfig:
     """Largest reward, before scaling, that counts inside the learner; 0 lets all count. In Battle a
     kill earns fifty times a hit, and whose blow it is that kills is chance."""
 
+    death_cost: Annotated[float, within(0.0, 1e6)] = 0.0
+    """What its own death costs an agent inside the learner, after clipping and before scaling. In
+    Battle rewards hardly tell a kill that cost a life from one that did not."""
+
     mixing_embed: Annotated[int, between(1, 1024)] = 32
     """QMIX: hidden units of the monotonic mixer."""
 

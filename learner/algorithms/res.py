@@ -96,7 +96,7 @@ class Res(ValueBased):
     def __init__(self, setup: Setup, *rest: Any) -> None:
         super().__init__(setup, *rest)
         clip = self.config.reward_clip or np.inf
-        self.discounting = Discounting(self.config.gamma, clip)
+        self.discounting = Discounting(self.config.gamma, clip, self.config.death_cost)
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:

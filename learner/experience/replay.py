@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.arrays import FloatArray
+from configs.arrays import BoolArray, FloatArray
 from learner.experience.episode import Episode
 
 
@@ -94,11 +94,19 @@ class Discounting:
     gamma: float
     reward_clip: float
     """Largest reward that counts; infinity lets all count."""
+    death_cost: float = 0.0
+    """Of an agent's own death."""
 
-    def total(self, rewards_TN: FloatArray) -> float:
-        """Of all steps, seen from the first one."""
+    def total(self, rewards_TN: FloatArray, alive_TN: BoolArray) -> float:
+        """Of all steps, seen from the first one.
+
+        Args:
+            alive_TN: [T + 1, N] before each step and at the end.
+        """
         powers_T = self.gamma ** np.arange(len(rewards_TN))
-        return float(powers_T @ rewards_TN.clip(max=self.reward_clip).mean(axis=-1))
+        died_TN = alive_TN[:-1] & ~alive_TN[1:]
+        rewards_TN = rewards_TN.clip(max=self.reward_clip) - self.death_cost * died_TN
+        return float(powers_T @ rewards_TN.mean(axis=-1))
 
 
 class Replay:
@@ -192,7 +200,9 @@ class Windows:
         if discounting is not None:
             ends = np.add(self.starts, self.lengths)
             for b, (episode, end) in enumerate(zip(self.episodes, ends, strict=True)):
-                batch.returns_after[b] = discounting.total(episode.rewards[end:])
+                batch.returns_after[b] = discounting.total(
+                    episode.rewards[end:], episode.alive[end:]
+                )
         return batch
 
 

@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,24 @@ def test_qmix_never_falls_when_an_agents_value_rises() -> None:
     (slope,) = torch.autograd.grad(mixer(q, 3.0 * torch.randn(50, 4)).sum(), q)
     assert (slope >= 0.0).all()
     assert (slope > 0.0).any()
+
+
+def test_a_death_costs_once_after_clipping_and_before_scaling() -> None:
+    config = LearnerConfig(death_cost=0.25, reward_clip=1.0, reward_scale=2.0)
+    # Agent 1 dies with the first step; that the episode ends with the second is nobody's death.
+    charged = [[2.0, 1.5], [2.0, 2.0]]
+    assert outcome(terminated=True, config=config).rewards_TBN[:, 0].tolist() == charged
+    habit = replace(config, dead_in_loss=True)
+    assert outcome(config=habit).rewards_TBN[:, 0].tolist() == charged
+    behind = Outcome.of(
+        config,
+        rewards_TBN=torch.zeros(2, 1, 1),
+        alive_TBN=torch.tensor([[[True]], [[True]], [[False]]]),
+        filled_TB=torch.tensor([[True], [False]]),
+        terminated_TB=torch.tensor([[False], [False]]),
+        truncated_TB=torch.tensor([[True], [False]]),
+    )
+    assert not behind.rewards_TBN.any(), "what was not played is no death"
 
 
 # --- lambda ---------------------------------------------------------------------------------------

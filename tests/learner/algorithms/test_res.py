@@ -139,13 +139,19 @@ def test_deviations_are_what_the_mixer_says_of_each_joint_action() -> None:
 def test_returns_reach_from_every_window_to_the_episodes_end(window: int) -> None:
     replay = Replay(3)
     for number, length in enumerate((4, 9, 6)):
-        replay.add(make_episode(number, length=length))
+        lifetimes = [length - 1] + [length + 1] * (DIMENSIONS.num_agents - 1)
+        replay.add(make_episode(number, length=length, lifetimes=lifetimes))
     windows = replay.choose(np.random.default_rng(0), 3, window)
     batch = windows.gather(Discounting(gamma=0.9, reward_clip=0.5))
     for b, (episode, start) in enumerate(zip(windows.episodes, windows.starts, strict=True)):
         rest = episode.rewards[start + int(batch.filled[:, b].sum()) :].clip(max=0.5)
         expected = sum(0.9**k * rest[k].mean() for k in range(len(rest)))
         assert batch.returns_after[b] == pytest.approx(expected, rel=1e-5)
+        deaths = (episode.alive[:-1] & ~episode.alive[1:])[len(episode.rewards) - len(rest) :]
+        lost = sum(0.9**k * 2.0 * deaths[k].mean() for k in range(len(rest)))
+        assert (lost > 0.0) == (len(rest) > 1), "one dies in the last step but one"
+        costly = windows.gather(Discounting(gamma=0.9, reward_clip=0.5, death_cost=2.0))
+        assert costly.returns_after[b] == pytest.approx(expected - lost, rel=1e-5)
     assert bool(batch.returns_after.any()) is (window == 3)
     assert not windows.gather().returns_after.any()
 
