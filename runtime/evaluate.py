@@ -67,9 +67,9 @@ from envs.family import ContestedFamily
 from runtime.deployment.bundle import Bundle
 from runtime.host import preflight
 from runtime.host.exporter import require_free_port
-from runtime.net.failures import NO_FAILURES, Failures, standard_error
+from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.logs import setup_logging
-from runtime.run.evaluations import mean_metrics
+from runtime.run.evaluation_figures import figures_of_run, figures_of_simulation
 from runtime.run.head import invitations, open_bundles
 from runtime.run.plan import Plan, RunEnd
 from runtime.run.run import Run
@@ -233,9 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         outcome, run = _play(options, config, policy, head)
         code = outcome.exit_code
-        figures = _figures(outcome.summary) | _figures_of_episodes(config, run)
-        if options.failures != NO_FAILURES:
-            figures |= _figures_of_failures(options, config, run)
+        figures = figures_of_run(config, outcome, run, options.failures)
         if code:
             print(f"error: {outcome.reason}", file=sys.stderr)
     _print(figures, as_json=options.json)
@@ -444,122 +442,8 @@ def _simulate(options: EvaluateOptions, config: RunConfig, policy: PolicyFile) -
         )
     finally:
         copies.close()
-    count, can_be_won = len(results), copies.spec.can_be_won
-    figures: dict[str, Any] = {
-        "env": config.env.name,
-        "agents": config.num_agents,
-        "evaluation_episodes": count,
-        "win_rate": sum(r.won for r in results) / count if can_be_won else None,
-        "headline": copies.spec.headline,
-        **_metrics([r.metrics for r in results]),
-        "agent_steps": sum(r.agent_steps for r in results),
-        **_mean_and_error("return", [r.episode_return for r in results]),
-        **_figures_of_gate(
-            config, sum(r.edges_open for r in results), sum(r.agent_steps for r in results)
-        ),
-        "by_opponent": {
-            name: {
-                "episodes": len(met),
-                **({"win_rate": sum(r.won for r in met) / len(met)} if can_be_won else {}),
-                "return_mean": sum(r.episode_return for r in met) / len(met),
-                **mean_metrics(met),
-            }
-            for i, name in enumerate(opponents.names if opponents else ())
-            if (met := [r for r in results if r.opponent == i])
-        },
-        "wall_s": round(time.monotonic() - begun_s, 3),
-        "exit_reason": "finished",
-    }
-    if failures.kill_fraction:
-        reached = sum(r.length > failures.kill_at for r in results)
-        figures |= _figures_of_kill(options, config, reached)
-        figures |= _mean_and_error("spared_return", [r.spared_return for r in results])
-    return figures
-
-
-def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    training = ("train_", "policy_lag", "learner_", "policy_versions", "trajectory_")
-    return {
-        name: value
-        for name, value in summary.items()
-        if not name.startswith(training) and name not in ("env_steps", "good_enough_at", "run_id")
-    }
-
-
-def _figures_of_episodes(config: RunConfig, run: Run) -> dict[str, Any]:
-    """What the episodes themselves say. Copies that are not needed any more rest, so that agents
-    count the same steps, and bytes and latency are of the same episodes.
-    """
-    world = run.board.world
-    agent_steps = world.get("evaluated_agent_steps", 0.0)
-    return {
-        **_mean_and_error("return", [result.episode_return for result in run.board.evaluated]),
-        **_metrics([result.metrics for result in run.board.evaluated]),
-        **_figures_of_gate(config, world.get("evaluated_edges_open", 0.0), agent_steps),
-    }
-
-
-def _figures_of_gate(config: RunConfig, edges_open: float, agent_steps: float) -> dict[str, Any]:
-    """Edges that a living agent used in a step, and what share of its out-edges that is."""
-    degree = edges_open / agent_steps if agent_steps else None
-    graph = graph_of(config.comm, config.comm_options, config.num_agents)
-    share = None if degree is None else degree / graph.num_edges
-    return {"out_degree_mean": degree, "open_share": share}
-
-
-def _figures_of_failures(options: EvaluateOptions, config: RunConfig, run: Run) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "drop_edges": options.drop_edges,
-        "lost_messages": int(run.board.node.get("lost_messages", 0.0)),
-        "lost_beacons": int(run.board.node.get("lost_beacons", 0.0)),
-    }
-    world = run.board.world
-    if options.kill_fraction:
-        reached = sum(result.length > options.kill_at for result in run.board.evaluated)
-        figures |= _figures_of_kill(options, config, reached)
-        steps_after = world.get("agent_steps_after_kill", 0.0)
-        total, count = world.get("spared_return_sum", 0.0), len(run.board.evaluated)
-        squares = world.get("spared_return_squares", 0.0)
-        figures |= {
-            "out_degree_after_kill": (
-                world["edges_open_after_kill"] / steps_after if steps_after else None
-            ),
-            "spared_return_mean": total / count if count else None,
-            "spared_return_error": standard_error(total, squares, count),
-        }
-    return figures
-
-
-def _figures_of_kill(options: EvaluateOptions, config: RunConfig, reached: int) -> dict[str, Any]:
-    """Who died, if any episode lasted that long: without one nobody is killed."""
-    victims = options.failures.victims(config.num_agents, config.seed)
-    return {
-        "kill_fraction": options.kill_fraction,
-        "kill_at": options.kill_at,
-        "killed_agents": list(victims) if reached else [],
-        "episodes_reached_kill": reached,
-    }
-
-
-def _mean_and_error(name: str, values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and its standard error over episodes; None where there are too few."""
-    total, squares = sum(values), sum(value**2 for value in values)
-    return {
-        f"{name}_mean": total / len(values) if values else None,
-        f"{name}_error": standard_error(total, squares, len(values)),
-    }
-
-
-def _metrics(of_episodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Means and their standard errors of the environment's own figures; nothing if it has none."""
-    names = list(of_episodes[0]) if of_episodes else []
-    if not names:
-        return {}
-    both = {name: _mean_and_error(name, [m[name] for m in of_episodes]) for name in names}
-    return {
-        "metrics": {name: both[name][f"{name}_mean"] for name in names},
-        "metrics_error": {name: both[name][f"{name}_error"] for name in names},
-    }
+    figures = figures_of_simulation(config, copies.spec, results, opponents, failures)
+    return figures | {"wall_s": round(time.monotonic() - begun_s, 3), "exit_reason": "finished"}
 
 
 def _print(figures: Mapping[str, Any], *, as_json: bool) -> None:

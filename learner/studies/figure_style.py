@@ -3,9 +3,10 @@
     with canvas(out, columns=2) as panels: draw_curve(panels[0], …); label_ends(panels[0], …)
 
 The first seven colours are those of Okabe and Ito (2008), the others of Tol's muted scheme: people
-with any kind of colour blindness tell them apart; series differ by marker as well. A line stands for a mean. Its band says how sure that mean
-is, and the picture says how: 95 % confidence over many episodes, the standard error over a few
-seeds. Series carry their names themselves, so that nobody has to match colours with a legend.
+with any kind of colour blindness tell them apart; series differ by marker as well. A line stands
+for a mean. Its band says how sure that mean is, and the picture says how: 95 % confidence over many
+episodes, the standard error over a few seeds. Series carry their names themselves, so that nobody
+has to match colours with a legend.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -18,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
-    *("#882255", "#999933", "#332288"),
+    *("#882255", "#999933", "#332288", "#AA4499", "#44AA99"),
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "h", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "h", "*", ">", "p")
 BACKGROUND = "#BBBBBB"
 """Of what is there to compare with."""
 TEXT = "#333333"

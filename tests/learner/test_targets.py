@@ -146,9 +146,9 @@ def test_a_death_costs_once_after_clipping_and_before_scaling() -> None:
     config = LearnerConfig(death_cost=0.25, reward_clip=1.0, reward_scale=2.0)
     # Agent 1 dies with the first step; that the episode ends with the second is nobody's death.
     charged = [[2.0, 1.5], [2.0, 2.0]]
-    assert outcome(terminated=True, config=config).rewards_TBN[:, 0].tolist() == charged
+    assert_allclose(outcome(terminated=True, config=config).rewards_TBN[:, 0], charged)
     habit = replace(config, dead_in_loss=True)
-    assert outcome(config=habit).rewards_TBN[:, 0].tolist() == charged
+    assert_allclose(outcome(config=habit).rewards_TBN[:, 0], charged)
     behind = Outcome.of(
         config,
         rewards_TBN=torch.zeros(2, 1, 1),

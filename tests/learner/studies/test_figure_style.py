@@ -12,6 +12,7 @@ import pytest
 from learner.studies import gate_curve
 from learner.studies.figure_style import (
     COLOURS,
+    MARKERS,
     apart,
     canvas,
     draw_curve,
@@ -20,6 +21,7 @@ from learner.studies.figure_style import (
     standard_error,
 )
 from learner.studies.mast_plot import draw_reached
+from learner.studies.study import names, read_study
 
 PROJECT = Path(__file__).parents[3]
 
@@ -121,8 +123,10 @@ def test_places_keep_their_order_and_distance_and_move_no_further_than_needed() 
     assert apart([98.0, 99.0], 8.0, 0.0, 100.0) == [92.0, 100.0]
 
 
-def test_colours_are_seven_and_differ() -> None:
-    assert len(set(COLOURS)) == 7, "a method of table 1 each"
+def test_every_arm_of_the_largest_study_has_a_colour_and_a_marker_of_its_own() -> None:
+    most = max(len(read_study(name).arms) for name in names())
+    assert len(set(COLOURS)) == len(COLOURS) >= most
+    assert len(set(MARKERS)) == len(MARKERS) >= most
 
 
 def test_one_seed_has_no_error_and_three_have_that_of_their_mean() -> None:
