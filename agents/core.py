@@ -19,19 +19,17 @@ Dimension key: E = copies, K = offsets, D = observation features, H = hidden, M 
 beacon.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.acting import Acting, allowed_actions, make_actor
+from agents.acting import allowed_actions, make_actor
 from agents.comm import sending
 from agents.comm.base import Heard
 from agents.comm.freshest import Freshest
 from agents.comm.gating import Moment, Site
-from agents.comm.graphs import graph_of
 from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
 from agents.comm.peer_beacons import PeerBeacons
@@ -52,8 +50,7 @@ from agents.found import scheme_of
 from agents.insight import Insight
 from agents.parameters import Outcome, ParameterStore
 from agents.participation import Participants, Participation
-from agents.policy import PolicySpec
-from agents.recorder import Recorders, Ships
+from agents.recorder import Recorders
 from agents.rounding import (
     LARGEST_BEACON,
     LARGEST_OBSERVATION,
@@ -61,72 +58,12 @@ from agents.rounding import (
     message_from_wire,
     message_to_wire,
 )
+from agents.rules import AgentRules
 from agents.shared_parameters import HostParameters
+from agents.tally import Tally
 from configs.arrays import BoolArray, FloatArray
-from configs.columns import GATES, Q_VALUES, Column
-from configs.schema import GateMode, GateTiming
+from configs.columns import GATES, Q_VALUES
 from runtime.net import ticks, wire
-from runtime.net.topology import Graph
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgentRules:
-    """How an agent behaves, apart from its parameters."""
-
-    num_agents: int
-    copies: int
-    spec: PolicySpec
-    comm: str
-    """The communication scheme, by name; of `spec` it takes the parameters."""
-    comm_options: str = ""
-    """Of the scheme itself, as text."""
-    gate_timing: GateTiming
-    gate_mode: GateMode
-    dead: Literal["silent", "relay"]
-    ships: Ships
-    """Episodes whose trajectories leave the agent."""
-    columns: tuple[Column, ...] = ()
-    """What is recorded of every step beside observation, action and gates."""
-    gate_budget: int = 0
-    """Edges that it may open in a step; 0 sets no limit."""
-    acting: Acting = "epsilon-greedy"
-    """How it chooses its actions."""
-    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Where actions are real numbers: lower and upper bound of each; None: they are chosen."""
-    steady: bool = False
-    """Keep to one policy version within an episode of training: an on-policy algorithm learns from
-    it."""
-    comes_back: bool = False
-    """Whether it may live again within an episode in which it died."""
-    drop_edges: float = 0.0
-    """Probability with which a message or beacon that has arrived is thrown away (link loss)."""
-    realtime: bool = False
-    """Never wait for neighbours (deployment)."""
-    max_message_age_steps: int = 1
-    """In real time, how many steps old a message may be that a step still uses."""
-
-    @property
-    def graph(self) -> Graph:
-        """Edges that exist."""
-        return graph_of(self.comm, self.comm_options, self.num_agents)
-
-    def __post_init__(self) -> None:
-        if self.realtime and self.gate_timing == "paper":
-            raise ValueError(
-                "gate.timing paper needs two exchanges in every step and somebody to wait for "
-                "both: in real time there is only causal"
-            )
-        timings = scheme_of(self.comm).timings
-        if self.gate_timing not in timings:
-            raise ValueError(
-                f"--comm {self.comm} runs with gate.timing {' or '.join(timings)}, got "
-                f"{self.gate_timing}"
-            )
-        if not 1 <= self.max_message_age_steps <= 100:
-            raise ValueError(
-                f"max-message-age-steps must be between 1 and 100, got {self.max_message_age_steps}"
-            )
-
 
 _LISTENS_EVERY = 4
 """Ticks after which an agent that takes part in no copy takes what has come for it: beacons, for
@@ -143,24 +80,6 @@ class _Phase(Enum):
     """paper timing: waiting for the world to say which in-edges are open."""
     MESSAGES = auto()
     """Waiting for the packets that the action depends on."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened so far, for the heartbeat."""
-
-    agent_steps: int = 0
-    """Steps of copies in which the agent was alive."""
-    edge_slots: int = 0
-    """agent_steps × offsets: messages if every edge were always open."""
-    edges_open: int = 0
-    late: int = 0
-    """Packets that were under way and missed the deadline; in real time those that came after the
-    step that they were meant for."""
-    lost_messages: int = 0
-    """Message vectors that arrived and fell to link loss."""
-    lost_beacons: int = 0
-    snapshots_requested: int = 0
 
 
 class AgentCore:

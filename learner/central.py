@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from agents.acting import allowed_actions, make_actor
-from agents.core import AgentRules, Tally
 from agents.events import Command, ToWorld
 from agents.parameters import ParameterStore
 from agents.participation import Participants, Participation
 from agents.recorder import Recorders
+from agents.rules import AgentRules
+from agents.tally import Tally
 from configs.arrays import BoolArray, FloatArray
 from configs.columns import GATES, Q_VALUES
 from configs.schema import RunConfig

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agents import policy as policy_file
-from agents.core import AgentRules
 from agents.policy import PolicyFile, PolicySpec
+from agents.rules import AgentRules
 from configs.arrays import BoolArray, FloatArray
 from configs.schema import RunConfig
 from configs.shipped import policy_path

@@ -26,7 +26,6 @@ import numpy as np
 from rich.console import Console
 
 from agents.comm.centralised import refusal
-from agents.core import AgentRules
 from agents.found import scheme_of
 from agents.parameters import ParameterStore
 from agents.policy import (
@@ -36,6 +35,7 @@ from agents.policy import (
     load_policy,
     write_atomically,
 )
+from agents.rules import AgentRules
 from configs import streams
 from configs.columns import recorded
 from configs.effects import effective

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.comm.sops import Sops
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command, Dropped, SendBeacon, SendMessage, ToLearner, ToWorld
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec, checksum, initialise, views
 from agents.rounding import beacon_to_wire, message_to_wire
+from agents.rules import AgentRules
 from agents.version import PolicyVersion
 from configs.arrays import FloatArray
 from configs.columns import Q_VALUES

@@ -6,8 +6,8 @@ It is plain data: the process parses no flags and reads no globals.
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
+from agents.rules import AgentRules
 from agents.segment import SegmentHandle
 from runtime.net.security import Keyring
 

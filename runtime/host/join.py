@@ -24,9 +24,9 @@ import uvloop
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec, write_atomically
+from agents.rules import AgentRules
 from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from agents.acting import Acting
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec
 from agents.process import pinning
+from agents.rules import AgentRules
 from configs.algorithms.base import OnPolicy, Traits
 from configs.algorithms.described import traits_of
 from configs.columns import recorded

@@ -10,8 +10,8 @@ import logging
 
 import numpy as np
 
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
+from agents.rules import AgentRules
 from agents.segment import SegmentHandle, SegmentWriter
 from agents.shared_parameters import freeze
 from runtime.net import wire

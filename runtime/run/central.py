@@ -12,9 +12,11 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from agents.core import AgentCore, AgentRules, Tally
+from agents.core import AgentCore
 from agents.events import Command, Event
 from agents.parameters import ParameterStore
+from agents.rules import AgentRules
+from agents.tally import Tally
 from configs import streams
 from configs.arrays import FloatArray
 from configs.streams import Role

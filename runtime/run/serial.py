@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import (
     Command,
     Dropped,
@@ -26,6 +26,7 @@ from agents.events import (
     ToWorld,
 )
 from agents.parameters import ParameterStore
+from agents.rules import AgentRules
 from configs import streams
 from configs.arrays import FloatArray
 from configs.streams import Role

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command
 from agents.rounding import message_from_wire, message_to_wire
+from agents.rules import AgentRules
 from configs.arrays import FloatArray
 from runtime.net import wire
 from tests.agents_helpers import (

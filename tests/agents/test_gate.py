@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command
 from agents.policy import views
+from agents.rules import AgentRules
 from configs.arrays import FloatArray
 from tests.agents_helpers import (
     EVERYONE,

@@ -9,8 +9,9 @@ import pytest
 
 from agents.comm.gating import Gating
 from agents.comm.sops import ScoredEdges
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command, SendBeacon, SendMessage, ToLearner, ToWorld
+from agents.rules import AgentRules
 from configs.schema import GateMode
 from runtime.net import wire
 from tests.agents_helpers import (

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command, SendBeacon, SendMessage, ToNode, ToWorld
 from agents.frozen import DamagedError, Frozen
 from agents.networks.gru import Gru
 from agents.parameters import Outcome, ParameterStore
 from agents.policy import PolicySpec, checksum
+from agents.rules import AgentRules
 from agents.segment import Segment, SegmentWriter
 from agents.shared_parameters import HostParameters, freeze
 from agents.sparse_parameters import Masked, advance, whole

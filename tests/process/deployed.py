@@ -12,11 +12,11 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from agents.core import AgentRules
 from agents.parameters import ParameterStore
 from agents.policy import PolicyFile, PolicySpec, initialise, load_policy
 from agents.process import realtime
 from agents.process.realtime import DeployedAgentSetup
+from agents.rules import AgentRules
 from runtime.net import latency, wire
 from runtime.net.security import KeyPair, Keyring
 from runtime.net.traffic import Traffic, named

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Greeted, PeersLate, SendBeacon
 from agents.policy import views
+from agents.rules import AgentRules
 from configs.arrays import FloatArray
 from runtime.net import wire
 from tests.agents_helpers import (

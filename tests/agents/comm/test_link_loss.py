@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.comm.link_loss import LinkLoss
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import SendMessage, ToWorld
+from agents.rules import AgentRules
 from configs.schema import GateMode, GateTiming
 from envs.copies import Copies
 from envs.relay import Relay

@@ -8,10 +8,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.comm.said_beacon import REPEAT_TICKS
-from agents.core import AgentCore, AgentRules
+from agents.core import AgentCore
 from agents.events import Command, Greeted, Renumbered, SendBeacon, SendMessage, ToLearner
 from agents.parameters import ParameterStore
 from agents.policy import views
+from agents.rules import AgentRules
 from configs.arrays import FloatArray
 from configs.schema import GateMode
 from envs.base import Env
