@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.host import run_figures
 from runtime.host.exporter import Exporter
 from runtime.host.host_table import HostTable, PeerClock
 from runtime.net.traffic import Traffic
@@ -87,12 +88,15 @@ def test_tests_of_rules_notice_every_number_that_changes(rules: str, tmp_path: P
 
 
 class OtherHost:
-    """What one machine cannot have: peers, and agents that serve bodies. A real exporter of it."""
+    """What the run here cannot have: peers, agents that serve bodies, and an environment with
+    figures of its own. A real exporter of it.
+    """
 
     def __init__(self) -> None:
         self._table = HostTable(8, ("local", "b"), 1, (0, 0, 0, 0, 1, 1, 1, 1))
         clock = PeerClock("local", 12.5, 2e-5, 3e-4, one_way_trusted=True)
         self._table.set_clocks([clock])
+        self._table.set_run(run_figures.own_figures({"normalised_score": -5.0}, "evaluation"))
         self._exporter = Exporter(self._table, 0)
         self._steps = 0
         self.address = f"127.0.0.1:{self._exporter.port}"
