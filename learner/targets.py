@@ -33,7 +33,7 @@ class Outcome:
     """What each of T steps brought."""
 
     rewards_TBN: Tensor
-    """Individual rewards, already clipped and scaled."""
+    """Individual rewards, already clipped, less what a death costs, and scaled."""
     alive_TBN: Tensor
     """[T + 1, B, N] bool"""
     filled_TB: Tensor
@@ -52,7 +52,9 @@ class Outcome:
         terminated_TB: Tensor,
         truncated_TB: Tensor,
     ) -> "Outcome":
-        """Apply clip and scale of rewards and the papers' habits to what was recorded."""
+        """Apply clip, cost of death and scale of rewards and the papers' habits to what was
+        recorded.
+        """
         ends = terminated_TB | truncated_TB if config.timeout_is_terminal else terminated_TB
         # An agent in the loss after its death is one that counts as alive to the end.
         alive = torch.ones_like(alive_TBN) if config.dead_in_loss else alive_TBN

@@ -1,6 +1,8 @@
 """What an evaluation says in the end, by name: what `--json` prints.
 
-run that has ended, or simulated episodes -> figures
+    run that has ended, or simulated episodes -> figures
+
+Both ways of evaluating say the same of episodes and edges; processes alone measure bytes.
 """
 
 from collections.abc import Mapping, Sequence
