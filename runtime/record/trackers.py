@@ -9,6 +9,7 @@ that fails costs a warning, and the run goes on without it.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import io
@@ -47,8 +48,7 @@ def open_tracker(name: TrackerName, directory: Path, config: RunConfig) -> Track
     """Begin to track a run; None for none.
 
     Args:
-        directory: the run's folder, whose name the tracker's run has. A run that is resumed goes on
-            under it.
+        directory: the run's folder. A run that is resumed in it goes on under the same name.
 
     Raises:
         SetupError: the package is missing, or cannot begin.
@@ -66,12 +66,20 @@ def open_tracker(name: TrackerName, directory: Path, config: RunConfig) -> Track
         ) from error
 
 
+def run_name(directory: Path) -> str:
+    """The folder's name and a few digits that its place determines: runs that begin in the same
+    second in different places, as those of a study, have folders of the same name.
+    """
+    place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()
+    return f"{directory.name}-{place[:6]}"
+
+
 def _places(name: str, directory: Path) -> dict[str, Any]:
     upper = name.upper()
     return {
         "project": os.environ.get(f"{upper}_PROJECT", "murmuration"),
         "group": os.environ.get(f"{upper}_RUN_GROUP"),
-        "name": directory.name,
+        "name": run_name(directory),
     }
 
 
@@ -82,7 +90,7 @@ class _Wandb:
             self._run = wandb.init(
                 **_places("wandb", directory),
                 dir=str(directory),
-                id=directory.name,
+                id=run_name(directory),
                 resume="allow",
                 config=dict(config),
                 settings=wandb.Settings(console="off", silent=True),

@@ -13,7 +13,7 @@ from configs.schema import RunConfig, TrackerName
 from runtime.net.errors import SetupError
 from runtime.record import trackers
 from runtime.record.run_log import RunLog
-from runtime.record.trackers import open_tracker, require_tracker
+from runtime.record.trackers import open_tracker, require_tracker, run_name
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -55,10 +55,22 @@ def test_trackio_keeps_a_run_in_a_database_on_this_machine(tmp_path: Path) -> No
     with closing(sqlite3.connect(kept / "flocks.db")) as database:
         query = "SELECT run_name, step, metrics FROM metrics ORDER BY step"
         (first, second) = database.execute(query).fetchall()
-    assert (first[:2], second[:2]) == (("run-1", 100), ("run-1", 200))
+    name = run_name(tmp_path / "run-1")
+    assert name.startswith("run-1-")
+    assert (first[:2], second[:2]) == ((name, 100), (name, 200))
     assert "learner/td_error" in str(first[2])
     assert "eval/return_mean" not in str(first[2]), "rows repeat those of the last evaluation"
     assert "eval/return_mean" in str(second[2])
+
+
+def test_runs_of_one_second_in_different_places_are_kept_apart(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    for place in ("seed-3", "seed-4"):
+        (tmp_path / place).mkdir()
+        logged_apart("trackio", tmp_path / place / "run-1", TRACKIO_DIR=f"{tmp_path / 'kept'}")
+    with closing(sqlite3.connect(tmp_path / "kept" / "murmuration.db")) as database:
+        names = database.execute("SELECT DISTINCT run_name FROM metrics").fetchall()
+    assert len(names) == 2
 
 
 def test_wandb_offline_keeps_a_run_in_its_folder(tmp_path: Path) -> None:
