@@ -109,7 +109,9 @@ def test_without_a_row_of_the_paper_its_table_is_left_out(
 @pytest.mark.timeout(600)
 def test_a_real_training_is_profiled_while_it_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "learner.studies.run", "sops-table8", "--scale", "smoke"]
-    command += ["--tasks", "relay-4", "--arms", "sops", "gacg", "--out", str(tmp_path)]
+    # Long enough for a look at all of them, also where a process takes long to start.
+    command += ["--tasks", "relay-4", "--arms", "sops", "gacg", "--steps", "4000"]
+    command += ["--out", str(tmp_path)]
     with tempfile.TemporaryDirectory(prefix="run-") as sockets:
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, "TMPDIR": sockets}
