@@ -236,6 +236,8 @@ class _TimeLeft:
         done = self._done() - self._at_first
         # What lies on disk is as old as the last checkpoint.
         for each in at_work:
+            if each.command.module != _TRAINING:
+                continue  # no step of it is left
             behind = each.job.cell.standing(each.job.wanted).env_steps
             done += max(each.job.cell.progress() - behind, 0)
         left = max(sum(job.wanted.steps for job in self._jobs) - self._at_first - done, 0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs.load import dump_run_config
-from configs.run_files import RESOLVED
+from configs.run_files import METRICS, RESOLVED
 from learner.studies import scheduler
 from learner.studies.cells import Cell, State
 from learner.studies.child import Stop
@@ -211,3 +211,20 @@ def test_now_and_then_it_says_how_far_all_is(
     assert "all: 1 at work, 1 waiting" in said, "nothing is known yet of how fast it is"
     assert "[2/2] relay-6, none, seed 0: in its final evaluations" in said
     assert said[-2].startswith("all: 1 at work, 0 waiting, about 0 min of training left")
+
+
+def test_what_is_evaluated_says_nothing_about_how_fast_trainings_are(
+    jobs: tuple[Job, ...], commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's log may be a few steps ahead of its last checkpoint."""
+    monkeypatch.setattr(scheduler, "SAY_S", 0.0)
+    folder = begin(jobs[0].cell, 400)
+    (folder / RESOLVED).write_text(dump_run_config(jobs[0].config))
+    (folder / METRICS).write_text('{"t_s": 1.0, "env_steps": 410}\n')
+    said: list[str] = []
+    Scheduler(Stop(), say=said.append).work_off(jobs[:2])
+    assert said[:2] == [
+        "[1/2] relay-6, sops, seed 0: in its final evaluations",
+        "all: 1 at work, 1 waiting",
+    ]
+    assert commands.started[0].startswith("evaluate")
