@@ -74,6 +74,8 @@ class Role(Enum):
     """The same in episodes that an expert's rule plays."""
     CRACK_GROWTH = 32, ("level",)
     """Cracks from which a model of deterioration is counted."""
+    COORD_SUM = 33, ()
+    """Targets of an episode of coord-sum, from that episode's seed."""
     CENTRE = 40, ("life",)
     """Noise of edges where one place computes all agents."""
     BROADCAST = 60, ("graph", "agents")
