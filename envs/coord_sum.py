@@ -30,7 +30,7 @@ MOST_TARGETS = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class CoordSumOptions:
     actions: Annotated[int, between(2, MOST_ACTIONS)] = 10
     """Numbers that an agent may name: 0 to actions - 1."""
     targets: Annotated[int, between(2, MOST_TARGETS)] = 30
@@ -47,7 +47,7 @@ class Options:
         check_ranges(self, "--env.options")
 
 
-def coord_sum_spec(options: Options, num_agents: int) -> EnvSpec:
+def coord_sum_spec(options: CoordSumOptions, num_agents: int) -> EnvSpec:
     """Spaces of CoordSum-N x A-max.
 
     Raises:
@@ -81,7 +81,7 @@ class CoordSum:
     which the opponent was right.
     """
 
-    def __init__(self, options: Options, num_agents: int) -> None:
+    def __init__(self, options: CoordSumOptions, num_agents: int) -> None:
         self._options = options
         self._spec = coord_sum_spec(options, num_agents)
         self._targets = np.zeros(STEPS + 1, dtype=np.int64)
@@ -159,16 +159,16 @@ class CoordSum:
         return np.array([number], dtype=np.float32)
 
 
-class CoordSumFamily(EnvFamily[Options]):
+class CoordSumFamily(EnvFamily[CoordSumOptions]):
     """CoordSum in all its sizes."""
 
-    Options = Options
+    Options = CoordSumOptions
     is_heavy: ClassVar[bool] = False
 
-    def spec(self, options: Options, num_agents: int) -> EnvSpec:
+    def spec(self, options: CoordSumOptions, num_agents: int) -> EnvSpec:
         return coord_sum_spec(options, num_agents)
 
-    def make(self, options: Options, num_agents: int) -> CoordSum:
+    def make(self, options: CoordSumOptions, num_agents: int) -> CoordSum:
         return CoordSum(options, num_agents)
 
 

@@ -85,8 +85,8 @@ def make_window(
     return UnrollInput(tensor(observations, np.float32), tensor(alive, np.bool_))
 
 
-def tensor(array: NDArray[Any], dtype: Any) -> torch.Tensor:
-    return torch.from_numpy(array.astype(dtype))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+def tensor(array: NDArray[Any], dtype: Any = None) -> torch.Tensor:
+    return torch.from_numpy(array.astype(dtype or array.dtype))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
 
 
 def array(tensor: torch.Tensor) -> NDArray[Any]:

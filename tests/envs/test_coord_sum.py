@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from envs.coord_sum import STEPS, CoordSum, Options
+from envs.coord_sum import STEPS, CoordSum, CoordSumOptions
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "coordsum.npz"
 TASKS = ("3x10-30", "8x15-100", "3x30-50")
@@ -32,10 +32,10 @@ def test_an_episode_of_the_released_code_earns_the_same_step_by_step(
     task: str, golden: dict[str, NDArray[Any]]
 ) -> None:
     agents, actions, targets = golden[f"{task}/N_A_maxval"].tolist()
-    env = CoordSum(Options(actions=actions, targets=targets, record="released"), agents)
+    env = CoordSum(CoordSumOptions(actions=actions, targets=targets, record="released"), agents)
     rewards = played(env, golden[f"{task}/target"], golden[f"{task}/actions"])
     assert_array_equal(rewards, golden[f"{task}/reward"])
-    env = CoordSum(Options(actions=actions, targets=targets), agents)
+    env = CoordSum(CoordSumOptions(actions=actions, targets=targets), agents)
     rewards = played(env, golden[f"{task}/target"], golden[f"{task}/actions"])
     assert_array_equal(rewards[:, 0], golden[f"{task}/reward_if_record_per_target"])
 
@@ -44,16 +44,16 @@ def test_targets_beyond_the_actions_share_a_row_only_as_released(
     golden: dict[str, NDArray[Any]],
 ) -> None:
     targets, actions = golden["oob/target"], golden["oob/actions"]
-    released = CoordSum(Options(actions=4, targets=7, record="released"), 2)
+    released = CoordSum(CoordSumOptions(actions=4, targets=7, record="released"), 2)
     assert_array_equal(played(released, targets, actions)[:, 0], golden["oob/reward"])
     # Target 5 comes twice: 2 + 3, then 3 + 2. The opponent remembers the 2 and guesses it.
-    assert played(CoordSum(Options(actions=4, targets=7), 2), targets, actions)[:, 0].tolist() == (
-        [2.0] * 6
-    )
+    assert played(CoordSum(CoordSumOptions(actions=4, targets=7), 2), targets, actions)[
+        :, 0
+    ].tolist() == ([2.0] * 6)
 
 
 def test_the_guess_is_the_most_frequent_answer_and_the_smallest_of_several() -> None:
-    env = CoordSum(Options(actions=5, targets=8), 2)
+    env = CoordSum(CoordSumOptions(actions=5, targets=8), 2)
     env.begin(np.full(STEPS + 1, 4))
     # Nothing known: 0. Then 1; then 1 and 3 once each: 1; then 3.
     firsts, guessed = [1, 3, 3, 3, 0], [False, False, False, True, False]
@@ -72,7 +72,7 @@ def test_the_guess_is_the_most_frequent_answer_and_the_smallest_of_several() -> 
     ],
 )
 def test_agents_see_who_they_are_and_the_target(sees: Any, told: list[list[float]]) -> None:
-    env = CoordSum(Options(actions=3, targets=5, sees=sees), 2)
+    env = CoordSum(CoordSumOptions(actions=3, targets=5, sees=sees), 2)
     first = env.begin(np.resize([2, 4], STEPS + 1))
     second = env.step(np.array([1, 1])).after
     for snapshot, expected in zip((first, second), told, strict=True):
@@ -82,7 +82,7 @@ def test_agents_see_who_they_are_and_the_target(sees: Any, told: list[list[float
 
 
 def test_an_episode_ends_after_a_hundred_steps_with_its_figures() -> None:
-    env = CoordSum(Options(), 3)
+    env = CoordSum(CoordSumOptions(), 3)
     env.begin(np.zeros(STEPS + 1, dtype=np.int64))
     steps = [env.step(np.zeros(3, dtype=np.int64)) for _ in range(50)]
     steps += [env.step(np.array([1, 0, 0])) for _ in range(50)]
@@ -94,7 +94,10 @@ def test_an_episode_ends_after_a_hundred_steps_with_its_figures() -> None:
 
 
 def test_targets_follow_from_the_seed_and_fill_their_range() -> None:
-    env, other = CoordSum(Options(sees="number"), 1), CoordSum(Options(sees="number"), 1)
+    env, other = (
+        CoordSum(CoordSumOptions(sees="number"), 1),
+        CoordSum(CoordSumOptions(sees="number"), 1),
+    )
     found: list[list[float]] = []
     for one, seed in ((env, 3), (other, 3), (env, 4)):
         first = one.reset(seed)
@@ -106,10 +109,10 @@ def test_targets_follow_from_the_seed_and_fill_their_range() -> None:
 
 def test_what_cannot_be_played_is_refused() -> None:
     with pytest.raises(ValueError, match="between 1 and 4096 agents, got 0"):
-        CoordSum(Options(), 0)
+        CoordSum(CoordSumOptions(), 0)
     with pytest.raises(ValueError, match="actions"):
-        Options(actions=1)
-    env = CoordSum(Options(), 3)
+        CoordSumOptions(actions=1)
+    env = CoordSum(CoordSumOptions(), 3)
     env.reset(0)
     with pytest.raises(ValueError, match=r"3 actions to play, got shape \(2,\)"):
         env.step(np.zeros(2, dtype=np.int64))

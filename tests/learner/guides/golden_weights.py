@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.learner_helpers import tensor
+
 
 def fill(module: nn.Module, names: Mapping[str, str], golden: Mapping[str, NDArray[Any]]) -> None:
     """Copy golden parameters, each of which has to be used.
@@ -17,7 +19,7 @@ def fill(module: nn.Module, names: Mapping[str, str], golden: Mapping[str, NDArr
     ours, left = dict(module.named_parameters()), set(golden)
     for theirs, own in names.items():
         for key in [key for key in golden if key == theirs or key.startswith(f"{theirs}/")]:
-            array = torch.from_numpy(golden[key])
+            array = tensor(golden[key])
             last = key.rpartition("/")[2]
             if last in ("kernel", "W_gate", "W_linear", "W_output", "w_g", "w_o"):
                 array = array.t()

@@ -14,7 +14,7 @@ from torch.nn import functional
 from learner.algorithms.base import FORBIDDEN
 from learner.guides.mat import Mat
 from tests.learner.guides.golden_weights import fill
-from tests.learner_helpers import array
+from tests.learner_helpers import array, tensor
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "mat.npz"
 GROUPS = ("ln_mlp", "ln_mlp_b2", "rms_swiglu")
@@ -73,11 +73,11 @@ class Case:
         start = f"{group}/param/"
         own = {k.removeprefix(start): v for k, v in golden.items() if k.startswith(start)}
         fill(self.mat, names(blocks), own)
-        self.legal = torch.from_numpy(golden[f"{group}/in/legal"])
-        self.action = torch.from_numpy(golden[f"{group}/in/action"]).long()
+        self.legal = tensor(golden[f"{group}/in/legal"])
+        self.action = tensor(golden[f"{group}/in/action"]).long()
 
     def given(self, name: str) -> Tensor:
-        return torch.from_numpy(self.golden[f"{self.group}/in/{name}"]).to(self.dtype)
+        return tensor(self.golden[f"{self.group}/in/{name}"]).to(self.dtype)
 
     def log_p(self, logits: Tensor) -> Tensor:
         return functional.log_softmax(logits.masked_fill(~self.legal, FORBIDDEN), -1)
@@ -117,7 +117,7 @@ def test_values_and_logits_are_those_of_the_reference_and_so_is_the_gradient(cas
 def test_one_agent_after_the_other_is_as_good_as_all_at_once(case: Case) -> None:
     """The reference's own draws: each agent is told only those of the agents before it."""
     seen, _ = case.mat.encode(case.given("obs"))
-    drawn = torch.from_numpy(case.golden[f"{case.group}/{case.precision}/sampled_action"]).long()
+    drawn = tensor(case.golden[f"{case.group}/{case.precision}/sampled_action"]).long()
     whole = case.log_p(case.mat.decode(seen, drawn))
     case.check("sampled_logp", whole.gather(-1, drawn.unsqueeze(-1)).squeeze(-1))
     for agent in range(drawn.shape[1]):

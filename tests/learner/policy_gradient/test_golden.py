@@ -14,7 +14,7 @@ from torch.nn import functional
 from learner.policy_gradient.clipped import surrogate, value_loss
 from learner.policy_gradient.gae import advantages, normalised
 from learner.policy_gradient.guided import divergence, double_clipped, strays
-from tests.learner_helpers import array
+from tests.learner_helpers import array, tensor
 
 FOLDER = Path(__file__).parents[2] / "data" / "golden"
 PRECISIONS = {"f64": (torch.float64, 1e-10), "f32": (torch.float32, 2e-5)}
@@ -40,10 +40,10 @@ def test_advantages_are_those_of_the_reference(group: str, precision: str) -> No
     golden, (dtype, tolerance) = read("gae"), PRECISIONS[precision]
     gamma, gae_lambda = (float(number) for number in golden[f"{group}/gamma_lambda"])
     values = np.concatenate((golden["in/value"], golden["in/last_value"][None]))
-    goes_on = torch.from_numpy(~golden["in/ended"])[..., None].expand(9, 4, 2)
+    goes_on = tensor(~golden["in/ended"])[..., None].expand(9, 4, 2)
     found = advantages(
-        torch.from_numpy(golden["in/reward"]).to(dtype),
-        torch.from_numpy(values).to(dtype),
+        tensor(golden["in/reward"]).to(dtype),
+        tensor(values).to(dtype),
         goes_on,
         torch.ones_like(goes_on),
         gamma,
@@ -60,8 +60,8 @@ class Case:
     def __init__(self, golden: Golden, setting: str, precision: str) -> None:
         self.golden, self.setting, self.precision = golden, setting, precision
         self.dtype, self.tolerance = PRECISIONS[precision]
-        mask = torch.from_numpy(golden["in/action_mask"])
-        self.action = torch.from_numpy(golden["in/action"]).long().unsqueeze(-1)
+        mask = tensor(golden["in/action_mask"])
+        self.action = tensor(golden["in/action"]).long().unsqueeze(-1)
         self.guider_logits = self.leaf("guider_logits")
         self.learner_logits = self.leaf("learner_logits")
         self.value = self.leaf("value")
@@ -78,7 +78,7 @@ class Case:
         )
 
     def leaf(self, name: str) -> Tensor:
-        return torch.from_numpy(self.golden[f"in/{name}"]).to(self.dtype).requires_grad_()
+        return tensor(self.golden[f"in/{name}"]).to(self.dtype).requires_grad_()
 
     def log_prob(self, logits: Tensor) -> Tensor:
         return functional.log_softmax(logits, -1).gather(-1, self.action).squeeze(-1)
