@@ -133,6 +133,8 @@ class Learner:
             make_replay(config.learner) if self._rollout is None else self._rollout
         )
         self.replay.annotated = self.algorithm.annotated
+        if self._rollout is not None:
+            self._rollout.prepared = self.algorithm.prepared
         self.populations = [
             Population(config, number, self.device) for number in config.learner.also_agents
         ]

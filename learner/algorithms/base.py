@@ -16,7 +16,7 @@ Dimension key: T = time, B = batch, N = agents, K = offsets, A = actions.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -247,6 +247,12 @@ class Algorithm(ABC):
     def annotated(self, episode: Episode) -> Episode:
         """An episode on its way into the replay, with what `policy_terms` will need of it."""
         return self._terms.annotated(episode)
+
+    def prepared(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
+        """A rollout that is full, with what the losses of all its gradient steps have in common, as
+        further columns. Called once, by on-policy algorithms' learners.
+        """
+        return episodes
 
     def policy_terms(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
         """Auxiliary loss, price of edges and teacher, which go with any algorithm; and how many

@@ -7,6 +7,7 @@ is not taken up again: it is of an older policy.
 """
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Rollout(Replay):
     def __init__(self, terms: OnPolicy) -> None:
         super().__init__(capacity=1 << 31)
         self._terms = terms
+        self.prepared: Callable[[Sequence[Episode]], Sequence[Episode]] = lambda episodes: episodes
+        """Adds to a full rollout what all its gradient steps have in common."""
         self._minibatches: deque[list[int]] = deque()
         """Positions of the episodes of each, of those that have not been drawn."""
         self._steps_left = 0
@@ -61,6 +64,10 @@ class Rollout(Replay):
             raise ValueError(
                 f"a rollout has {terms.episodes} episodes, so far there are {len(self)}"
             )
+        whole = [self._episodes.popleft() for _ in range(terms.episodes)]
+        prepared = self.prepared(whole)
+        self._episodes.extendleft(reversed(prepared))
+        self.size_bytes += sum(e.size_bytes for e in prepared) - sum(e.size_bytes for e in whole)
         for _ in range(terms.epochs):
             order = rng.permutation(terms.episodes)
             parts = np.array_split(order, terms.minibatches)

@@ -55,8 +55,7 @@ class Attention(nn.Module):
 
     def _split(self, x_BNE: Tensor) -> Tensor:
         """[B, H, N, E / H]"""
-        by_head: Tensor = x_BNE.unflatten(-1, (self._heads, -1))
-        return by_head.transpose(-2, -3)
+        return x_BNE.view(*x_BNE.shape[:-1], self._heads, -1).transpose(-2, -3)
 
 
 class _EncoderBlock(nn.Module):

@@ -1,0 +1,66 @@
+"""IPPO and its kin, without torch: learner/algorithms/ippo.py is the algorithm."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from configs.algorithms.base import OnPolicy, Traits
+from configs.ranges import between, check_ranges, within
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoOptions:
+    """What algorithms with clipped ratios take."""
+
+    episodes: Annotated[int, between(1, 65_536)] = 32
+    """Episodes of a rollout, all of the newest policy."""
+    epochs: Annotated[int, between(1, 1000)] = 5
+    """How often a rollout is used."""
+    minibatches: Annotated[int, between(1, 65_536)] = 2
+    """Gradient steps of an epoch."""
+    clip: Annotated[float, within(1e-6, 10.0)] = 0.2
+    """How far the ratio of new and old policy counts: from 1 - clip to 1 + clip."""
+    entropy: Annotated[float, within(0.0, 10.0)] = 0.01
+    """Weight of the policy's entropy."""
+    gae_lambda: Annotated[float, within(0.0, 1.0)] = 0.95
+    """λ of the advantages."""
+    value_coef: Annotated[float, within(0.0, 1000.0)] = 0.5
+    """Weight of the critic's loss."""
+    value_clip: Annotated[float, within(0.0, 1000.0)] = 0.0
+    """How far a value may move from what it was in the rollout; 0 does not bound it."""
+    huber: Annotated[float, within(0.0, 1e6)] = 0.0
+    """Error from which the critic's loss is linear (Yu et al. take 10); 0: nowhere."""
+    normalise_values: bool = False
+    """Whether the critic learns values with mean 0 and deviation 1 (PopArt's statistics)."""
+    critic: Literal["mlp", "gru"] = "gru"
+    """Whether the critic remembers the episode."""
+    critic_hidden: Annotated[int, between(1, 4096)] = 128
+    """Units of the critic's layers."""
+    reward: Literal["own", "team"] = "own"
+    """Whose rewards an agent learns from: its own, or the mean of all."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "--algorithm.options")
+        if self.minibatches > self.episodes:
+            raise ValueError(
+                f"--algorithm.options: {self.episodes} episodes make at most as many minibatches, "
+                f"got {self.minibatches}"
+            )
+
+
+def ppo_traits(options: PpoOptions) -> Traits:
+    """What IPPO and MAPPO record, and where their batches come from."""
+    return Traits(
+        columns=frozenset({"log_prob"}),
+        experience=OnPolicy(
+            episodes=options.episodes, epochs=options.epochs, minibatches=options.minibatches
+        ),
+        acting="sample",
+        fixes_agents=False,
+        has_operator=False,
+        sizes={"critic": ("critic_hidden",)},
+        keeps=("critic", "normalise_values"),
+    )
+
+
+OPTIONS = PpoOptions
+TRAITS = ppo_traits

@@ -1,0 +1,171 @@
+"""What algorithms with an actor and a critic have in common: they learn from one rollout at a time.
+
+    rollout -> values -> advantages, targets (once)
+    minibatch -> log pi, values -> clipped ratios, errors of values -> loss
+
+The policy's head gives logits. Agents heard what they heard: the recorded gates are replayed, and
+gradients reach their scores nevertheless.
+
+Dimension key: T = time, B = batch, N = agents, A = actions, X = what the critic sees.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from configs.algorithms.ippo import PpoOptions
+from configs.columns import LOG_PROB, VALUE, Column
+from learner.algorithms.base import Algorithm, Loss, Setup, Unrolled
+from learner.experience.device_batch import Transfer
+from learner.experience.episode import Episode
+from learner.experience.part import Divisors, Part, part_of
+from learner.experience.replay import Rows, Windows
+from learner.policy_gradient.clipped import surrogate, value_loss
+from learner.policy_gradient.critic import Critic, ValueScale
+from learner.policy_gradient.gae import advantages
+
+ADVANTAGE = Column("advantage", ("float32",))
+"""Of the action that was played, with mean 0 and deviation 1 over the rollout."""
+TARGET = Column("target", ("float32",))
+"""What the critic should have said."""
+
+_EPISODES_AT_ONCE = 8
+
+
+class PolicyGradient(Algorithm):
+    """Actor and critic; all agents share both."""
+
+    options: PpoOptions
+
+    @classmethod
+    def parts(cls, setup: Setup) -> dict[str, nn.Module]:
+        options: PpoOptions = setup.options
+        critic = Critic(cls.inputs(setup), options.critic_hidden, options.critic)
+        scale = {"scale": ValueScale()} if options.normalise_values else {}
+        return {"critic": critic, **scale, **setup.auxiliary()}
+
+    @classmethod
+    @abstractmethod
+    def inputs(cls, setup: Setup) -> int:
+        """X"""
+
+    @abstractmethod
+    def seen(self, part: Part) -> Tensor:
+        """[T + 1, B, N, X] what the critic knows."""
+
+    def followed(self) -> list[str]:
+        return []
+
+    # --- once a rollout ---------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepared(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """The rollout's episodes with values, advantages and targets as columns."""
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for begin in range(0, len(episodes), _EPISODES_AT_ONCE):
+            found += self._judged(list(episodes[begin : begin + _EPISODES_AT_ONCE]))
+        lived = [torch.from_numpy(e.alive[:-1]) for e in episodes]  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        counted = torch.cat([a[m] for (a, _, _), m in zip(found, lived, strict=True)])
+        mean, deviation = counted.mean(), counted.std(correction=0) + 1e-8
+        if "scale" in self.online:
+            targets = torch.cat([t[m] for (_, _, t), m in zip(found, lived, strict=True)])
+            self._scale.learn(targets.to(self._scale.mean.device))
+        return [
+            episode.with_column(ADVANTAGE, ((advantage - mean) / deviation).numpy())
+            .with_column(VALUE, value.numpy())
+            .with_column(TARGET, target.numpy())
+            for episode, (advantage, value, target) in zip(episodes, found, strict=True)
+        ]
+
+    def _judged(self, episodes: list[Episode]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """[T, N] advantages, values and targets of each episode."""
+        lengths = [episode.length for episode in episodes]
+        batch = Windows(episodes, [0] * len(episodes), lengths).gather()
+        device = next(self.policy.parameters()).device
+        on_device = Transfer(device).begin(batch)
+        on_device.wait()
+        rows = Rows(0, len(episodes), len(episodes))
+        part = part_of(on_device, rows, torch.Generator(device), self.setup.run)
+        values_TBN = self.values(part)
+        rewards_TBN, goes_on_TBN = self._rewards(part)
+        follows_TB = torch.zeros_like(part.outcome.filled_TB)
+        follows_TB[:-1] = part.outcome.filled_TB[1:]
+        follows_TBN = follows_TB.unsqueeze(-1).expand_as(goes_on_TBN)
+        gamma, gae_lambda = self.config.gamma, self.options.gae_lambda
+        advantages_TBN = advantages(
+            rewards_TBN, values_TBN, goes_on_TBN, follows_TBN, gamma, gae_lambda
+        )
+        targets_TBN = advantages_TBN + values_TBN[:-1]
+        arrays = (advantages_TBN.cpu(), values_TBN[:-1].cpu(), targets_TBN.cpu())
+        first, second, third = arrays
+        return [
+            (first[:length, b], second[:length, b], third[:length, b])
+            for b, length in enumerate(lengths)
+        ]
+
+    def _rewards(self, part: Part) -> tuple[Tensor, Tensor]:
+        """[T, B, N] rewards, and bool: whether there is a value beyond."""
+        outcome = part.outcome
+        goes_on_TBN = ~outcome.ends_TB.unsqueeze(-1).expand_as(outcome.rewards_TBN)
+        if self.options.reward == "own":
+            return outcome.rewards_TBN, goes_on_TBN & outcome.alive_TBN[1:]
+        team_TBN = outcome.rewards_TBN.mean(-1, keepdim=True).expand_as(goes_on_TBN)
+        return team_TBN, goes_on_TBN
+
+    @property
+    def _scale(self) -> ValueScale:
+        scale = self.online["scale"]
+        assert isinstance(scale, ValueScale)
+        return scale
+
+    def values(self, part: Part) -> Tensor:
+        """[T + 1, B, N] in rewards."""
+        values_TBN = self.online["critic"](self.seen(part))
+        return self._scale.unscaled(values_TBN) if "scale" in self.online else values_TBN
+
+    # --- every minibatch --------------------------------------------------------------------------
+
+    def actor(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
+        """The clipped surrogate and the entropy."""
+        log_p_TBNA = unrolled.q_TBNA[:-1].log_softmax(-1)
+        log_prob_TBN = log_p_TBNA.gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
+        old_TBN, advantage_TBN = part.columns[LOG_PROB.name], part.columns[ADVANTAGE.name]
+        mask_TBN, count = part.agent_mask_TBN, divisors.agent_steps
+        old_TBN = torch.where(mask_TBN, old_TBN, log_prob_TBN.detach())
+        losses_TBN = surrogate(log_prob_TBN, old_TBN, advantage_TBN, self.options.clip)
+        losses_TBN = torch.where(mask_TBN, losses_TBN, 0.0)
+        part.charge(losses_TBN, count)
+        entropy_TBN = -(log_p_TBNA.exp() * log_p_TBNA).sum(-1)
+        entropy = torch.where(mask_TBN, entropy_TBN, 0.0).sum() / count
+        policy_loss = losses_TBN.sum() / count
+        moved_TBN = torch.where(mask_TBN, log_prob_TBN - old_TBN, 0.0)
+        clipped_TBN = (moved_TBN.exp() - 1.0).abs() > self.options.clip
+        return Loss(
+            policy_loss - self.options.entropy * entropy,
+            {
+                "policy_loss": policy_loss,
+                "entropy": entropy,
+                # Of the new policy from the old one, by the third estimator of Schulman (2020).
+                "policy_moved": (moved_TBN.exp() - 1.0 - moved_TBN).sum() / count,
+                "ratios_clipped": clipped_TBN.sum() / count,
+            },
+        )
+
+    def critic(self, part: Part, divisors: Divisors) -> Loss:
+        """The squared error of the values."""
+        values_TBN = self.online["critic"](self.seen(part))[:-1]
+        old_TBN, target_TBN = part.columns[VALUE.name], part.columns[TARGET.name]
+        if "scale" in self.online:
+            old_TBN, target_TBN = self._scale.scaled(old_TBN), self._scale.scaled(target_TBN)
+        options, mask_TBN = self.options, part.agent_mask_TBN
+        losses_TBN = value_loss(values_TBN, old_TBN, target_TBN, options.value_clip, options.huber)
+        loss = torch.where(mask_TBN, losses_TBN, 0.0).sum() / divisors.agent_steps
+        return Loss(options.value_coef * loss, {"value_loss": loss})
+
+    def loss(self, part: Part, divisors: Divisors) -> Loss:
+        unrolled = self.unroll(part, gates="recorded")
+        both = self.actor(unrolled, part, divisors) + self.critic(part, divisors)
+        both = Loss(both.total, both.sums | {"loss": both.total})
+        return both + self.policy_terms(unrolled, part, divisors)
