@@ -3,7 +3,7 @@
     values [E, A] of the policy's head, what is allowed -> Actor.choose -> actions [E]
 
     EpsilonGreedy   the best value; in training now and then a random action
-    Sample          drawn from softmax(values) in training, the likeliest elsewhere
+    Sample          drawn from softmax(values) in training, or always; else the likeliest
     Random          uniform, whatever the values say
 
 Actions that the environment does not allow are never chosen. Guides choose elsewhere: the world
@@ -24,7 +24,7 @@ from configs.arrays import BoolArray, FloatArray
 from configs.columns import LOG_PROB
 from runtime.net import wire
 
-Acting = Literal["epsilon-greedy", "sample", "random"]
+Acting = Literal["epsilon-greedy", "sample", "sample-always", "random"]
 
 ActionArray = NDArray[Any]
 """[E] uint8 or uint16, or [E, n] float32, as they cross the wire; zeros of the dead."""
@@ -88,13 +88,18 @@ class EpsilonGreedy:
 
 
 class Sample:
-    """An action drawn from softmax(values) in copies that explore, the likeliest elsewhere."""
+    """An action drawn from softmax(values) in copies that explore, the likeliest elsewhere.
 
-    def __init__(self, num_actions: int, rng: np.random.Generator) -> None:
+    Args:
+        always: drawn everywhere, for policies that are worth less where they can be predicted.
+    """
+
+    def __init__(self, num_actions: int, rng: np.random.Generator, *, always: bool = False) -> None:
         self.computed: Mapping[str, NDArray[Any]] = _NOTHING
         """The action's log-probability under the softmax."""
         self._dtype = wire.action_dtype(num_actions)
         self._rng = rng
+        self._always = always
 
     def choose(
         self,
@@ -111,7 +116,9 @@ class Sample:
         shifted_EA = (values_EA - values_EA[copies_E, best_E][:, None]).astype(np.float64)
         weights_EA = np.exp(shifted_EA)
         chosen_E = best_E
-        if takes_part.any_explores:
+        if self._always:
+            chosen_E = _drawn(weights_EA, self._rng.random(len(best_E)))
+        elif takes_part.any_explores:
             drawn_E = _drawn(weights_EA, self._rng.random(len(best_E)))
             chosen_E = np.where(takes_part.explores_E, drawn_E, best_E)
         log_probs_E = shifted_EA[copies_E, chosen_E] - np.log(weights_EA.sum(axis=1))
@@ -187,7 +194,9 @@ def make_actor(
         return Random(num_actions, bounds, rng)
     if bounds is not None:
         raise ValueError(f"acting {acting} chooses from a list of actions, these are real numbers")
-    return Sample(num_actions, rng) if acting == "sample" else EpsilonGreedy(num_actions, rng)
+    if acting == "epsilon-greedy":
+        return EpsilonGreedy(num_actions, rng)
+    return Sample(num_actions, rng, always=acting == "sample-always")
 
 
 def _drawn(weights_EA: NDArray[Any], uniforms_E: NDArray[np.float64]) -> NDArray[np.int64]:

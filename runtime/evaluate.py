@@ -41,6 +41,7 @@ from agents.policy import (
     require_spec,
 )
 from configs import streams
+from configs.algorithms.described import check_sampled
 from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line, preset_for
 from configs.ranges import between, check_ranges, within
@@ -56,6 +57,7 @@ from configs.schema import (
     EnvName,
     GateMode,
     GateTiming,
+    LearnerConfig,
     RunConfig,
     Transport,
 )
@@ -111,6 +113,10 @@ class EvaluateOptions:
 
     seed: Annotated[int, between(0, MAX_SEED)] = 1_000_000
     """Root seed of the episodes; far from training's by default."""
+
+    sampled: bool = False
+    """Draw actions from the policy's probabilities instead of taking the likeliest. Only for
+    policies of algorithms that learn such ones (ippo, mappo)."""
 
     gate_timing: Annotated[GateTiming | None, tyro.conf.arg(name="gate.timing")] = None
     """Timing of the gate; unset takes what the policy was trained with."""
@@ -301,6 +307,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             record_q=bool(options.record),
         ),
         network=_network_of(preset, policy.spec),
+        learner=_learner_of(preset, policy, sampled=options.sampled),
+        evaluation=dataclasses.replace(preset.evaluation, sampled=options.sampled),
         runtime=dataclasses.replace(
             preset.runtime,
             transport="tcp" if options.hosts else options.transport,
@@ -313,6 +321,9 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
     if scheme_of(config.comm).centralised and not options.simulate:
         raise refusal(config.comm, "evaluate with --simulate")
     registry.check(config.env, config.num_agents)
+    check_sampled(config)
+    if options.simulate and options.sampled:
+        raise ValueError("simulate plays the likeliest actions: leave out simulate or sampled")
     if options.record:
         require_folder(Path(options.record), "--record")
     if options.simulate and options.drop_edges and config.gate.timing == "paper":
@@ -369,6 +380,15 @@ def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
     sizes = {name: getattr(spec, name) for name in names if name not in ("name", "options")}
     return dataclasses.replace(
         preset.network, name=spec.network, options=spec.network_options, **sizes
+    )
+
+
+def _learner_of(preset: RunConfig, policy: PolicyFile, *, sampled: bool) -> LearnerConfig:
+    """How actions are drawn depends on the algorithm that trained the policy."""
+    if not sampled:
+        return preset.learner
+    return dataclasses.replace(
+        preset.learner, algorithm=policy.trained.get("algorithm", preset.learner.algorithm)
     )
 
 

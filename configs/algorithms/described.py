@@ -21,7 +21,7 @@ from configs import extensions
 from configs.algorithms.base import OnPolicy, Replayed, Traits
 from configs.extensions import ALGORITHM, ExtensionError, own_names
 from configs.options import parse, read
-from configs.schema import LearnerConfig
+from configs.schema import LearnerConfig, RunConfig
 
 FLAG = "--algorithm.options"
 _PATIENCE_S = 120.0
@@ -107,6 +107,20 @@ def check(config: LearnerConfig) -> None:
         raise ValueError(
             f"learner.algorithm {config.algorithm} values actions that are chosen: "
             f"learner.operator has no say, give max, got {config.operator}"
+        )
+
+
+def check_sampled(config: RunConfig) -> None:
+    """Refuse evaluations that draw from a policy without probabilities.
+
+    Raises:
+        ValueError: names both, and the way out.
+    """
+    traits = traits_of(config.learner)
+    if config.evaluation.sampled and traits.acting not in ("sample", "guided"):
+        raise ValueError(
+            "evaluation.sampled draws from a policy's probabilities, and algorithm "
+            f"{config.learner.algorithm} learns none: leave it out"
         )
 
 

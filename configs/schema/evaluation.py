@@ -15,6 +15,10 @@ class EvaluationConfig:
     episodes: Annotated[int, between(0, MAX_EPISODES)] = 20
     """Greedy episodes of each evaluation; 0 switches evaluations off."""
 
+    sampled: bool = False
+    """Draw actions in evaluations as in training, from the policy's probabilities. For algorithms
+    that learn such a policy; for a game in which one who is predicted loses."""
+
     stop_at: Annotated[float | None, within(-1e6, 1e6)] = None
     """Training ends as soon as an evaluation reaches this figure: the share won in Battle, else the
     mean return or the environment's own headline figure. None trains for all steps. The

@@ -71,6 +71,7 @@ class Job(NamedTuple):
         words += ("--episodes", f"{self.wanted.episodes}", "--json")
         words += ("--env.options", env.options) if env.options else ()
         words += ("--opponent", evaluation.opponent) if evaluation.opponent else ()
+        words += ("--sampled",) if self.config.evaluation.sampled else ()
         return (*words, "--simulate") if self.wanted.simulate else words
 
 

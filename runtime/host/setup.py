@@ -102,9 +102,11 @@ class NodeSetup:
     """Agents stay on one core each (agents/process/pinning.py)."""
 
 
-def _acting(traits: Traits) -> Acting:
+def _acting(traits: Traits, *, sampled: bool) -> Acting:
     """How agents act; a guide plays in the world, and agents beside it sample."""
-    return "sample" if traits.acting == "guided" else traits.acting
+    if traits.acting not in ("sample", "guided"):
+        return traits.acting
+    return "sample-always" if sampled else "sample"
 
 
 def training_setup(
@@ -146,7 +148,7 @@ def training_setup(
             dead=config.agents.dead,
             ships=ships,
             columns=recorded(config),
-            acting=_acting(traits),
+            acting=_acting(traits, sampled=config.evaluation.sampled),
             bounds=bounds,
             steady=isinstance(traits.experience, OnPolicy),
             comes_back=env.comes_back,

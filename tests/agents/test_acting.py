@@ -93,6 +93,12 @@ def test_whoever_samples_takes_the_likeliest_where_nobody_explores() -> None:
     assert (chosen(actor, [0.1, 0.3, 0.2], explore=False) == 1).all()
 
 
+def test_whoever_always_samples_does_so_where_nobody_explores() -> None:
+    actor = make_actor("sample-always", 3, None, rng())
+    actions = chosen(actor, np.log([0.2, 0.5, 0.3]), explore=False)
+    np.testing.assert_allclose(shares(actions, 3), [0.2, 0.5, 0.3], atol=0.03)
+
+
 def test_random_heeds_no_values_and_no_exploration() -> None:
     actions = chosen(Random(4, None, rng()), [0, 9, 0, 0], explore=False)
     np.testing.assert_allclose(shares(actions, 4), [0.25] * 4, atol=0.03)
