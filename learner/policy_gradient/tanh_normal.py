@@ -9,7 +9,7 @@ Dimension key: n = numbers of an action; everything else is batch.
 """
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,8 +46,10 @@ class TanhNormal:
         """[..., n] log-probabilities of what lies beyond the threshold on either side."""
         edge = math.atanh(_THRESHOLD)
         mean, deviation = self._normal.mean, self._normal.stddev
-        log_ndtr: Callable[[Tensor], Tensor] = torch.special.log_ndtr  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
-        return log_ndtr((-edge - mean) / deviation), log_ndtr((mean - edge) / deviation)
+        special: Any = torch.special  # typed in part only
+        return special.log_ndtr((-edge - mean) / deviation), special.log_ndtr(
+            (mean - edge) / deviation
+        )
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """[..., n] without a gradient."""
