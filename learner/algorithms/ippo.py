@@ -7,12 +7,12 @@ loss = -min(r A, clip(r) A) - entropy + value error,     r = pi / pi_old
 from torch import Tensor
 
 from configs.algorithms.ippo import OPTIONS, TRAITS
+from learner.algorithms.actor_critic import ActorCritic
 from learner.algorithms.base import Setup
-from learner.algorithms.policy_gradient import PolicyGradient
 from learner.experience.part import Part
 
 
-class Ippo(PolicyGradient):
+class Ippo(ActorCritic):
     """Independent PPO; all agents share parameters."""
 
     traits = TRAITS

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from configs.algorithms.mappo import OPTIONS, TRAITS, MappoOptions
+from learner.algorithms.actor_critic import ActorCritic
 from learner.algorithms.base import Setup
-from learner.algorithms.policy_gradient import PolicyGradient
 from learner.experience.part import Part
 
 
-class Mappo(PolicyGradient):
+class Mappo(ActorCritic):
     """Multi-agent PPO; all agents share parameters."""
 
     traits = TRAITS

@@ -1,29 +1,28 @@
-"""What algorithms with an actor and a critic have in common: they learn from one rollout at a time.
+"""What policy gradients have in common: they learn from one rollout at a time.
 
     rollout -> values -> advantages, targets (once)
     minibatch -> log pi, values -> clipped ratios, errors of values -> loss
 
-The policy's head gives logits. Agents heard what they heard: the recorded gates are replayed, and
-gradients reach their scores nevertheless.
+Actors with a critic are actor_critic.py's, policies that decide for all agents guided.py's.
 
-Dimension key: T = time, B = batch, N = agents, A = actions, X = what the critic sees.
+Dimension key: T = time, B = batch, N = agents.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.algorithms.ippo import PpoOptions
-from configs.columns import LOG_PROB, VALUE, Column
-from learner.algorithms.base import Algorithm, Loss, Setup, Unrolled
+from configs.columns import VALUE, Column
+from learner.algorithms.base import Algorithm, Loss
 from learner.experience.device_batch import Transfer
 from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part, part_of
 from learner.experience.replay import Rows, Windows
 from learner.policy_gradient.clipped import surrogate, value_loss
-from learner.policy_gradient.critic import Critic, ValueScale
+from learner.policy_gradient.critic import ValueScale
 from learner.policy_gradient.gae import advantages
 
 ADVANTAGE = Column("advantage", ("float32",))
@@ -35,25 +34,13 @@ _EPISODES_AT_ONCE = 8
 
 
 class PolicyGradient(Algorithm):
-    """Actor and critic; all agents share both."""
+    """Advantages and clipped losses."""
 
     options: PpoOptions
 
-    @classmethod
-    def parts(cls, setup: Setup) -> dict[str, nn.Module]:
-        options: PpoOptions = setup.options
-        critic = Critic(cls.inputs(setup), options.critic_hidden, options.critic)
-        scale = {"scale": ValueScale()} if options.normalise_values else {}
-        return {"critic": critic, **scale, **setup.auxiliary()}
-
-    @classmethod
     @abstractmethod
-    def inputs(cls, setup: Setup) -> int:
-        """X"""
-
-    @abstractmethod
-    def seen(self, part: Part) -> Tensor:
-        """[T + 1, B, N, X] what the critic knows."""
+    def expected(self, part: Part) -> Tensor:
+        """[T + 1, B, N] values, in the terms of whatever says them."""
 
     def followed(self) -> list[str]:
         return []
@@ -122,50 +109,54 @@ class PolicyGradient(Algorithm):
 
     def values(self, part: Part) -> Tensor:
         """[T + 1, B, N] in rewards."""
-        values_TBN = self.online["critic"](self.seen(part))
+        values_TBN = self.expected(part)
         return self._scale.unscaled(values_TBN) if "scale" in self.online else values_TBN
 
     # --- every minibatch --------------------------------------------------------------------------
 
-    def actor(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
-        """The clipped surrogate and the entropy."""
-        log_p_TBNA = unrolled.q_TBNA[:-1].log_softmax(-1)
-        log_prob_TBN = log_p_TBNA.gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
-        old_TBN, advantage_TBN = part.columns[LOG_PROB.name], part.columns[ADVANTAGE.name]
+    def clipped(
+        self, log_prob_TBN: Tensor, old_TBN: Tensor, part: Part, divisors: Divisors
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The clipped surrogate, and how far the policy has moved.
+
+        Args:
+            log_prob_TBN: of the actions that were played.
+            old_TBN: the same when they were chosen.
+        """
+        advantage_TBN = part.columns[ADVANTAGE.name]
         mask_TBN, count = part.agent_mask_TBN, divisors.agent_steps
         old_TBN = torch.where(mask_TBN, old_TBN, log_prob_TBN.detach())
         losses_TBN = surrogate(log_prob_TBN, old_TBN, advantage_TBN, self.options.clip)
         losses_TBN = torch.where(mask_TBN, losses_TBN, 0.0)
         part.charge(losses_TBN, count)
-        entropy_TBN = -(log_p_TBNA.exp() * log_p_TBNA).sum(-1)
-        entropy = torch.where(mask_TBN, entropy_TBN, 0.0).sum() / count
-        policy_loss = losses_TBN.sum() / count
         moved_TBN = torch.where(mask_TBN, log_prob_TBN - old_TBN, 0.0)
         clipped_TBN = (moved_TBN.exp() - 1.0).abs() > self.options.clip
-        return Loss(
-            policy_loss - self.options.entropy * entropy,
-            {
-                "policy_loss": policy_loss,
-                "entropy": entropy,
-                # Of the new policy from the old one, by the third estimator of Schulman (2020).
-                "policy_moved": (moved_TBN.exp() - 1.0 - moved_TBN).sum() / count,
-                "ratios_clipped": clipped_TBN.sum() / count,
-            },
-        )
+        return losses_TBN.sum() / count, {
+            # Of the new policy from the old one, by the third estimator of Schulman (2020).
+            "policy_moved": (moved_TBN.exp() - 1.0 - moved_TBN).sum() / count,
+            "ratios_clipped": clipped_TBN.sum() / count,
+        }
 
-    def critic(self, part: Part, divisors: Divisors) -> Loss:
-        """The squared error of the values."""
-        values_TBN = self.online["critic"](self.seen(part))[:-1]
+    def entropy(self, log_p_TBNA: Tensor, part: Part, divisors: Divisors) -> Tensor:
+        """[] of the policy in the steps that count."""
+        entropy_TBN = -(log_p_TBNA.exp() * log_p_TBNA).sum(-1)
+        return torch.where(part.agent_mask_TBN, entropy_TBN, 0.0).sum() / divisors.agent_steps
+
+    def value_errors(self, values_TBN: Tensor, part: Part, divisors: Divisors) -> Loss:
+        """The squared error of the values.
+
+        Args:
+            values_TBN: [T + 1, B, N] as `expected` says them.
+        """
         old_TBN, target_TBN = part.columns[VALUE.name], part.columns[TARGET.name]
         if "scale" in self.online:
             old_TBN, target_TBN = self._scale.scaled(old_TBN), self._scale.scaled(target_TBN)
-        options, mask_TBN = self.options, part.agent_mask_TBN
-        losses_TBN = value_loss(values_TBN, old_TBN, target_TBN, options.value_clip, options.huber)
-        loss = torch.where(mask_TBN, losses_TBN, 0.0).sum() / divisors.agent_steps
-        return Loss(options.value_coef * loss, {"value_loss": loss})
+        clip, huber = self.options.value_clip, self.options.huber
+        losses_TBN = value_loss(values_TBN[:-1], old_TBN, target_TBN, clip, huber)
+        loss = torch.where(part.agent_mask_TBN, losses_TBN, 0.0).sum() / divisors.agent_steps
+        return Loss(self.options.value_coef * loss, {"value_loss": loss})
 
-    def loss(self, part: Part, divisors: Divisors) -> Loss:
-        unrolled = self.unroll(part, gates="recorded")
-        both = self.actor(unrolled, part, divisors) + self.critic(part, divisors)
-        both = Loss(both.total, both.sums | {"loss": both.total})
-        return both + self.policy_terms(unrolled, part, divisors)
+
+def played(log_p_TBNA: Tensor, part: Part) -> Tensor:
+    """[T, B, N] of the actions that were played."""
+    return log_p_TBNA.gather(-1, part.actions.unsqueeze(-1)).squeeze(-1)
