@@ -128,13 +128,16 @@ class Learner:
             self.device,
         )
         experience = self.algorithm.experience
-        self._rollout = Rollout(experience) if isinstance(experience, OnPolicy) else None
+        self._rollout: Rollout | None = None
+        if isinstance(experience, OnPolicy):
+            self._rollout = Rollout(experience, self.algorithm.turns)
         self.replay: Replay = (
             make_replay(config.learner) if self._rollout is None else self._rollout
         )
         self.replay.annotated = self.algorithm.annotated
         if self._rollout is not None:
             self._rollout.prepared = self.algorithm.prepared
+            self._rollout.in_turn = self.algorithm.in_turn
         self.populations = [
             Population(config, number, self.device) for number in config.learner.also_agents
         ]
@@ -209,8 +212,11 @@ class Learner:
             device_ids=[self.device] if self.device.type == "cuda" else None,
             process_group=ranks.group,
             forward_sync_buffers=False,
-            # Without messages, or without a gate to learn, some layers have no part in the loss.
-            find_unused_parameters=self.algorithm.rule().mode != "learned",
+            # Without messages, without a gate to learn, or in turns, some layers have no part in
+            # the loss.
+            find_unused_parameters=(
+                self.algorithm.rule().mode != "learned" or self.algorithm.turns > 1
+            ),
         )
 
     def reseed(self) -> None:
@@ -465,7 +471,7 @@ class Learner:
 
         ahead, self._ahead = self._ahead, None
         drawn = choose()() if ahead is None else ahead.result()
-        if self._gatherer is not None and self.updates_owed > 1:
+        if self._gatherer is not None and self.updates_owed > 1 and self.replay.draws_ahead:
             self._before_ahead = self.rng.bit_generator.state
             self._ahead = self._gatherer.submit(choose())
         return drawn

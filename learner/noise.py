@@ -16,6 +16,11 @@ def generator(
     return torch.Generator(device).manual_seed(streams.number(seed, role, **key))
 
 
+def unused(device: torch.device) -> torch.Generator:
+    """A stream for what asks for one and draws nothing that counts."""
+    return torch.Generator(device)
+
+
 def branches(parent: torch.Generator, count: int) -> list[torch.Generator]:
     """A stream for each of several parts, which draw from them in any order."""
     if count == 1 or parent.device.type != "cpu":

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -251,6 +252,24 @@ class Algorithm(ABC):
     def prepared(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """A rollout that is full, with what the losses of all its gradient steps have in common, as
         further columns. Called once, by on-policy algorithms' learners.
+        """
+        return episodes
+
+    @property
+    def turns(self) -> int:
+        """How often a rollout is worked off, in turns that each have all its epochs."""
+        return 1
+
+    def in_turn(
+        self, episodes: Sequence[Episode], turn: int, rng: np.random.Generator
+    ) -> Sequence[Episode]:
+        """A prepared rollout, with what the losses of one turn have in common; called before each
+        turn, with the parameters that the turn before has left.
+
+        Args:
+            episodes: as the turn before has left them.
+            turn: 0, 1, … `turns` - 1.
+            rng: what minibatches are drawn from, too.
         """
         return episodes
 

@@ -9,13 +9,14 @@ Dimension key: T = time, B = batch, N = agents.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from configs.algorithms.ippo import PpoOptions
 from configs.columns import VALUE, Column
+from learner import noise
 from learner.algorithms.base import Algorithm, Loss
 from learner.experience.device_batch import Transfer
 from learner.experience.episode import Episode
@@ -51,8 +52,8 @@ class PolicyGradient(Algorithm):
     def prepared(self, episodes: Sequence[Episode]) -> list[Episode]:
         """The rollout's episodes with values, advantages and targets as columns."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for begin in range(0, len(episodes), _EPISODES_AT_ONCE):
-            found += self._judged(list(episodes[begin : begin + _EPISODES_AT_ONCE]))
+        for part, lengths in self.parts_of(episodes):
+            found += self._judged(part, lengths)
         lived = [torch.from_numpy(e.alive[:-1]) for e in episodes]  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
         counted = torch.cat([a[m] for (a, _, _), m in zip(found, lived, strict=True)])
         mean, deviation = counted.mean(), counted.std(correction=0) + 1e-8
@@ -66,15 +67,21 @@ class PolicyGradient(Algorithm):
             for episode, (advantage, value, target) in zip(episodes, found, strict=True)
         ]
 
-    def _judged(self, episodes: list[Episode]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """[T, N] advantages, values and targets of each episode."""
-        lengths = [episode.length for episode in episodes]
-        batch = Windows(episodes, [0] * len(episodes), lengths).gather()
+    def parts_of(self, episodes: Sequence[Episode]) -> Iterator[tuple[Part, list[int]]]:
+        """A rollout's episodes, a few at once, and the steps of each. Nothing random is in them:
+        gates are those that were recorded.
+        """
         device = next(self.policy.parameters()).device
-        on_device = Transfer(device).begin(batch)
-        on_device.wait()
-        rows = Rows(0, len(episodes), len(episodes))
-        part = part_of(on_device, rows, torch.Generator(device), self.setup.run)
+        for begin in range(0, len(episodes), _EPISODES_AT_ONCE):
+            some = list(episodes[begin : begin + _EPISODES_AT_ONCE])
+            lengths = [episode.length for episode in some]
+            on_device = Transfer(device).begin(Windows(some, [0] * len(some), lengths).gather())
+            on_device.wait()
+            rows = Rows(0, len(some), len(some))
+            yield part_of(on_device, rows, noise.unused(device), self.setup.run), lengths
+
+    def _judged(self, part: Part, lengths: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """[T, N] advantages, values and targets of each episode."""
         values_TBN = self.values(part)
         rewards_TBN, goes_on_TBN = self._rewards(part)
         follows_TB = torch.zeros_like(part.outcome.filled_TB)

@@ -109,10 +109,11 @@ class Episode:
     """[N] policy version that each agent ended with."""
 
     def with_column(self, column: Column, values: NDArray[Any]) -> "Episode":
-        """The same with one column more, which stays in this process."""
+        """The same with one column more, or another in place of it, which stays in this process."""
+        columns = tuple(dict.fromkeys((*self.dimensions.columns, column)))
         return replace(
             self,
-            dimensions=replace(self.dimensions, columns=(*self.dimensions.columns, column)),
+            dimensions=replace(self.dimensions, columns=columns),
             columns={**self.columns, column.name: values},
         )
 

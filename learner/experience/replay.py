@@ -113,7 +113,7 @@ class Replay:
     """A ring of whole episodes; the oldest leave first."""
 
     def __init__(self, capacity: int) -> None:
-        self.size_bytes = 0
+        self.size_bytes: int = 0
         """Bytes of all episodes held."""
         self.capacity = capacity
         """Episodes held at most."""
@@ -137,6 +137,11 @@ class Replay:
 
     def stepped(self) -> None:
         """Called after each gradient step."""
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether the next batch may be drawn before the gradient step of this one."""
+        return True
 
     def drop_oldest(self, count: int) -> None:
         for _ in range(count):

@@ -1,6 +1,8 @@
 """A rollout: each episode once an epoch, then forgotten; and a learner that works it off."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from configs.algorithms.base import OnPolicy, Traits
 from configs.schema import LearnerConfig
 from learner.algorithms import iql
 from learner.algorithms.base import Algorithm, Loss, Setup
+from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part
 from learner.experience.rollout import Rollout
 from learner.learner import Learner
@@ -56,6 +59,35 @@ def test_each_episode_is_used_once_an_epoch_and_then_forgotten() -> None:
     assert (len(rollout), rollout.steps_left) == (2, 0), "the others are for the next"
     with pytest.raises(ValueError, match="a rollout has 5 episodes, so far there are 2"):
         rollout.choose(rng, 1)
+
+
+def test_in_turns_it_is_worked_off_several_times_and_looked_at_before_each() -> None:
+    rollout, rng = Rollout(TERMS, turns=3), np.random.default_rng(0)
+    seen: list[tuple[int, int, list[int]]] = []
+
+    def in_turn(
+        episodes: Sequence[Episode], turn: int, rng: np.random.Generator
+    ) -> Sequence[Episode]:
+        seen.append((turn, rollout.steps_left, [episode.env_steps for episode in episodes]))
+        return [replace(episode, env_steps=turn) for episode in episodes]
+
+    rollout.in_turn = in_turn
+    for number in range(6):
+        rollout.add(make_episode(number))
+    size_bytes = rollout.size_bytes
+    for turn in range(3):
+        for left in range(6, 0, -1):
+            assert rollout.steps_left == (2 - turn) * 6 + left
+            used = rollout.choose(rng, 99).episodes
+            assert {episode.env_steps for episode in used} == {turn}
+            # The next batch is another turn's: it waits for the parameters of this one.
+            assert rollout.draws_ahead == (left > 1)
+            rollout.stepped()
+    turns = [18, 12, 6]
+    assert [(turn, left) for turn, left, _ in seen] == list(enumerate(turns))
+    assert [steps for _, _, steps in seen[1:]] == [[0] * 5, [1] * 5]
+    assert len(rollout) == 1
+    assert rollout.size_bytes < size_bytes
 
 
 def test_what_a_checkpoint_has_counted_is_not_of_the_newest_policy() -> None:
