@@ -27,6 +27,8 @@ class Participation:
     """Takes part: is alive, or relays after its death."""
     all_active: bool
     any_active: bool
+    rests_E: BoolArray
+    """Nothing happens there: its episode is over, and no other has begun."""
     explores_E: BoolArray
     any_explores: bool
 
@@ -59,7 +61,8 @@ class Participants:
     def _read(self, flags: NDArray[np.uint8]) -> Participation:
         alive_E = (flags & wire.ALIVE) != 0
         explores_E = (flags & wire.EXPLORE) != 0
-        active_E = (flags & wire.REST) == 0 if self._relays else alive_E
+        rests_E = (flags & wire.REST) != 0
+        active_E = ~rests_E if self._relays else alive_E
         return Participation(
             alive_E=alive_E,
             num_alive=int(alive_E.sum()),
@@ -67,6 +70,7 @@ class Participants:
             active_E=active_E,
             all_active=bool(active_E.all()),
             any_active=bool(active_E.any()),
+            rests_E=rests_E,
             explores_E=explores_E,
             any_explores=bool(explores_E.any()),
         )

@@ -116,8 +116,7 @@ class Recorders:
             return commands
         self._seen = seen
         ends_E = self._episodes_E != now.episodes
-        if not self._comes_back:
-            ends_E |= ~takes_part.alive_E
+        ends_E |= takes_part.rests_E if self._comes_back else ~takes_part.alive_E
         ends_E &= self._episodes_E != _NO_EPISODE
         for copy in np.flatnonzero(ends_E).tolist():
             if self._steps_E[copy]:

@@ -40,6 +40,7 @@ class Recording:
         episodes: Sequence[int] | None = None,
         *,
         dead: Sequence[int] = (),
+        rests: Sequence[int] = (),
         explores: bool = True,
         version: int = 1,
         computed: Mapping[str, Any] | None = None,
@@ -49,6 +50,7 @@ class Recording:
         self.tick += 1
         flags = np.full(self._copies, wire.ALIVE | (wire.EXPLORE if explores else 0), np.uint8)
         flags[list(dead)] &= 0xFF ^ wire.ALIVE
+        flags[list(rests)] = wire.REST
         takes_part = self._participants.of(flags)
         assert takes_part is not None
         seen = np.array([[copy, step] for copy, step in enumerate(steps)], self.dtype)
@@ -150,6 +152,18 @@ def test_where_an_agent_comes_back_its_episode_leaves_at_its_end_with_the_steps_
     assert recording.step([2], [1]) == []
     (trajectory,) = recording.step([0], [2])
     assert_array_equal(trajectory.observations, [[0, 0], [0, 2]])
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_an_episode_leaves_as_soon_as_its_copy_rests(comes_back: bool) -> None:
+    """The world begins no other before the learner has it: it would wait for ever."""
+    recording = Recording(2, comes_back=comes_back)
+    recording.step([0, 0], [1, 2])
+    (trajectory,) = recording.step([1, 1], [1, 2], rests=[0])
+    assert (trajectory.episode, len(trajectory.actions)) == (1, 1)
+    assert recording.step([1, 2], [1, 2], rests=[0]) == []
+    (other,) = recording.step([0, 3], [3, 2], rests=[1])
+    assert (other.episode, len(other.actions)) == (2, 3)
 
 
 def test_nothing_is_shipped_without_a_step() -> None:
