@@ -16,7 +16,6 @@ Dimension key: L = living agents of a team, in engine order; H, W = view; C = ch
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,19 +27,6 @@ from configs.streams import Role
 
 WALL, OWN_HP, OTHER_HP = 0, 2, 4
 """Channels of a view with two teams; of one team, the first two."""
-
-
-def check_installed(environment: str) -> None:
-    """Look for the engine without importing it.
-
-    Raises:
-        ValueError: magent2 is not installed.
-    """
-    if find_spec("magent2") is None:
-        raise ValueError(
-            f"{environment} needs the package magent2, which is not installed: "
-            'install it with pip install -e ".[train]" in the folder of Murmuration'
-        )
 
 
 class Kind(NamedTuple):

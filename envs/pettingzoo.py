@@ -13,7 +13,6 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
 from configs import bounded
@@ -21,6 +20,7 @@ from configs import options as extension_options
 from configs.schema import EnvConfig
 from envs.base import Env, EnvSpec
 from envs.family import OPTIONS_FLAG, EnvFamily
+from envs.installed import check_installed
 
 Make = Callable[..., Any]
 
@@ -165,11 +165,7 @@ class PettingZooFamily(ForeignFamily):
                 "--env pettingzoo wants a module behind a colon, for example "
                 "pettingzoo:mpe2.simple_spread_v3"
             )
-        if find_spec("pettingzoo") is None:
-            raise ValueError(
-                f"{self.name} needs the package pettingzoo, which is not installed: "
-                'install it with pip install -e ".[train]" in the folder of Murmuration'
-            )
+        check_installed(self.name, "pettingzoo", "train")
         try:
             return importlib.import_module(path)
         except Exception as error:

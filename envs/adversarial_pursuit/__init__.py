@@ -13,7 +13,7 @@ from envs.adversarial_pursuit.prey import make_prey
 from envs.adversarial_pursuit.pursuit import Pursuit, pursuit_spec
 from envs.base import EnvSpec
 from envs.family import ContestedFamily
-from envs.magent import check_installed
+from envs.installed import check_installed
 from envs.opponent import Opponent
 
 
@@ -41,7 +41,7 @@ class AdversarialPursuit(ContestedFamily[PursuitOptions]):
 
     def check(self, options: PursuitOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
-        check_installed(self.name)
+        check_installed(self.name, "magent2", "train")
 
     def make(self, options: PursuitOptions, num_agents: int) -> Pursuit:
         return Pursuit(settle(num_agents), options.max_cycles, position=options.position)

@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import ClassVar
 
 from configs.options import read as read_options
@@ -15,6 +14,7 @@ from envs.battle.map import deploy
 from envs.battle.mirror import MirroredOpponent
 from envs.battle.opponents import make_opponent
 from envs.family import OPTIONS_FLAG, ContestedFamily
+from envs.installed import check_installed
 from envs.opponent import Opponent
 
 
@@ -52,11 +52,7 @@ class BattleFamily(ContestedFamily[BattleSettings]):
 
     def check(self, options: BattleSettings, num_agents: int) -> None:
         self.spec(options, num_agents)
-        if find_spec("magent2") is None:
-            raise ValueError(
-                "battle needs the package magent2, which is not installed: "
-                'install it with pip install -e ".[train]" in the folder of Murmuration'
-            )
+        check_installed(self.name, "magent2", "train")
 
     def make(self, options: BattleSettings, num_agents: int) -> Battle:
         return Battle(deploy(num_agents), options.max_cycles, position=options.position)

@@ -12,7 +12,7 @@ from envs.base import EnvSpec
 from envs.family import EnvFamily
 from envs.gather.gather import Gather, gather_spec
 from envs.gather.layout import lay_out
-from envs.magent import check_installed
+from envs.installed import check_installed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class GatherFamily(EnvFamily[GatherOptions]):
 
     def check(self, options: GatherOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
-        check_installed(self.name)
+        check_installed(self.name, "magent2", "train")
 
     def make(self, options: GatherOptions, num_agents: int) -> Gather:
         return Gather(lay_out(num_agents), options.max_cycles, position=options.position)

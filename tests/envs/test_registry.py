@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import envs.battle
+import envs.installed
 from configs.schema import EnvConfig
-from envs.registry import check, make_copies, spec_of
+from envs.registry import check, family_of, make_copies, spec_of
 
 
 def test_specs_follow_the_configuration() -> None:
@@ -51,13 +51,32 @@ def test_an_impossible_population_is_refused_before_anything_starts(num_agents: 
         make_copies(config, num_agents, seed=0)
 
 
-def test_a_missing_engine_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "agents", "package", "extra"),
+    [
+        ("battle", 20, "magent2", "train"),
+        ("gather", 25, "magent2", "train"),
+        ("adversarial-pursuit", 25, "magent2", "train"),
+        ("pettingzoo:mpe2.simple_spread_v3", 3, "pettingzoo", "train"),
+        ("lbforaging", 2, "lbforaging", "lbforaging"),
+        ("rware", 2, "rware", "rware"),
+        ("mpe", 3, "mpe2", "mpe"),
+    ],
+)
+def test_a_missing_package_is_refused_with_the_remedy(
+    name: str, agents: int, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nothing_installed(name: str) -> None:
         return None
 
-    monkeypatch.setattr(envs.battle, "find_spec", nothing_installed)
-    with pytest.raises(ValueError, match="pip install"):
-        check(EnvConfig(name="battle"), 20)
+    family_of.cache_clear()  # what it knows of an environment, it knows from making one
+    monkeypatch.setattr(envs.installed, "find_spec", nothing_installed)
+    with pytest.raises(ValueError, match="is not installed") as refused:
+        check(EnvConfig(name=name), agents)
+    assert str(refused.value) == (
+        f"{name} needs the package {package}, which is not installed: install it with "
+        f'pip install -e ".[{extra}]" in the folder of Murmuration'
+    )
     check(EnvConfig(name="relay"), 20)
 
 
