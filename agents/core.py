@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.acting import allowed_actions, make_actor
+from agents.carry import carry_rows
 from agents.comm import sending
 from agents.comm.base import Heard
 from agents.comm.freshest import Freshest
@@ -175,6 +176,8 @@ class AgentCore:
         self._lived_E = self._nowhere_E
         """Copies in which the agent was alive in the step before."""
         self._phase = _Phase.IDLE
+        self._turns = False
+        """A rollout of fixed length has ended with the step before."""
         self._rests = 0
         """Steps since it last took part in a copy."""
         self._tick: int | None = None
@@ -281,7 +284,8 @@ class AgentCore:
         # A new version takes effect here and nowhere else: never within a step.
         is_new = self._policy_version != self._parameters.version
         if is_new and self._rules.steady:
-            is_new = not (takes_part.explores_E & (now.steps > 0)).any()
+            is_new = self._may_change(now, takes_part)
+        self._turns = takes_part.is_last
         if is_new:
             previous = self._policy
             rules = self._rules
@@ -306,8 +310,10 @@ class AgentCore:
         if isinstance(self._messages, Freshest):
             first_E = self._nowhere_E if self._first_E is None else self._first_E
             self._messages.advance(now.tick, first_E)
-        commands = self._recorders.turn(now, takes_part)
+        commands = self._recorders.turn(now, takes_part, self._policy_version, self._carry)
         if not takes_part.any_active and self._may_rest and self._gating.pass_over(self._moment()):
+            if takes_part.is_last:
+                commands += self._recorders.rollout_ends(now, takes_part)
             return [*commands, self._rest(now, takes_part)]
         self._rests = 0
 
@@ -345,6 +351,22 @@ class AgentCore:
         self._sent_rows = self._sent_rows.copy()
         self._sent_rows[first_E] = 0
         self._beacon.begin(first_E)
+
+    def _may_change(self, now: wire.Observation, takes_part: Participation) -> bool:
+        """Whether a steady agent may take up another policy with this step."""
+        if self._rules.in_pieces:
+            return self._turns or not takes_part.any_explores
+        return not (takes_part.explores_E & (now.steps > 0)).any()
+
+    def _carry(self) -> FloatArray:
+        """[E, X] what is remembered before this step."""
+        own = {"beacon": self._beacon.said_EZ, "memory": self._words.memory_EX}
+        return carry_rows(
+            self._policy.whole(self._hidden_EH),
+            self._own_EM,
+            self._open_EK,
+            [own[name] for name in self._policy.scheme.carries],
+        )
 
     def _begin_lives(self, alive_E: BoolArray) -> bool:
         """A new life begins with a memory of nothing; whether one does."""
@@ -490,6 +512,8 @@ class AgentCore:
             tally.edges_open += int(np.count_nonzero(open_EK))
         action = wire.Action(now.tick, self._policy_version, actions, out_masks, said)
         commands.append(ToWorld(action))
+        if takes_part.is_last:
+            commands += self._recorders.rollout_ends(now, takes_part)
         return commands
 
     def _present_tokens(self, heard: int) -> BoolArray | None:

@@ -31,6 +31,8 @@ class Participation:
     """Nothing happens there: its episode is over, and no other has begun."""
     explores_E: BoolArray
     any_explores: bool
+    is_last: bool
+    """A rollout of fixed length ends with this step."""
 
 
 class Participants:
@@ -73,4 +75,5 @@ class Participants:
             rests_E=rests_E,
             explores_E=explores_E,
             any_explores=bool(explores_E.any()),
+            is_last=bool((flags & wire.LAST).any()),
         )

@@ -2,13 +2,16 @@
 
 observation, action and columns of each step -> Recorders -> Trajectory when an episode ends
 
+Where rollouts have a fixed length, an episode is shipped in pieces: one ends with each rollout, and
+the next begins with what the agent remembered then (agents/carry.py).
+
 All copies write into rows that are there already, one call for each array and step: with 32 copies
 a list for each of them cost more than the policy.
 
 Dimension key: E = copies, R = copies that record this step, L = steps, D = observation features.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +19,8 @@ from numpy.typing import NDArray
 
 from agents.events import Command, ToLearner
 from agents.participation import Participation
-from configs.columns import Column, by_agents
+from configs.arrays import BoolArray, FloatArray
+from configs.columns import CARRY, Column, by_agents
 from runtime.net import wire
 
 Ships = Literal["training", "all", "none"]
@@ -63,7 +67,8 @@ class Rows:
 class Recorders:
     """The episodes in progress of one agent, one for each copy.
 
-    Only an agent that was there from step 0 records: half an episode cannot be unrolled.
+    Only an agent that was there from step 0, or from the beginning of a piece, records: half an
+    episode cannot be unrolled.
     """
 
     def __init__(
@@ -87,7 +92,16 @@ class Recorders:
         self._ships = ships
         self.records = ships != "none"
         """Whether it ever keeps anything."""
-        self._names = tuple(column.name for column in by_agents(columns))
+        self._names = tuple(column.name for column in by_agents(columns) if not column.once)
+        self._in_pieces = CARRY in columns
+        self._carry_EX: FloatArray = np.zeros((copies, 0), dtype=np.float32)
+        """What each copy's piece began with."""
+        self._carried_E: BoolArray = np.zeros(copies, dtype=np.bool_)
+        """Pieces that began within their episode: what they began with counts, whatever follows."""
+        self._active_E: BoolArray = np.zeros(copies, dtype=np.bool_)
+        """Where the agent took part in the last step of the rollout before."""
+        self._turns = False
+        """A rollout has ended with the step before, and pieces begin in all copies."""
         self._episodes_E = np.full(copies, _NO_EPISODE, dtype=np.int64)
         """Those that are recorded."""
         self._steps_E = np.zeros(copies, dtype=np.intp)
@@ -106,8 +120,19 @@ class Recorders:
         self._longest = 0
         """Steps that a copy has kept at most."""
 
-    def turn(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
-        """Ship what has ended with the last step, begin what starts with this one."""
+    def turn(
+        self,
+        now: wire.Observation,
+        takes_part: Participation,
+        policy_version: int = 0,
+        carry: Callable[[], FloatArray] | None = None,
+    ) -> list[Command]:
+        """Ship what has ended with the last step, begin what starts with this one.
+
+        Args:
+            policy_version: of this step.
+            carry: [E, X] what the agent remembers before this step; asked for where pieces begin.
+        """
         commands: list[Command] = []
         if not self.records:
             return commands
@@ -119,14 +144,20 @@ class Recorders:
         ends_E |= takes_part.rests_E if self._comes_back else ~takes_part.alive_E
         ends_E &= self._episodes_E != _NO_EPISODE
         for copy in np.flatnonzero(ends_E).tolist():
-            if self._steps_E[copy]:
+            if self._steps_E[copy] or self._carried_E[copy]:
                 commands.append(ToLearner(self._trajectory(copy)))
         self._episodes_E[ends_E] = _NO_EPISODE
         self._steps_E[ends_E] = 0
-        begins_E = now.steps == 0
+        self._carried_E[ends_E] = False
+        begins_E = (now.steps == 0) | self._turns
+        self._turns = False
         if self._ships != "all":
             begins_E &= takes_part.explores_E
         self._episodes_E[begins_E] = now.episodes[begins_E]
+        if self._in_pieces and begins_E.any():
+            assert carry is not None, "pieces begin with what the agent remembers"
+            self._first_versions_E[begins_E] = self._last_versions_E[begins_E] = policy_version
+            commands += self._begin_pieces(begins_E, now, takes_part, carry())
         records_E = self._episodes_E == now.episodes
         records_E &= takes_part.alive_E
         self._copies_R = np.flatnonzero(records_E)
@@ -135,8 +166,61 @@ class Recorders:
         self._longest = int(self._steps_E.max())
         return commands
 
+    def _begin_pieces(
+        self,
+        begins_E: BoolArray,
+        now: wire.Observation,
+        takes_part: Participation,
+        carry_EX: FloatArray,
+    ) -> list[Command]:
+        """Keep what pieces begin with. Where the agent has died with the step before, it says so at
+        once: its last message may still be heard.
+        """
+        carry_EX[now.steps == 0] = 0.0
+        if self._carry_EX.shape != carry_EX.shape:
+            self._carry_EX = np.zeros_like(carry_EX)
+        self._carry_EX[begins_E] = carry_EX[begins_E]
+        carried_E = begins_E & (now.steps > 0) & (self._active_E | self._comes_back)
+        self._carried_E[begins_E] = carried_E[begins_E]
+        commands: list[Command] = []
+        if not self._comes_back:
+            for copy in np.flatnonzero(carried_E & ~takes_part.alive_E).tolist():
+                commands.append(ToLearner(self._without_steps(copy, now.observations)))
+                self._episodes_E[copy], self._carried_E[copy] = _NO_EPISODE, False
+        return commands
+
+    def rollout_ends(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
+        """Ship everything: a rollout of fixed length ends with the step that was just recorded."""
+        commands: list[Command] = []
+        for copy in np.flatnonzero(self._episodes_E != _NO_EPISODE).tolist():
+            if self._steps_E[copy]:
+                commands.append(ToLearner(self._trajectory(copy)))
+            elif self._carried_E[copy]:
+                commands.append(ToLearner(self._without_steps(copy, now.observations)))
+        self._episodes_E[:] = _NO_EPISODE
+        self._steps_E[:] = 0
+        self._carried_E[:] = False
+        self._seen = (None, b"")
+        self._active_E, self._turns = takes_part.active_E, True
+        return commands
+
+    def _without_steps(self, copy: int, like: NDArray[Any]) -> wire.Trajectory:
+        """Of a piece in which the agent lived in no step."""
+        return wire.Trajectory(
+            agent=self._agent,
+            episode=int(self._episodes_E[copy]),
+            first_version=int(self._first_versions_E[copy]),
+            last_version=int(self._first_versions_E[copy]),
+            observations=like[:0],
+            actions=np.zeros(0, dtype=np.uint8),
+            columns={CARRY.name: self._carry_EX[copy : copy + 1].copy()},
+        )
+
     def _trajectory(self, copy: int) -> wire.Trajectory:
         steps = int(self._steps_E[copy])
+        if not steps:
+            return self._without_steps(copy, self._observations.read(copy, 0))
+        once = {CARRY.name: self._carry_EX[copy : copy + 1].copy()} if self._in_pieces else {}
         return wire.Trajectory(
             agent=self._agent,
             episode=int(self._episodes_E[copy]),
@@ -147,7 +231,8 @@ class Recorders:
             columns={
                 name: rows.read(copy, steps)
                 for name, rows in zip(self._names, self._columns, strict=True)
-            },
+            }
+            | once,
         )
 
     def record(

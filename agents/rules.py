@@ -40,6 +40,9 @@ class AgentRules:
     steady: bool = False
     """Keep to one policy version within an episode of training: an on-policy algorithm learns from
     it."""
+    in_pieces: bool = False
+    """Rollouts of a fixed length cut episodes into pieces, and a steady agent keeps to one version
+    within a rollout."""
     comes_back: bool = False
     """Whether it may live again within an episode in which it died."""
     drop_edges: float = 0.0

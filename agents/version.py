@@ -54,9 +54,15 @@ class PolicyVersion:
         """
         if np.array_equal(self._living_H, previous._living_H):
             return hidden_EH
+        return previous.whole(hidden_EH)[:, self._living_H]
+
+    def whole(self, hidden_EH: FloatArray) -> FloatArray:
+        """[E, H] the hidden state with all units, zeros for those that have no effect."""
+        if self._living_H.size == self.spec.hidden:
+            return hidden_EH
         whole_EH = np.zeros((len(hidden_EH), self.spec.hidden), dtype=np.float32)
-        whole_EH[:, previous._living_H] = hidden_EH
-        return whole_EH[:, self._living_H]
+        whole_EH[:, self._living_H] = hidden_EH
+        return whole_EH
 
     def parts(self, hidden_EH: FloatArray) -> FloatArray:
         """[E, P] what the next stages need of a hidden state, and the network in the next step."""

@@ -30,12 +30,14 @@ class Column:
     """numpy's names of the types that it may have; the first is the usual one."""
     shape: tuple[str | int, ...] = ()
     """Extents behind time and agent: numbers, or names of sizes of the task (num_agents,
-    observation_dim, num_actions, state_dim)."""
+    observation_dim, num_actions, state_dim, carry_dim)."""
     by: Literal["agent", "world"] = "agent"
     """The agent keeps what it has computed, the world what was played."""
     moments: bool = False
     """It has an entry for the moment after the last step as well: T + 1 and not T. Only the world
     sees that moment."""
+    once: bool = False
+    """It has one entry for all steps: how a piece of an episode begins."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or len(self.name) > LONGEST_NAME:
@@ -45,6 +47,10 @@ class Column:
             )
         if self.moments and self.by == "agent":
             raise ValueError(f"column {self.name}: an agent does not see the moment after the end")
+
+    def entries(self, steps: int) -> int:
+        """Entries along time for so many steps."""
+        return 1 if self.once else steps + self.moments
 
     def extents(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape in numbers.
@@ -67,13 +73,25 @@ ACTION_MASK = Column("action_mask", ("uint8",), ("num_actions",), by="world", mo
 """1 where the environment allows the action; recorded wherever it has masks."""
 GUIDED = Column("guided", ("uint8",), by="world")
 """1 where a guide chose the action that was played (runtime/world/guide.py)."""
+CARRY = Column("carry", ("float32",), ("carry_dim",), once=True)
+"""What a piece of an episode begins with: all that the agent remembers (agents/carry.py)."""
+PRESENT = Column("present", ("uint8",), by="world", once=True)
+"""1: took part in the step before the piece, so that its last message may still be heard."""
+PIECE = Column("piece", ("uint32",), (4,), by="world", once=True)
+"""Of which rollout, of which copy, with which step of its episode it begins, and 1 if the episode
+goes on behind it; the same for all agents."""
+PIECES = (CARRY, PRESENT, PIECE)
+"""Recorded where rollouts have a fixed length and cut episodes into pieces."""
 
 
 _ALL = {c.name: c for c in (GATES, LOG_PROB, VALUE, Q_VALUES, ACTION_MASK, GUIDED)}
 
 
-def recorded(config: "RunConfig") -> tuple[Column, ...]:
+def recorded(config: "RunConfig", *, trains: bool = False) -> tuple[Column, ...]:
     """What a run records of every step beside observation, action and gates.
+
+    Args:
+        trains: the run trains, and so may cut episodes into pieces.
 
     Raises:
         ValueError: the run's algorithm asks for a column that does not exist, or that agents do not
@@ -96,6 +114,8 @@ def recorded(config: "RunConfig") -> tuple[Column, ...]:
                 f"{traits.acting} do not compute"
             )
     extra = (Q_VALUES,) if config.agents.record_q else ()
+    if trains and traits.rollout_steps:
+        extra += PIECES
     return tuple(dict.fromkeys((*(_ALL[name] for name in asked), *extra)))
 
 

@@ -34,7 +34,7 @@ import tyro
 import yaml
 
 from configs import bounded, extensions
-from configs.algorithms.described import check, check_sampled
+from configs.algorithms.described import check, check_rollout, check_sampled
 from configs.bounded import brief
 from configs.effects import without_effect
 from configs.errors import UserError
@@ -138,6 +138,7 @@ def load_run_config(
         )
     try:
         check(options.run.learner)
+        check_rollout(options.run)
         check_sampled(options.run)
     except ValueError as error:
         raise ConfigError(str(error)) from error

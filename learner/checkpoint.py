@@ -72,6 +72,7 @@ def capture(learner: Learner, version: int, config: str) -> CheckpointContent:
             "device": learner.device.type,
             "skipped_steps": progress.skipped_steps,
             "owed": learner.owed,
+            "rollout_done": learner.rollout_done,
             "topology": _topology_notes(learner),
         },
         config,
@@ -101,6 +102,7 @@ def restore(learner: Learner, content: CheckpointContent, where: str) -> None:
     try:
         learner.progress.skipped_steps = int(content.notes["skipped_steps"])
         learner.owed = float(content.notes.get("owed", 0.0))  # older checkpoints have none
+        learner.rollout_done = int(content.notes.get("rollout_done", -1))
         learner.rng.bit_generator.state = content.notes["sampling"]
         heard = content.notes.get("deployed_loss")
         learner.schedules.deployed_loss = None if heard is None else float(heard)

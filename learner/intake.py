@@ -106,19 +106,19 @@ class Intake:
             self._learner.add(episode)
             self._unsaved[episode.number] = self._learner.progress.episodes, episode
             self._write_journal(now_s)
-        self._acknowledge_released()
+        self._release()
         return self._joiner.dropped_packets.total() == refused
 
     def turn(self, now_s: float) -> None:
         """Give up what has waited for its other parts for too long, and try the journal again."""
         self._joiner.expire(now_s)
-        self._acknowledge_released()
+        self._release()
         self._write_journal(now_s)
 
     def training_ends(self) -> None:
         """Episodes that were cut off when training ended will not become whole."""
         self._joiner.abandon()
-        self._acknowledge_released()
+        self._release()
 
     @property
     def given_up(self) -> int:
@@ -161,7 +161,11 @@ class Intake:
             del self._unsaved[number]
             self._acknowledge_all(senders_of(episode))
 
-    def _acknowledge_released(self) -> None:
+    def _release(self) -> None:
+        """Say of what nothing is made: to its senders, and of pieces to the learner."""
+        for piece, steps in self._joiner.lost_pieces:
+            self._learner.lost(piece, steps)
+        self._joiner.lost_pieces.clear()
         released = self._joiner.take_released()
         self._acknowledge_all([part for part in released if part.episode not in self._unsaved])
 

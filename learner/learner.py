@@ -42,7 +42,7 @@ from learner.cuda_graph import CudaRecorder
 from learner.experience.device_batch import DeviceBatch, Transfer
 from learner.experience.dual import make_replay
 from learner.experience.dynamic import WITNESSES, forget, policy_distance
-from learner.experience.episode import Dimensions, Episode
+from learner.experience.episode import Dimensions, Episode, Piece
 from learner.experience.part import Divisors, Part, part_of
 from learner.experience.replay import Replay, Rows, WindowBatch, Windows
 from learner.experience.rollout import Rollout
@@ -130,7 +130,7 @@ class Learner:
         experience = self.algorithm.experience
         self._rollout: Rollout | None = None
         if isinstance(experience, OnPolicy):
-            self._rollout = Rollout(experience, self.algorithm.turns)
+            self._rollout = Rollout(experience, self.algorithm.turns, config.env.copies)
         self.replay: Replay = (
             make_replay(config.learner) if self._rollout is None else self._rollout
         )
@@ -189,6 +189,7 @@ class Learner:
         return (
             self.device.type == "cpu"
             and self._captured is None
+            and self._rollout is None  # who has died before a piece may still be heard in it
             and vars(type(self.algorithm)).get("needs_living_only", False)
             and self._run.agents.dead == "silent"
             and not self.config.dead_in_loss
@@ -258,7 +259,7 @@ class Learner:
         last of a rollout.
         """
         if self._rollout is not None:
-            return self._rollout.steps_left == 0
+            return self._rollout.ends
         return self.progress.gradient_steps % self.config.publish_period == 0
 
     def parameters_flat(self) -> FloatArray:
@@ -278,6 +279,31 @@ class Learner:
         ]
         flat: NDArray[np.bool_] = torch.cat([mask.flatten() for mask in masks]).cpu().numpy()
         return flat
+
+    def lost(self, piece: Piece, steps: int) -> None:
+        """A piece of a rollout of so many steps will not come."""
+        if self._rollout is not None:
+            self._rollout.lost(piece, steps)
+
+    @property
+    def rollouts_owed(self) -> int:
+        """Rollouts that are full and have not been worked off."""
+        return 0 if self._rollout is None else self._rollout.owed
+
+    @property
+    def data_version(self) -> int:
+        """Newest policy version that has played what is worked off; 0 where no rollout is."""
+        return 0 if self._rollout is None else self._rollout.policy_version
+
+    @property
+    def rollout_done(self) -> int:
+        """Newest rollout of fixed length that has been worked off, by its number; -1: none."""
+        return -1 if self._rollout is None else self._rollout.done
+
+    @rollout_done.setter
+    def rollout_done(self, number: int) -> None:
+        if self._rollout is not None:
+            self._rollout.done = number
 
     # --- updates ----------------------------------------------------------------------------------
 

@@ -341,7 +341,7 @@ class LearnerProcess:
         }
         self._launcher.send(wire.Status("learner", reportable(values)))
         taken = learner.progress.episodes + self._intake.given_up
-        self._launcher.send(wire.LearnerState(learner.updates_owed, taken))
+        self._launcher.send(wire.LearnerState(learner.updates_owed, taken, learner.rollouts_owed))
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class SerialLearner:
         metrics = self._learner.update()
         self._status.updated(metrics, time.monotonic() - began_s)
         self._saving.keep_masks()
-        if self._learner.progress.gradient_steps % self._setup.config.learner.publish_period == 0:
+        if self._learner.publishes:
             self._subscribers.publish()
         return self._take_published()
 

@@ -25,7 +25,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from agents.carry import carry_dim
 from agents.comm.centralised import refusal
+from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.parameters import ParameterStore
 from agents.policy import (
@@ -37,6 +39,7 @@ from agents.policy import (
 )
 from agents.rules import AgentRules
 from configs import streams
+from configs.algorithms.described import traits_of
 from configs.columns import recorded
 from configs.effects import effective
 from configs.errors import UserError
@@ -164,6 +167,10 @@ def make_plan(config: RunConfig) -> Plan:
         comm_options=config.comm_options,
         observation_shape=env.observation_shape,
     )
+    remembered = 0
+    if traits_of(config.learner).rollout_steps:
+        graph = graph_of(config.comm, config.comm_options, config.num_agents)
+        remembered = carry_dim(spec, graph.num_edges)
     preflight.require_actions(config, env)
     preflight.require_populations(config, env)
     preflight.check(config, spec)
@@ -207,7 +214,7 @@ def make_plan(config: RunConfig) -> Plan:
     def setup_of(place: LearnerPlace) -> LearnerSetup:
         return LearnerSetup(
             config=config,
-            dimensions=Dimensions.of(env, recorded(config)),
+            dimensions=Dimensions.of(env, recorded(config, trains=True), remembered),
             initial=parameters,
             initial_version=version,
             incarnation=place.incarnation,

@@ -14,7 +14,7 @@ hidden, M = message, P = columns of the fused product, X = numbers that the sche
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,10 @@ class Scheme:
 
     shared_arrays: ClassVar[bool] = False
     """As in agents/networks/base.py."""
+
+    carries: ClassVar[tuple[Literal["beacon", "memory"], ...]] = ()
+    """What its twin's `begin` makes zeros for, in that order: the beacon that was said last, and
+    `memory`. Rollouts of fixed length begin with them."""
 
     reads: tuple[Linear, ...] = ()
     """What it needs of the hidden state by linear maps: columns of the fused product."""
@@ -131,6 +135,11 @@ class Scheme:
             ValueError: the scheme does not take this many agents.
         """
         return exponential(num_agents)
+
+    @classmethod
+    def memory_of(cls, spec: "PolicySpec") -> int:
+        """`memory` of a version, known before there is one."""
+        return 0
 
     @classmethod
     def gate_mode(cls, mode: GateMode) -> GateMode:

@@ -55,6 +55,7 @@ class BudgetK(Attention):
     twin = "learner.comm.budget_k:BudgetKTwin"
     timings = ("causal", "paper")
     beacon_size = POSITION
+    carries = ("beacon",)
 
     def __init__(
         self, spec: "PolicySpec", tensors: Mapping[str, FloatArray], num_agents: int

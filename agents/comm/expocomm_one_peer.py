@@ -52,12 +52,13 @@ class ExpocommOnePeer(Scheme):
 
     Options = Options
     twin = "learner.comm.expocomm_one_peer:ExpocommOnePeerTwin"
+    carries = ("memory",)
 
     def __init__(
         self, spec: "PolicySpec", tensors: Mapping[str, FloatArray], num_agents: int
     ) -> None:
         options: Options = spec.scheme_opts()
-        self.memory = spec.message
+        self.memory = self.memory_of(spec)
         self._num_edges = self.graph(num_agents, options).num_edges
         self._own_slots = int(options.self_slot)
         mix, bias_M = tensors["mix.weight"], tensors["mix.bias"]
@@ -73,6 +74,10 @@ class ExpocommOnePeer(Scheme):
         self._input_bias = tensors["message_gru.bias_ih"] * halves
         self._state = columns(tensors["message_gru.weight_hh"]) * halves
         self._state_bias = tensors["message_gru.bias_hh"] * halves
+
+    @classmethod
+    def memory_of(cls, spec: "PolicySpec") -> int:
+        return spec.message
 
     @classmethod
     def layout(cls, spec: "PolicySpec") -> Layout:

@@ -54,6 +54,11 @@ class SaidBeacon:
         """Where we take part, by what was said last."""
         self._said_at: int | None = None
 
+    @property
+    def said_EZ(self) -> FloatArray:
+        """[E, Z] as neighbours know it."""
+        return self._said_EZ
+
     def begin(self, first_E: BoolArray) -> None:
         """Begin episodes in these copies: everybody knows a beacon of zeros."""
         self._said_EZ, self._said_rows = self._said_EZ.copy(), self._said_rows.copy()

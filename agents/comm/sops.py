@@ -30,6 +30,7 @@ class Sops(Attention):
     """One version of it, ready to run."""
 
     twin = "learner.comm.sops:SopsTwin"
+    carries = ("beacon",)
     timings = ("causal", "paper")
     hidden_readers = ("query.weight", "message.weight", "beacon.weight")
 

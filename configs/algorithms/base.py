@@ -25,17 +25,23 @@ class Replayed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnPolicy:
-    """A rollout of whole episodes of the newest policy is worked off and forgotten.
+    """A rollout of the newest policy is worked off and forgotten. It is made of whole episodes, or
+    of as many steps of each copy, across the ends of episodes.
 
-    The worlds wait while the learner works; a policy never changes within an episode.
+    The world waits while the learner works; a policy never changes within an episode, or within a
+    rollout of so many steps.
     """
 
     episodes: int
-    """Episodes of a rollout."""
+    """Episodes of a rollout that is made of these."""
     epochs: int = 1
     """How often each of them is used."""
     minibatches: int = 1
-    """Gradient steps of an epoch, each with its share of the episodes."""
+    """Gradient steps of an epoch, each with its share of the episodes or copies."""
+    steps: int = 0
+    """Steps of each copy; 0: rollouts are made of whole episodes."""
+    overlaps: bool = False
+    """The world plays one rollout of so many steps while the learner works off the one before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +70,11 @@ class Traits:
     """Further options, of either kind, that a run which goes on keeps."""
     trains: bool = True
     """Takes gradient steps at all."""
+
+    @property
+    def rollout_steps(self) -> int:
+        """Steps of each copy in a rollout of fixed length; 0 where there are none."""
+        return self.experience.steps if isinstance(self.experience, OnPolicy) else 0
 
     @property
     def kept(self) -> tuple[str, ...]:

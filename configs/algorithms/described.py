@@ -124,6 +124,20 @@ def check_sampled(config: RunConfig) -> None:
         )
 
 
+def check_rollout(config: RunConfig) -> None:
+    """Refuse more minibatches than there are copies to share out.
+
+    Raises:
+        ValueError: names both, and the way out.
+    """
+    experience, copies = traits_of(config.learner).experience, config.env.copies
+    if isinstance(experience, OnPolicy) and experience.steps and experience.minibatches > copies:
+        raise ValueError(
+            f"a rollout of {copies} copies makes at most as many minibatches, got "
+            f"{experience.minibatches}: give --env-copies or minibatches another number"
+        )
+
+
 def special_options() -> frozenset[str]:
     """Options of `learner` that not every algorithm reads."""
     found = [describe(name, "").traits.reads for name in own_names(ALGORITHM)]

@@ -12,7 +12,12 @@ class PpoOptions:
     """What algorithms with clipped ratios take."""
 
     episodes: Annotated[int, between(1, 65_536)] = 32
-    """Episodes of a rollout, all of the newest policy."""
+    """Whole episodes of a rollout, where `rollout_steps` is 0."""
+    rollout_steps: Annotated[int, between(0, 65_535)] = 0
+    """Steps of each copy in a rollout, across the ends of episodes; 0: whole episodes."""
+    overlap: bool = False
+    """Play the next rollout while one is worked off, so that data are one policy version old; only
+    with `rollout_steps`."""
     epochs: Annotated[int, between(1, 1000)] = 5
     """How often a rollout is used."""
     minibatches: Annotated[int, between(1, 65_536)] = 2
@@ -40,7 +45,12 @@ class PpoOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self, "--algorithm.options")
-        if self.minibatches > self.episodes:
+        if self.overlap and not self.rollout_steps:
+            raise ValueError(
+                "--algorithm.options: overlap goes with rollouts of fixed length: give "
+                "rollout_steps a number above 0"
+            )
+        if self.minibatches > self.episodes and not self.rollout_steps:
             raise ValueError(
                 f"--algorithm.options: {self.episodes} episodes make at most as many minibatches, "
                 f"got {self.minibatches}"
@@ -52,7 +62,11 @@ def ppo_traits(options: PpoOptions) -> Traits:
     return Traits(
         columns=frozenset({"log_prob"}),
         experience=OnPolicy(
-            episodes=options.episodes, epochs=options.epochs, minibatches=options.minibatches
+            episodes=options.episodes,
+            epochs=options.epochs,
+            minibatches=options.minibatches,
+            steps=options.rollout_steps,
+            overlaps=options.overlap,
         ),
         acting="sample",
         fixes_agents=False,

@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from agents.comm.graphs import graph_of
 from agents.policy import PolicySpec
 from configs.algorithms.base import Traits
-from configs.columns import ACTION_MASK, GATES
+from configs.columns import ACTION_MASK, CARRY, GATES, PRESENT
 from configs.schema import LearnerConfig, RunConfig
 from learner.algorithms.policy_terms import Loss, PolicyTerms
 from learner.auxiliary import make_auxiliary
 from learner.comm.gates import GateRule, open_edges_of
-from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.comm.unroll import Carry, UnrollInput, UnrollOutput, unroll
 from learner.estimators import arm, score_function
 from learner.estimators.passes import LossOf
 from learner.experience.episode import Dimensions, Episode
@@ -236,13 +236,15 @@ class Algorithm(ABC):
             graph = graph_of(run.comm, run.comm_options, part.num_agents)
             recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
             rule = replace(rule, recorded_TBNK=recorded_TBNK)
-        output = unroll(self.policy.of_size(part.num_agents), _window(part), rule)
+        network = self.policy.of_size(part.num_agents)
+        output = unroll(network, _window(part), rule, _carry(network, part))
         return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()
     def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
-        output = unroll(policy.of_size(part.num_agents), _window(part), self.rule())
+        network = policy.of_size(part.num_agents)
+        output = unroll(network, _window(part), self.rule(), _carry(network, part))
         return allowed_only(output, part)
 
     def annotated(self, episode: Episode) -> Episode:
@@ -282,6 +284,16 @@ class Algorithm(ABC):
 
 def _window(part: Part) -> UnrollInput:
     return UnrollInput(part.observations, part.alive, part.start_B, part.begins_TBN, part.living_R)
+
+
+def _carry(network: PolicyNetwork, part: Part) -> Carry | None:
+    """What the agents remembered where pieces of episodes begin; None: rows are whole episodes, or
+    windows of which nobody knows what was before.
+    """
+    if CARRY.name not in part.columns:
+        return None
+    rows_BNX, present_BN = part.columns[CARRY.name][0], part.columns[PRESENT.name][0] != 0
+    return Carry.of_rows(network, rows_BNX, present_BN, part.start_B)
 
 
 FORBIDDEN = -1e8

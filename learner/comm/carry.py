@@ -4,6 +4,7 @@ Dimension key: T = time, B = batch, N = agents, K = out-edges, D = observation f
 M = message.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,38 @@ class Carry:
             step_B=start_B,
             own=network.scheme.begin(batch, like),
         )
+
+    @classmethod
+    def of_rows(
+        cls, network: "PolicyNetwork", rows_BNX: Tensor, present_BN: Tensor, start_B: Tensor
+    ) -> "Carry":
+        """Where pieces of episodes begin.
+
+        Args:
+            rows_BNX: what the agents remembered (agents/carry.py).
+            present_BN: bool: took part in the step before.
+            start_B: int64: step of its episode with which a piece begins; at 0 nothing was before.
+        """
+        begins = cls.begin(network, len(rows_BNX), start_B)
+        whole = {
+            "hidden": begins.hidden_BNH,
+            "message": begins.message_BNM,
+            "edges": begins.edges_BNK,
+            **begins.own,
+        }
+        sizes = [zeros.shape[-1] for zeros in whole.values()]
+        parts: Sequence[Tensor] = torch.split(rows_BNX, sizes, dim=-1)
+        found = dict(zip(whole, (part.contiguous() for part in parts), strict=True))
+        carry = replace(
+            begins,
+            hidden_BNH=found.pop("hidden"),
+            message_BNM=found.pop("message"),
+            edges_BNK=found.pop("edges"),
+            alive_BN=present_BN,
+            first_B=torch.zeros_like(begins.first_B),
+            own=found,
+        )
+        return carry.restart(start_B == 0)
 
     def restart(self, ended_B: Tensor) -> "Carry":
         """The same carry with a fresh beginning in the rows where `ended_B` is true."""

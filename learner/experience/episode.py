@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from agents.rounding import LARGEST_OBSERVATION, is_plausible
 from configs.arrays import FloatArray
-from configs.columns import ACTION_MASK, GATES, Column
+from configs.columns import ACTION_MASK, GATES, PIECE, PRESENT, Column
 from envs.base import EnvSpec
 from runtime.net import wire
 from runtime.net.codecs import LARGEST
@@ -41,11 +41,13 @@ class Dimensions:
     """Numbers that make up an action; 0 where actions are chosen from a list."""
     comes_back: bool = False
     """Whether an agent that has died may live again in the same episode."""
+    carry_dim: int = 0
+    """Numbers that an agent remembers from step to step (agents/carry.py)."""
     columns: tuple[Column, ...] = (GATES,)
     """What is kept of every step beside observation and action; others that come are left out."""
 
     @classmethod
-    def of(cls, spec: EnvSpec, columns: Iterable[Column] = ()) -> "Dimensions":
+    def of(cls, spec: EnvSpec, columns: Iterable[Column] = (), carry_dim: int = 0) -> "Dimensions":
         """Those of an environment, and of what is recorded in it."""
         masks = (ACTION_MASK,) if spec.has_action_masks else ()
         return cls(
@@ -55,6 +57,7 @@ class Dimensions:
             state_dim=spec.state_dim,
             action_dim=spec.num_actions if spec.is_continuous else 0,
             comes_back=spec.comes_back,
+            carry_dim=carry_dim,
             columns=tuple(dict.fromkeys((GATES, *masks, *columns))),
         )
 
@@ -75,13 +78,14 @@ class Dimensions:
                 "observation_dim": self.observation_dim,
                 "num_actions": self.num_actions,
                 "state_dim": self.state_dim,
+                "carry_dim": self.carry_dim,
             }
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Episode:
-    """One whole episode of T steps, as compact as it was sent."""
+    """One whole episode of T steps, as compact as it was sent; or a piece of one."""
 
     dimensions: Dimensions
     """What its parts were held against."""
@@ -102,7 +106,7 @@ class Episode:
     terminated: bool
     """The task itself ended; otherwise time ran out."""
     columns: Mapping[str, NDArray[Any]]
-    """[T, N, …] or [T + 1, N, …] by name, zeros for the dead (configs/columns.py)."""
+    """[T, N, …], [T + 1, N, …] or [1, N, …] by name, zeros for the dead (configs/columns.py)."""
     first_versions: NDArray[np.uint32]
     """[N] policy version that each agent began with; 0 for one that never lived."""
     last_versions: NDArray[np.uint32]
@@ -121,6 +125,11 @@ class Episode:
     def length(self) -> int:
         """T"""
         return len(self.actions)
+
+    @property
+    def piece(self) -> "Piece":
+        """Which part of which episode this is."""
+        return Piece.of(self.columns)
 
     @property
     def lifetimes(self) -> NDArray[np.int64]:
@@ -148,6 +157,25 @@ class Episode:
         arrays = (self.observations, self.actions, self.rewards, self.states, self.alive)
         columns = sum(array.nbytes for array in self.columns.values())
         return sum(array.nbytes for array in arrays) + columns
+
+
+class Piece(NamedTuple):
+    """Where an episode that was cut at the end of a rollout belongs."""
+
+    rollout: int
+    copy: int
+    start: int
+    """Step of the episode with which it begins."""
+    goes_on: bool
+    """The episode has not ended with it."""
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[Any]]) -> "Piece":
+        """By the world's column; a whole episode where there is none."""
+        if PIECE.name not in columns:
+            return cls(0, 0, 0, False)
+        rollout, copy, start, goes_on = columns[PIECE.name][0, 0].tolist()
+        return cls(rollout, copy, start, bool(goes_on))
 
 
 class Part(NamedTuple):
@@ -198,6 +226,9 @@ class EpisodeJoiner:
     ) -> None:
         self.dropped_episodes: Counter[str] = Counter()
         """Episodes by reason: incomplete, missing, mismatch or full."""
+        self.lost_pieces: list[tuple[Piece, int]] = []
+        """Of dropped episodes, as far as their records have come, and their lengths; for the caller
+        to take."""
         self.dropped_packets: Counter[str] = Counter()
         """Packets by reason: shape, dtype, range, duplicate, late or full."""
         self._dimensions = dimensions
@@ -314,9 +345,12 @@ class EpisodeJoiner:
             return "shape"
         if not is_plausible(packet.observations, LARGEST_OBSERVATION):
             return "range"
-        wanted = [column for column in known.columns if column.by == "agent"]
+        by_agents = [column for column in known.columns if column.by == "agent"]
+        if not length:  # it has lived in no step, and says what its last message was
+            wanted = [column for column in by_agents if column.once]
+            return _fault_of_columns(packet.columns, wanted, known, (0,))
         return _fault_of_actions(packet.actions, known, (length,)) or _fault_of_columns(
-            packet.columns, wanted, known, (length,)
+            packet.columns, by_agents, known, (length,)
         )
 
     def _open(self, episode: int) -> _Pending:
@@ -333,6 +367,9 @@ class EpisodeJoiner:
         self._released += [Part(episode, agent) for agent in pending.trajectories]
         if pending.record is not None:
             self._released.append(Part(episode, None))
+            if PIECE.name in pending.record.columns:
+                piece = Piece.of(pending.record.columns)
+                self.lost_pieces.append((piece, len(pending.record.rewards)))
         self.close(episode)
         if reason is not None:
             self.dropped_episodes[reason] += 1
@@ -341,9 +378,9 @@ class EpisodeJoiner:
         record = pending.record
         if record is None:
             return None
-        # Only those that lived at step 0 or later have something to tell.
         lived_N = record.alive[:-1].sum(axis=0, dtype=np.int64)
-        if any(agent not in pending.trajectories for agent in np.flatnonzero(lived_N).tolist()):
+        tell = _who_tells(record.alive, record.columns, self._dimensions)
+        if any(agent not in pending.trajectories for agent in tell):
             return None
         if any(
             len(trajectory.actions) != lived_N[agent]
@@ -358,6 +395,19 @@ class EpisodeJoiner:
                 if waiting.overtaken >= self._limit:
                     self._drop(other, "missing")
         return _join(record, pending.trajectories, self._dimensions)
+
+
+def _who_tells(
+    alive: NDArray[Any], columns: Mapping[str, NDArray[Any]], known: Dimensions
+) -> list[int]:
+    """Agents that have something to tell: those that lived in one of the steps; and in a piece that
+    begins within its episode those that were there before it, for their last message is heard. Who
+    may live again is always there.
+    """
+    tell_N: NDArray[np.bool_] = np.logical_or.reduce(alive[:-1], axis=0)
+    if Piece.of(columns).start:
+        tell_N = tell_N | (columns[PRESENT.name][0] != 0) | known.comes_back
+    return np.flatnonzero(tell_N).tolist()
 
 
 def _size_bytes(packet: wire.Trajectory) -> int:
@@ -411,8 +461,7 @@ def _fault_of_columns(
         array = columns.get(column.name)
         if array is None:
             return "shape"
-        steps = leading[0] + 1 if column.moments else leading[0]
-        if array.shape != (steps, *leading[1:], *known.extents(column)):
+        if array.shape != (column.entries(leading[0]), *leading[1:], *known.extents(column)):
             return "shape"
         if array.dtype.name not in column.dtypes:
             return "dtype"
@@ -434,11 +483,12 @@ def _join(
         if column.by == "world":
             columns[column.name] = record.columns[column.name].copy()
             continue
-        found = [t.columns[column.name].dtype for t in trajectories.values()]
+        with_it = [t for t in trajectories.values() if column.once or len(t.actions)]
+        found = [t.columns[column.name].dtype for t in with_it]
         dtype = np.result_type(*found) if found else np.dtype(column.dtypes[0])
-        columns[column.name] = np.zeros((time, agents, *known.extents(column)), dtype=dtype)
-    recorded = [columns[column.name] for column in known.columns if column.by == "agent"]
-    names = [column.name for column in known.columns if column.by == "agent"]
+        shape = (column.entries(time), agents, *known.extents(column))
+        columns[column.name] = np.zeros(shape, dtype=dtype)
+    by_agents = [column for column in known.columns if column.by == "agent"]
     first_versions, last_versions = np.zeros((2, agents), dtype=np.uint32)
     for agent, trajectory in trajectories.items():
         first_versions[agent] = trajectory.first_version
@@ -448,8 +498,11 @@ def _join(
         if known.comes_back:
             steps = alive_TN[:-1, agent]
         observations[:-1][steps, agent] = trajectory.observations
-        for name, array in zip(names, recorded, strict=True):
-            array[steps, agent] = trajectory.columns[name]
+        for column in by_agents:
+            if not (column.once or len(trajectory.actions)):
+                continue
+            entries = slice(None) if column.once else steps
+            columns[column.name][entries, agent] = trajectory.columns[column.name]
     sees_end_N = alive_TN[time]
     observations[time, sees_end_N] = record.final_observations[sees_end_N]
     actions = record.actions.copy()
@@ -475,13 +528,11 @@ def parts_of(episode: Episode) -> list[wire.Trajectory | wire.EpisodeRecord]:
     """The packets that a joiner makes this very episode of."""
     parts: list[wire.Trajectory | wire.EpisodeRecord] = []
     known = episode.dimensions
-    by_agents = [column.name for column in known.columns if column.by == "agent"]
+    by_agents = [column for column in known.columns if column.by == "agent"]
     by_world = [column.name for column in known.columns if column.by == "world"]
     lived_N = episode.alive[:-1].sum(axis=0, dtype=np.int64)
-    for agent, count in enumerate(lived_N.tolist()):
-        if count == 0:
-            continue
-        steps = episode.alive[:-1, agent] if known.comes_back else slice(count)
+    for agent in _who_tells(episode.alive, episode.columns, known):
+        steps = episode.alive[:-1, agent] if known.comes_back else slice(int(lived_N[agent]))
         parts.append(
             wire.Trajectory(
                 agent=agent,
@@ -490,7 +541,12 @@ def parts_of(episode: Episode) -> list[wire.Trajectory | wire.EpisodeRecord]:
                 last_version=int(episode.last_versions[agent]),
                 observations=episode.observations[:-1][steps, agent],
                 actions=episode.actions[steps, agent],
-                columns={name: episode.columns[name][steps, agent] for name in by_agents},
+                columns={
+                    column.name: episode.columns[column.name][
+                        slice(None) if column.once else steps, agent
+                    ]
+                    for column in by_agents
+                },
             )
         )
     record = wire.EpisodeRecord(
@@ -510,5 +566,5 @@ def parts_of(episode: Episode) -> list[wire.Trajectory | wire.EpisodeRecord]:
 
 def senders_of(episode: Episode) -> list[Part]:
     """All that have sent a part of it."""
-    agents = np.flatnonzero(episode.alive[:-1].any(axis=0)).tolist()
+    agents = _who_tells(episode.alive, episode.columns, episode.dimensions)
     return [*(Part(episode.number, agent) for agent in agents), Part(episode.number, None)]

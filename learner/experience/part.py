@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from configs.columns import CARRY
 from configs.schema import RunConfig
 from learner.estimators.draw import Draw
 from learner.experience.device_batch import DeviceBatch
@@ -53,7 +54,8 @@ class Part:
     begins_TBN: Tensor | None
     """[T + 1, B, N] bool: an agent lives again after a death; None: nobody does."""
     columns: Mapping[str, Tensor]
-    """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py); integers are int64."""
+    """[T, B, N, …], [T + 1, B, N, …] or [1, B, N, …] by name (configs/columns.py); integers are
+    int64."""
     living_R: Tensor | None = None
     """int64: rows b × N + n of agents that live at some time; None: all count as such."""
     draw: Draw | None = None
@@ -108,10 +110,13 @@ def part_of(batch: DeviceBatch, rows: Rows, generator: torch.Generator, run: Run
         terminated_TB=field["terminated"],
         truncated_TB=field["truncated"],
     )
-    # A window that begins with its episode starts from the true state: nothing to warm up, and
-    # without its first steps nobody would ever learn how to begin.
+    # A window that begins with its episode, like a piece that says what its agents remembered,
+    # starts from the true state: nothing to warm up, and without its first steps nobody would ever
+    # learn how to begin.
     steps_T1 = torch.arange(len(field["filled"]), device=field["filled"].device).unsqueeze(1)
     warming_TB = (steps_T1 < config.burn_in) & (field["starts"] > 0)
+    if CARRY.name in batch.columns:
+        warming_TB = torch.zeros_like(warming_TB)
     learns_TB = outcome.filled_TB & ~warming_TB
     alive_TBN = field["alive"]
     begins_TBN = None

@@ -63,7 +63,7 @@ class WindowBatch:
     returns_after: FloatArray
     """[B] the team's discounted rewards behind the window; zeros unless asked for."""
     columns: Mapping[str, NDArray[Any]]
-    """[T, B, N, …] or [T + 1, B, N, …] by name (configs/columns.py)."""
+    """[T, B, N, …], [T + 1, B, N, …] or [1, B, N, …] by name (configs/columns.py)."""
 
     @property
     def size(self) -> int:
@@ -222,8 +222,7 @@ def _gather(
     columns: dict[str, NDArray[Any]] = {}
     for column in first.dimensions.columns:
         given = [e.columns[column.name] for e in episodes]
-        steps = time + 1 if column.moments else time
-        shape = (steps, batch, *given[0].shape[1:])
+        shape = (column.entries(time), batch, *given[0].shape[1:])
         columns[column.name] = zeros(shape, dtype=np.result_type(*(x.dtype for x in given)))
     batch_of = WindowBatch(
         observations=zeros((time + 1, batch, agents, features), dtype=dtype),
@@ -234,11 +233,10 @@ def _gather(
         filled=zeros((time, batch), dtype=np.bool_),
         terminated=zeros((time, batch), dtype=np.bool_),
         truncated=zeros((time, batch), dtype=np.bool_),
-        starts=np.array(starts, dtype=np.int64),
+        starts=np.add(starts, [e.piece.start for e in episodes], dtype=np.int64),
         returns_after=zeros((batch,), dtype=np.float32),
         columns=columns,
     )
-    moments = {column.name: int(column.moments) for column in first.dimensions.columns}
     for b, (episode, start, length) in enumerate(zip(episodes, starts, lengths, strict=True)):
         stop = start + length
         batch_of.observations[: length + 1, b] = episode.observations[start : stop + 1]
@@ -246,11 +244,12 @@ def _gather(
         batch_of.rewards[:length, b] = episode.rewards[start:stop]
         batch_of.states[: length + 1, b] = episode.states[start : stop + 1]
         batch_of.alive[: length + 1, b] = episode.alive[start : stop + 1]
-        for name, array in columns.items():
-            more = moments[name]
-            array[: length + more, b] = episode.columns[name][start : stop + more]
+        for column in first.dimensions.columns:
+            steps = slice(0, 1) if column.once else slice(start, stop + column.moments)
+            given_steps = episode.columns[column.name][steps]
+            columns[column.name][: len(given_steps), b] = given_steps
         batch_of.filled[:length, b] = True
-        if stop == episode.length:
+        if stop == episode.length and not episode.piece.goes_on:
             ending = batch_of.terminated if episode.terminated else batch_of.truncated
             ending[length - 1, b] = True
     return batch_of

@@ -129,6 +129,8 @@ class LearnerState(Packet):
     updates_owed: Annotated[float, Real(0.0)]
     episodes_taken: Count
     """Taken in or given up."""
+    rollouts_owed: Count = 0
+    """On policy: rollouts that are full and not worked off."""
 
 
 @packet(39, KIB)

@@ -32,6 +32,9 @@ FIRST = 4
 """Of BodyObservation: the first of an episode; the agent forgets what went before."""
 REST = 8
 """The copy is not played: nobody takes part in it, nor do the dead where they relay."""
+LAST = 16
+"""With this step a rollout of fixed length ends: agents ship what they have recorded, and may take
+up a new policy before the next step."""
 
 ALL_ALLOWED = np.zeros((0, 0), dtype=np.uint8)
 """Of Observation.action_masks, where the environment has none."""
@@ -58,7 +61,7 @@ class Observation(Packet):
     steps: PerCopyU16
     """[E] step within that episode; 0 is the first after a reset."""
     flags: PerCopyU8
-    """[E] ALIVE, EXPLORE and REST bits."""
+    """[E] ALIVE, EXPLORE, REST and LAST bits."""
     in_masks: EdgeMasks
     """[E] bit k: in-neighbour k used its edge to this agent at the last tick."""
     peer_masks: EdgeMasks

@@ -30,7 +30,7 @@ from runtime.world.commands import Refused, ToAgent, ToLauncher, ToLearner, Worl
 from runtime.world.edges import EdgesInUse, MaskArray
 from runtime.world.episodes import Episodes, Phase, on_wire
 from runtime.world.guide import Guide
-from runtime.world.pacing import LearnerPace, Patience
+from runtime.world.pacing import LearnerPace, Patience, RolloutPace
 from runtime.world.planned_kill import PlannedKill
 from runtime.world.played import Played
 from runtime.world.rules import WorldRules
@@ -62,6 +62,8 @@ class World:
         self._num_copies = num_copies
         self.episodes = Episodes(copies, num_copies, rules, env_steps=env_steps, episodes=episodes)
         self.learner = LearnerPace(rules.updates_per_episode, rules.max_backlog)
+        if rules.rollout_steps:
+            self.learner = RolloutPace(may_be_ahead=rules.overlaps)
         self.kill = PlannedKill(spec.num_agents, rules.victims, rules.kill_at)
         self.tick = 0
         self.missed_deadlines = 0
@@ -294,6 +296,7 @@ class World:
     def _step(self) -> list[WorldCommand]:
         """Move every copy by one step with the actions that have come."""
         episodes, edges = self.episodes, self._edges
+        rollouts = episodes.rollouts
         evaluating = self.phase is Phase.EVALUATING
         if evaluating:
             counts_E = episodes.evaluates_E
@@ -306,13 +309,18 @@ class World:
             guided_EN = self._follow_guide(self._rules.guide)
         self._played.settle(episodes.now)
         for end in episodes.play(self._played.actions_EN, self._acted_N, guided_EN):
-            commands.append(ToLauncher(end.result))
-            if evaluating and end.result.evaluation:
-                self.kill.aftermath.count_episode(end.rewards_TN)
+            if end.result is not None:
+                commands.append(ToLauncher(end.result))
+                edges.forget(end.copy)
+                if evaluating and end.result.evaluation:
+                    self.kill.aftermath.count_episode(end.rewards_TN)
             if end.record is not None:
                 self.learner.shipped()
                 commands.append(ToLearner(end.record))
-            edges.forget(end.copy)
+        if episodes.begins_anew:
+            edges.forget()
+        if episodes.rollouts > rollouts:
+            self.learner.rollout_ends()
         return commands
 
     def _follow_guide(self, guide: Guide) -> BoolArray:
@@ -345,6 +353,8 @@ class World:
             masks_ENB = np.packbits(masks_ENA, axis=-1, bitorder="little")
         alive_EN = episodes.alive_EN & (not nobody)
         flags_E = episodes.explores_E * wire.EXPLORE + episodes.rests_E * wire.REST
+        if self._rules.rollout_steps:
+            flags_E = 0 * flags_E if nobody else flags_E + wire.LAST * episodes.is_last_of_rollout
         flags_EN = alive_EN * wire.ALIVE + flags_E[:, None]
         flags_NE = np.ascontiguousarray(flags_EN.T, dtype=np.uint8)
         if self._rules.gate_timing == "paper":

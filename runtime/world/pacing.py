@@ -9,6 +9,8 @@ stop the others costs them, in the long run, one deadline in RELIABLE_AFTER tick
 Dimension key: N = agents.
 """
 
+from collections import deque
+
 import numpy as np
 
 from configs.arrays import BoolArray
@@ -65,6 +67,8 @@ class LearnerPace:
         self._max_backlog = max_backlog
         self._updates_owed = 0.0
         """By the learner's last word."""
+        self._rollouts_owed = 0
+        """The same, of full rollouts."""
         self._num_shipped = 0
         """Training episodes sent to the learner."""
         self._num_untold = 0
@@ -96,7 +100,7 @@ class LearnerPace:
     def tick_begins(self) -> None:
         self._num_untold = 0
 
-    def progress(self, *, updates_owed: float, episodes_taken: int) -> None:
+    def progress(self, *, updates_owed: float, episodes_taken: int, rollouts_owed: int = 0) -> None:
         """The learner says what it owes, and how many episodes it has taken in or given up.
 
         A count that falls is another learner's. One that grows by more than was shipped is of a
@@ -105,6 +109,7 @@ class LearnerPace:
         """
         another = episodes_taken < self._num_taken
         self._updates_owed, self._num_taken = updates_owed, episodes_taken
+        self._rollouts_owed = rollouts_owed
         if self._baseline is not None and not another:
             shipped, taken = self._baseline
             if episodes_taken - taken <= self._num_shipped - shipped:
@@ -115,6 +120,9 @@ class LearnerPace:
         """Go on without a learner: nothing is owed until the next one speaks."""
         self._updates_owed, self._baseline = 0.0, None
 
+    def rollout_ends(self) -> None:
+        """A rollout of fixed length has been played."""
+
     def _backlog_of(self, num_shipped: int) -> float:
         """The backlog if so many episodes had been shipped."""
         if self._baseline is None:
@@ -122,3 +130,35 @@ class LearnerPace:
         shipped, taken = self._baseline
         under_way = (num_shipped - shipped) - (self._num_taken - taken)
         return self._updates_owed + max(under_way, 0) * self._updates_per_episode
+
+
+class RolloutPace(LearnerPace):
+    """Whether the next rollout of fixed length may be played: the learner has taken in all pieces
+    of episodes that were to be taken in by now, and has done what it can do with them.
+    """
+
+    def __init__(self, *, may_be_ahead: bool) -> None:
+        """
+        Args:
+            may_be_ahead: play one rollout while the learner works off the one before.
+        """
+        super().__init__(updates_per_episode=0.0, max_backlog=0)
+        self._ahead = int(may_be_ahead)
+        """Rollouts that may be played while one is worked off."""
+        self._ends: deque[int] = deque(maxlen=2 if may_be_ahead else 1)
+        """Pieces shipped at the ends of the newest rollouts."""
+
+    @property
+    def keeps_up(self) -> bool:
+        if len(self._ends) != self._ends.maxlen:
+            return True
+        if self._baseline is None:
+            return False  # what would be played now is of no use to the next learner
+        shipped, taken = self._baseline
+        num_taken = shipped + self._num_taken - taken
+        # One that is full may be the newest only if all of that has been taken in.
+        owed = self._ahead if num_taken >= self._ends[-1] else 0
+        return num_taken >= self._ends[0] and self._rollouts_owed <= owed
+
+    def rollout_ends(self) -> None:
+        self._ends.append(self._num_shipped)

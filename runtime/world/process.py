@@ -147,10 +147,12 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         config.learner.max_backlog,
     )
     experience = traits_of(config.learner).experience
+    rollout_steps, overlaps = 0, False
     if isinstance(experience, OnPolicy):
         # Nothing is played while a rollout is worked off.
         steps = experience.epochs * experience.minibatches
         updates_per_episode, max_backlog = steps / experience.episodes, 0
+        rollout_steps, overlaps = experience.steps, experience.overlaps
     return WorldRules(
         graph=graph_of(config.comm, config.comm_options, config.num_agents),
         gate_timing=config.gate.timing,
@@ -164,8 +166,10 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         max_backlog=max_backlog,
         opponents=registry.opponents_of(config.env),
         guide=_guide(config) if setup.train_steps else None,
-        columns=tuple(column.name for column in by_world(recorded(config))),
+        columns=tuple(c.name for c in by_world(recorded(config, trains=setup.train_steps > 0))),
         in_rounds=isinstance(experience, OnPolicy),
+        rollout_steps=rollout_steps,
+        overlaps=overlaps,
         seed=config.seed,
         life=config.life,
         victims=setup.failures.victims(config.num_agents, config.seed),
@@ -333,7 +337,9 @@ class WorldHost:
                     self._started = True
                 case wire.LearnerState():
                     self._world.learner.progress(
-                        updates_owed=packet.updates_owed, episodes_taken=packet.episodes_taken
+                        updates_owed=packet.updates_owed,
+                        episodes_taken=packet.episodes_taken,
+                        rollouts_owed=packet.rollouts_owed,
                     )
                 case wire.Instruction(name="learner_gone"):
                     self._world.learner.gone()

@@ -44,7 +44,13 @@ class WorldRules:
     """What the world records of every step beside actions and rewards (configs/columns.py)."""
     in_rounds: bool = False
     """Copies wait for each other: training episodes begin together, when all of the round before
-    have ended. Only then is there a moment at which agents can take up a new policy without
-    changing it within an episode."""
+    have ended, or, where rollouts have a fixed length, after an evaluation. Without a fixed length
+    only then is there a moment at which agents can take up a new policy without changing it within
+    an episode."""
+    rollout_steps: int = 0
+    """Steps of each copy after which a rollout ends, across the ends of episodes; evaluations and
+    the end of training wait for that. 0: rollouts have no fixed length."""
+    overlaps: bool = False
+    """The world may play one rollout while the learner works off the one before."""
     kill_at: int = 0
     """Steps that all copies of that evaluation have played when the kill comes."""
