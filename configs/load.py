@@ -34,7 +34,7 @@ import tyro
 import yaml
 
 from configs import bounded, extensions
-from configs.algorithms.described import check, check_rollout, check_sampled
+from configs.algorithms.described import check, check_rollout, check_sampled, describe
 from configs.bounded import brief
 from configs.effects import without_effect
 from configs.errors import UserError
@@ -112,6 +112,7 @@ def load_run_config(
         else _preset_and_file(
             value_of(argv, "--env"),
             value_of(argv, "--env.options"),
+            value_of(argv, "--algorithm"),
             None if file is None else Path(file),
             population,
         )
@@ -314,7 +315,11 @@ def _require_values(argv: Sequence[str]) -> None:
 
 
 def _preset_and_file(
-    env_flag: str | None, options_flag: str | None, file: Path | None, population: Population | None
+    env_flag: str | None,
+    options_flag: str | None,
+    algorithm_flag: str | None,
+    file: Path | None,
+    population: Population | None,
 ) -> RunConfig:
     own = {} if file is None else _mapping(_read(file), str(file))
     if own.get("resume"):
@@ -322,11 +327,10 @@ def _preset_and_file(
         raise ConfigError(f"{file}: resume belongs on the command line: --resume {shown}")
     if own.get("life"):
         raise ConfigError(f"{file}: life counts how often a run was resumed: leave it out")
-    env = own.get("env")
-    env_in_file = cast("dict[str, Any]", env).get("name") if isinstance(env, dict) else None
-    in_file = env_in_file if isinstance(env_in_file, str) else ""
+    in_file, algorithm = _word_in(own, "env", "name"), _word_in(own, "learner", "algorithm")
     try:
-        raw = _merged(_preset(env_flag or in_file or "battle"), own)
+        preset = _preset(env_flag or in_file or "battle")
+        raw = _merged(_for_algorithm(preset, algorithm_flag or algorithm), own)
     except ConfigError as error:
         raise (ConfigError(f"{file}: {error}") if in_file and not env_flag else error) from error
     origin = str(file or _preset_path(env_flag or "battle"))
@@ -335,6 +339,29 @@ def _preset_and_file(
         decided = population(replace(config, options=options_flag or config.options))
         raw = raw if decided is None else {**raw, "num_agents": decided}
     return _build(raw, origin)
+
+
+def _word_in(raw: dict[str, Any], group: str, key: str) -> str:
+    values = raw.get(group)
+    word = cast("dict[str, Any]", values).get(key) if isinstance(values, dict) else None
+    return word if isinstance(word, str) else ""
+
+
+def _for_algorithm(preset: dict[str, Any], algorithm: str) -> dict[str, Any]:
+    """A preset whose evaluations draw actions does not ask for it where an algorithm is asked for
+    that learns no probabilities.
+    """
+    evaluation = cast("dict[str, Any]", preset.get("evaluation") or {})
+    if not algorithm or "sampled" not in evaluation:
+        return preset
+    try:
+        acting = describe(algorithm, "").traits.acting
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if acting in ("sample", "guided"):
+        return preset
+    rest = {key: value for key, value in evaluation.items() if key != "sampled"}
+    return {**preset, "evaluation": rest}
 
 
 def _resumed(folder: Path) -> RunConfig:

@@ -83,6 +83,25 @@ def test_environment_on_the_command_line_chooses_the_preset_over_the_file(tmp_pa
     assert load_run_config([f"--config={file}", "--env=battle"]) == preset_for("battle")
 
 
+def test_a_preset_draws_in_evaluations_only_from_policies_with_probabilities(
+    tmp_path: Path,
+) -> None:
+    """In CoordSum a policy that is predicted loses; value-based algorithms have no other."""
+    game = ["--env", "coord-sum"]
+    assert load_run_config(game).evaluation.sampled
+    assert load_run_config([*game, "--algorithm", "ippo"]).evaluation.sampled
+    assert not load_run_config([*game, "--algorithm", "iql"]).evaluation.sampled
+    file = write(tmp_path / "f.yaml", "env: {name: coord-sum}\nlearner: {algorithm: vdn}\n")
+    greedy = load_run_config(["--config", file])
+    assert not greedy.evaluation.sampled
+    assert greedy.evaluation.episodes == preset_for("coord-sum").evaluation.episodes
+    assert load_run_config(["--config", file, "--algorithm=mappo"]).evaluation.sampled
+    with pytest.raises(ConfigError, match="unknown algorithm 'nosuch'"):
+        load_run_config([*game, "--algorithm", "nosuch"])
+    with pytest.raises(ConfigError, match=r"evaluation.sampled draws from a policy's prob"):
+        load_run_config([*game, "--algorithm", "iql", "--evaluation.sampled"])
+
+
 def test_empty_config_file_changes_nothing(tmp_path: Path) -> None:
     assert load_run_config(["--config", write(tmp_path / "f.yaml", "")]) == preset_for("battle")
 
