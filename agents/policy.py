@@ -237,6 +237,27 @@ class PolicyFile:
         return int(self.trained.get("gate_budget", "0"))
 
 
+CENTRALISED = "centralised"
+"""In `PolicyFile.trained`, of a policy beside which a guide has chosen all actions."""
+
+
+def load_agents_policy(path: Path) -> PolicyFile:
+    """`load_policy` of what agents are to act by.
+
+    Raises:
+        PolicyFileError: as there; or an algorithm has trained a guide for all agents, and they have
+            learnt nothing.
+    """
+    policy = load_policy(path)
+    if CENTRALISED in policy.trained:
+        raise PolicyFileError(
+            f"policy file {path}: algorithm {policy.trained.get('algorithm', '?')} chooses all "
+            "agents' actions in the learner's process, so no agent can act by this file: train "
+            "with magpo for a policy of their own"
+        )
+    return policy
+
+
 def save_policy(path: Path, policy: PolicyFile) -> None:
     """Write the file whole or not at all (write, fsync, rename)."""
     metadata = {

@@ -72,7 +72,9 @@ Q_VALUES = Column("q_values", ("float32",), ("num_actions",))
 ACTION_MASK = Column("action_mask", ("uint8",), ("num_actions",), by="world", moments=True)
 """1 where the environment allows the action; recorded wherever it has masks."""
 GUIDED = Column("guided", ("uint8",), by="world")
-"""1 where a guide chose the action that was played (runtime/world/guide.py)."""
+"""1 where a guide chose the action that was played (runtime/world/guide.py, asked.py)."""
+GUIDE_LOG_PROB = Column("guide_log_prob", ("float32",), by="world")
+"""Of the action that was played, under the guide in the learner's process that chose it."""
 CARRY = Column("carry", ("float32",), ("carry_dim",), once=True)
 """What a piece of an episode begins with: all that the agent remembers (agents/carry.py)."""
 PRESENT = Column("present", ("uint8",), by="world", once=True)
@@ -84,7 +86,7 @@ PIECES = (CARRY, PRESENT, PIECE)
 """Recorded where rollouts have a fixed length and cut episodes into pieces."""
 
 
-_ALL = {c.name: c for c in (GATES, LOG_PROB, VALUE, Q_VALUES, ACTION_MASK, GUIDED)}
+_ALL = {c.name: c for c in (GATES, LOG_PROB, VALUE, Q_VALUES, ACTION_MASK, GUIDED, GUIDE_LOG_PROB)}
 
 
 def recorded(config: "RunConfig", *, trains: bool = False) -> tuple[Column, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from configs import extensions
+from configs.algorithms.base import OnPolicy
 from configs.algorithms.described import special_options, traits_of
 from configs.options import read
 from configs.schema import RunConfig
@@ -54,6 +55,10 @@ def _says_no_beacons(config: RunConfig) -> bool:
         return False
     options = read(scheme.Options, config.comm_options, "--comm.options")
     return not reads_beacons(scheme.gate_mode(config.gate.mode), options)
+
+
+def _learns_from_itself(config: RunConfig) -> bool:
+    return isinstance(traits_of(config.learner).experience, OnPolicy)
 
 
 _LEARNED_GATE = (
@@ -123,6 +128,23 @@ RULES: tuple[Rule, ...] = (
         "{env} has a time limit of its own",
         lambda c: not of_env(c, "takes_max_cycles"),
         ("env.max_cycles",),
+    ),
+    Rule(
+        "the algorithm learns from what its newest policy has played, and from that alone",
+        _learns_from_itself,
+        (
+            "agents.adviser",
+            "agents.advice",
+            "agents.epsilon_",
+            "learner.batch_size",
+            "learner.burn_in",
+            "learner.learning_starts",
+            "learner.max_backlog",
+            "learner.online_",
+            "learner.replay_",
+            "learner.updates_per_episode",
+            "learner.window",
+        ),
     ),
     Rule("nobody is asked (agents.adviser)", lambda c: not c.agents.adviser, ("agents.advice",)),
     Rule("there is no teacher", lambda c: not c.learner.teacher, ("learner.teacher_",)),

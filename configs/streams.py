@@ -66,6 +66,8 @@ class Role(Enum):
     """Seed of a battle of a contest."""
     GUIDE = 19, ("life",)
     """Steps that a guide plays, and what it draws."""
+    GUIDE_NETWORK = 21, ()
+    """Parameters that a guide in the learner begins with."""
     POPULATION = 20, ("agents", "life")
     """Episodes, exploration and noise of a population that the learner plays itself."""
     IMP = 30, ()

@@ -46,12 +46,14 @@ from learner.experience.episode import Dimensions, Episode, Piece
 from learner.experience.part import Divisors, Part, part_of
 from learner.experience.replay import Replay, Rows, WindowBatch, Windows
 from learner.experience.rollout import Rollout
+from learner.guides.acting import GuideActor
 from learner.network import PolicyNetwork
 from learner.population import Population
 from learner.progress import Progress
 from learner.ranks import Order, Ranks, Share, shared_out
 from learner.schedules import Schedules
 from learner.sparse.topology import Topology
+from runtime.net import wire
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +140,15 @@ class Learner:
         if self._rollout is not None:
             self._rollout.prepared = self.algorithm.prepared
             self._rollout.in_turn = self.algorithm.in_turn
+        self._guide: GuideActor | None = None
+        if self.algorithm.guide is not None:
+            self._guide = GuideActor(
+                self.algorithm.guide,
+                config.env.copies,
+                noise.generator(config.seed, Role.GUIDE, self.device, life=config.life),
+                everywhere=self.algorithm.centralised,
+                sampled=config.evaluation.sampled,
+            )
         self.populations = [
             Population(config, number, self.device) for number in config.learner.also_agents
         ]
@@ -234,7 +245,8 @@ class Learner:
         """Put an episode into the replay; once that holds enough, updates are owed for it, or for
         the whole rollout.
         """
-        self.replay.add(episode)
+        if self._guide is None or episode.number not in self._guide.lost:
+            self.replay.add(episode)
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
         for population in self.populations:
@@ -245,6 +257,16 @@ class Learner:
             and len(self.replay) >= self.config.learning_starts
         ):
             self.owed += self.config.updates_per_episode
+
+    def guide(self, question: wire.GuideQuestion) -> wire.GuideAnswer:
+        """What everybody does in a step of training.
+
+        Raises:
+            ValueError: the algorithm has no guide.
+        """
+        if self._guide is None:
+            raise ValueError(f"algorithm {self.config.algorithm} has no guide to be asked")
+        return self._guide.answer(question)
 
     @property
     def updates_owed(self) -> int:
@@ -601,11 +623,11 @@ def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 
 def _finish(totals: dict[str, float]) -> dict[str, float]:
-    """Sums over parts -> metrics."""
+    """Sums over parts -> metrics. A loss without agents has no edges."""
     metrics = dict(totals)
-    allowed = max(metrics.pop("edges_allowed"), 1.0)
-    metrics["open_fraction"] = metrics.pop("edges_open") / allowed
-    metrics["open_share"] = metrics.pop("edges_deployed") / allowed
+    allowed = max(metrics.pop("edges_allowed", 0.0), 1.0)
+    metrics["open_fraction"] = metrics.pop("edges_open", 0.0) / allowed
+    metrics["open_share"] = metrics.pop("edges_deployed", 0.0) / allowed
     squares, steps = metrics.pop("deployed_squares", 0.0), metrics.pop("deployed_steps", 0.0)
     if steps > 0.0:
         metrics["deployed_loss"] = squares / steps

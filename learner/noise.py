@@ -3,6 +3,9 @@
 seed, role, key -> torch.Generator -> branches, one for each part that is worked off apart
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from configs import streams
@@ -35,3 +38,11 @@ def branch(parent: torch.Generator) -> torch.Generator:
     number = torch.empty((), dtype=torch.int64, device=parent.device)
     drawn = int(number.random_(generator=parent))
     return torch.Generator(parent.device).manual_seed(drawn)
+
+
+@contextmanager
+def seeded(seed: int, role: Role) -> Iterator[None]:
+    """Layers that are made within begin with numbers of this stream, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        torch.manual_seed(streams.number(seed, role))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
+        yield

@@ -270,7 +270,7 @@ class LearnerProcess:
                     self._traffic.dropped("kind")
 
     def _take_packets(self) -> None:
-        accepted = (wire.Trajectory, wire.EpisodeRecord, wire.SnapshotRequest)
+        accepted = (wire.Trajectory, wire.EpisodeRecord, wire.SnapshotRequest, wire.GuideQuestion)
         for peer, packet in self._hub.drain(*accepted):
             match packet:
                 case wire.SnapshotRequest():
@@ -281,7 +281,9 @@ class LearnerProcess:
                         self._status.lagged(max(version - packet.first_version, 0))
                 case wire.EpisodeRecord() if peer == WORLD.encode():
                     self._intake.take(packet, time.monotonic())
-                case wire.Trajectory() | wire.EpisodeRecord():
+                case wire.GuideQuestion() if peer == WORLD.encode():
+                    self._hub.send(peer, self._learner.guide(packet))
+                case wire.Trajectory() | wire.EpisodeRecord() | wire.GuideQuestion():
                     self._traffic.dropped("unknown_sender")
                 case _:
                     self._traffic.dropped("kind")

@@ -7,7 +7,8 @@ A disk that is full costs a checkpoint and not the run.
 import logging
 from collections.abc import Callable
 
-from agents.policy import PolicyFile, save_policy
+from agents.policy import CENTRALISED, PolicyFile, save_policy
+from configs.algorithms.described import traits_of
 from configs.load import dump_run_config
 from configs.run_files import MASKS, POLICY
 from configs.schema import RunConfig
@@ -114,7 +115,9 @@ def published(config: RunConfig, learner: Learner, policy: Publisher) -> PolicyF
 def trained_with(config: RunConfig, env_steps: int) -> dict[str, str]:
     """What a policy file says about the training that made it."""
     sizes = sorted((config.num_agents, *config.learner.also_agents))
+    centralised = traits_of(config.learner).centralised
     return {
+        **({CENTRALISED: "1"} if centralised else {}),
         "env": config.env.name,
         "agents": " ".join(map(str, sizes)),
         "comm": config.comm,

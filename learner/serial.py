@@ -83,6 +83,18 @@ class SerialLearner:
         self._subscribers.subscribe(_AGENTS, 0)
         return self._take_published()
 
+    def guide(self, question: wire.GuideQuestion) -> wire.GuideAnswer:
+        """What its guide does, encoded and decoded as on its way over a socket."""
+        asked = wire.encode(question)
+        self._traffic.received(TrafficClass.GUIDE, len(asked))
+        packet = wire.decode(asked)
+        assert isinstance(packet, wire.GuideQuestion)
+        told = wire.encode(self._learner.guide(packet))
+        self._traffic.sent(TrafficClass.GUIDE, len(told))
+        answer = wire.decode(told)
+        assert isinstance(answer, wire.GuideAnswer)
+        return answer
+
     def update(self) -> list[wire.Parameters]:
         """Take one update; what it publishes."""
         began_s = time.monotonic()

@@ -42,7 +42,7 @@ def load_policy(path: str | Path, env: str = "battle") -> "Policy":
         PolicyFileError: it cannot be read, or is damaged.
         ValueError: no policy is shipped for this environment.
     """
-    return Policy(policy_file.load_policy(policy_path(str(path), env)))
+    return Policy(policy_file.load_agents_policy(policy_path(str(path), env)))
 
 
 class Policy:

@@ -23,7 +23,7 @@ import tyro
 
 from agents.comm.centralised import refusal
 from agents.found import scheme_of
-from agents.policy import PolicyFile, load_policy
+from agents.policy import PolicyFile, load_agents_policy
 from configs import extensions
 from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line
@@ -102,7 +102,7 @@ def deploy(command: DeployCommand) -> list[Path]:
         SetupError, PolicyFileError, ValueError: one clear line; nothing was written.
     """
     path = policy_path(command.policy, command.env)
-    policy = load_policy(path)
+    policy = load_agents_policy(path)
     comm = policy.trained.get("comm", policy.spec.scheme)
     try:
         extensions.address(extensions.SCHEME, comm)

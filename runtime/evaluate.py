@@ -37,7 +37,7 @@ from agents.policy import (
     PolicyFile,
     PolicySpec,
     initialise,
-    load_policy,
+    load_agents_policy,
     require_spec,
 )
 from configs import streams
@@ -276,7 +276,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         policy = PolicyFile(shape, flat, 0, {})
     else:
         path = policy_path(options.policy, options.env)
-        policy = load_policy(path)
+        policy = load_agents_policy(path)
         wanted = dataclasses.replace(
             policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
         )

@@ -173,6 +173,7 @@ def make_plan(config: RunConfig) -> Plan:
         remembered = carry_dim(spec, graph.num_edges)
     preflight.require_actions(config, env)
     preflight.require_populations(config, env)
+    preflight.require_speakers(config)
     preflight.check(config, spec)
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')

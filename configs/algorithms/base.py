@@ -52,6 +52,8 @@ class Traits:
     """What agents record beside observations and actions: names in configs/columns.py."""
     experience: Replayed | OnPolicy = Replayed()
     acting: Acting = "epsilon-greedy"
+    centralised: bool = False
+    """Guided in evaluations as well: it leaves no policy that an agent could act by alone."""
     actions: frozenset[ActionSpace] = frozenset({"discrete"})
     """Spaces of actions that it can take."""
     fixes_agents: bool = True

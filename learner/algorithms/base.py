@@ -39,6 +39,8 @@ from learner.estimators.passes import LossOf
 from learner.experience.episode import Dimensions, Episode
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Discounting
+from learner.forbidden import forbidding
+from learner.guides.base import Guide
 from learner.initialisation import initialise_linear_layers
 from learner.network import PolicyNetwork
 from learner.progress import Progress
@@ -133,6 +135,7 @@ class Algorithm(ABC):
         traits: Traits = given if isinstance(given, Traits) else given(setup.options)
         self.trains = traits.trains
         self.experience = traits.experience
+        self.centralised = traits.centralised
         self.options = setup.options
         self.schedules = schedules
         self.policy = self.target_policy = policy
@@ -251,6 +254,11 @@ class Algorithm(ABC):
         """An episode on its way into the replay, with what `policy_terms` will need of it."""
         return self._terms.annotated(episode)
 
+    @property
+    def guide(self) -> Guide | None:
+        """What chooses the actions of training, where agents act as guided; part of `online`."""
+        return None
+
     def prepared(self, episodes: Sequence[Episode]) -> Sequence[Episode]:
         """A rollout that is full, with what the losses of all its gradient steps have in common, as
         further columns. Called once, by on-policy algorithms' learners.
@@ -296,22 +304,12 @@ def _carry(network: PolicyNetwork, part: Part) -> Carry | None:
     return Carry.of_rows(network, rows_BNX, present_BN, part.start_B)
 
 
-FORBIDDEN = -1e8
-"""Value, or logit, of an action that the environment does not allow: below any that is learned, and
-finite, so that sums and differences stay numbers."""
-
-
 def allowed_only(output: UnrollOutput, part: Part) -> UnrollOutput:
-    """The same with FORBIDDEN for actions that the environment did not allow: they never win a
-    maximum, and no policy draws them. Where nothing is allowed, nobody acts, and nothing changes.
-    """
+    """The same with what is said of actions that the environment did not allow replaced."""
     mask = part.columns.get(ACTION_MASK.name)
     if mask is None:
         return output
-    allowed_TBNA = mask.bool()
-    nobody_TBN1 = ~allowed_TBNA.any(-1, keepdim=True)
-    q_TBNA = output.q_TBNA.masked_fill(~(allowed_TBNA | nobody_TBN1), FORBIDDEN)
-    return replace(output, q_TBNA=q_TBNA)
+    return replace(output, q_TBNA=forbidding(output.q_TBNA, mask.bool()))
 
 
 class SharedLoss(nn.Module):

@@ -10,11 +10,11 @@ Dimension key: T = time, B = batch, N = agents.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from configs.algorithms.ippo import PpoOptions
 from configs.columns import VALUE, Column
 from learner import noise
 from learner.algorithms.base import Algorithm, Loss
@@ -37,7 +37,8 @@ _EPISODES_AT_ONCE = 8
 class PolicyGradient(Algorithm):
     """Advantages and clipped losses."""
 
-    options: PpoOptions
+    options: Any
+    """`PpoOptions`, or a subclass."""
 
     @abstractmethod
     def expected(self, part: Part) -> Tensor:
@@ -122,20 +123,28 @@ class PolicyGradient(Algorithm):
     # --- every minibatch --------------------------------------------------------------------------
 
     def clipped(
-        self, log_prob_TBN: Tensor, old_TBN: Tensor, part: Part, divisors: Divisors
+        self,
+        log_prob_TBN: Tensor,
+        old_TBN: Tensor,
+        part: Part,
+        divisors: Divisors,
+        *,
+        heard: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The clipped surrogate, and how far the policy has moved.
 
         Args:
             log_prob_TBN: of the actions that were played.
             old_TBN: the same when they were chosen.
+            heard: the policy has heard messages, so that their gates have a share in the loss.
         """
         advantage_TBN = part.columns[ADVANTAGE.name]
         mask_TBN, count = part.agent_mask_TBN, divisors.agent_steps
         old_TBN = torch.where(mask_TBN, old_TBN, log_prob_TBN.detach())
         losses_TBN = surrogate(log_prob_TBN, old_TBN, advantage_TBN, self.options.clip)
         losses_TBN = torch.where(mask_TBN, losses_TBN, 0.0)
-        part.charge(losses_TBN, count)
+        if heard:
+            part.charge(losses_TBN, count)
         moved_TBN = torch.where(mask_TBN, log_prob_TBN - old_TBN, 0.0)
         clipped_TBN = (moved_TBN.exp() - 1.0).abs() > self.options.clip
         return losses_TBN.sum() / count, {

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from configs.algorithms.res import TRAITS
-from learner.algorithms.base import FORBIDDEN, Loss, Setup
+from learner.algorithms.base import Loss, Setup
 from learner.algorithms.value_based import ValueBased, of_actions
 from learner.experience.part import Divisors, Part
 from learner.experience.replay import Discounting
+from learner.forbidden import FORBIDDEN
 from learner.mixers.qmix import QMixer
 from learner.sparse.layer_costs import Networks
 from learner.targets import living_only, returns_to_go

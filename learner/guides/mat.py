@@ -89,6 +89,7 @@ class Mat(nn.Module):
     Args:
         rms: RMS norms in place of layer norms.
         swiglu: gated blocks in place of perceptrons.
+        norm_input: observations are normed first, as released.
     """
 
     def __init__(
@@ -101,11 +102,14 @@ class Mat(nn.Module):
         blocks: int = 1,
         rms: bool = False,
         swiglu: bool = False,
+        norm_input: bool = True,
     ) -> None:
         super().__init__()
         self._actions = actions
         norm = rms_norm if rms else layer_norm
-        self.see = nn.Sequential(norm(features), linear(features, size), Gelu())
+        self.see = nn.Sequential(
+            norm(features) if norm_input else nn.Identity(), linear(features, size), Gelu()
+        )
         self.norm_seen = norm(size)
         self.encoder = nn.ModuleList(
             _EncoderBlock(size, heads, norm, swiglu=swiglu) for _ in range(blocks)

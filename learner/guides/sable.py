@@ -178,6 +178,7 @@ class Sable(nn.Module):
     Args:
         decay: factor of all kappas; 1 as in the paper, tuned for each task in the reference.
         dead: feed-forward blocks that never learn, as released (learner/guides/layers.py).
+        norm_input: observations are normed first, as released.
     """
 
     kappas_H: Tensor
@@ -192,13 +193,18 @@ class Sable(nn.Module):
         blocks: int = 1,
         decay: float = 1.0,
         dead: bool = False,
+        norm_input: bool = True,
     ) -> None:
         super().__init__()
         self._actions, self._size = actions, size
         self._heads, self._blocks = heads, blocks
         kappas_H = decay * (1.0 - torch.linspace(math.log(1 / 32), math.log(1 / 512), heads).exp())
         self.register_buffer("kappas_H", kappas_H, persistent=False)
-        self.see = nn.Sequential(rms_norm(features), linear(features, size, bias=False), Gelu())
+        self.see = nn.Sequential(
+            rms_norm(features) if norm_input else nn.Identity(),
+            linear(features, size, bias=False),
+            Gelu(),
+        )
         self.norm_seen = rms_norm(size)
         self.encoder = nn.ModuleList(_EncoderBlock(size, heads, dead=dead) for _ in range(blocks))
         self.value_head = head(size, 1, rms_norm, OUTPUT_GAIN)

@@ -25,7 +25,7 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import zmq
 
-from agents.policy import PolicyFile, PolicyFileError, load_policy
+from agents.policy import PolicyFile, PolicyFileError, load_agents_policy
 from configs import extensions
 from configs.bounded import parse_json, shorten
 from configs.ranges import between, check_ranges, within
@@ -247,7 +247,7 @@ def read_bundle(folder: Path) -> Bundle:
     policy = None
     if POLICY in contents:
         try:
-            policy = load_policy(folder / POLICY)
+            policy = load_agents_policy(folder / POLICY)
         except PolicyFileError as error:
             raise SetupError(str(error)) from error
     return Bundle(folder, host, book, keys, policy, options)

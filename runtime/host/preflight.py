@@ -242,6 +242,19 @@ def require_actions(config: RunConfig, env: EnvSpec) -> None:
     )
 
 
+def require_speakers(config: RunConfig) -> None:
+    """Check that nobody is made to speak who has nothing to say.
+
+    Raises:
+        SetupError: a guide chooses all actions, in evaluations as well, and agents have messages.
+    """
+    if traits_of(config.learner).centralised and config.comm != "none":
+        raise SetupError(
+            f"algorithm {config.learner.algorithm} chooses all actions in the learner's process, "
+            "so messages of agents mean nothing: add --comm none"
+        )
+
+
 def require_populations(config: RunConfig, env: EnvSpec) -> None:
     """Check that the learner can train for further numbers of agents (`learner.also_agents`).
 

@@ -4,6 +4,8 @@
                                    ▲                    │
                                    └── TrajectoryAck ───┘
 
+Questions to a guide and its answers take the same way, at once and unkept: they are asked again.
+
 Agents and the world deliver alike. `send` is cheap enough for the middle of a step; what is
 acknowledged and what is to be sent again wait for the next `turn`.
 """
@@ -34,6 +36,8 @@ class Delivery:
         """Deliver over `channel`, which from now on belongs to this object."""
         self.outbox = Outbox(most_frames=MOST_FRAMES, most_bytes=most_bytes)
         self._channel = channel
+        self.answers: list[wire.GuideAnswer] = []
+        """Of a guide, since somebody looked."""
         endpoint = f"inproc://monitor-{id(self)}"
         # The only way to hear that a connection has gone: a new one looks no different.
         channel.socket.monitor(endpoint, zmq.EVENT_DISCONNECTED)
@@ -48,11 +52,28 @@ class Delivery:
         if given_up:
             logger.warning("%d parts of episodes were given up, not acknowledged", given_up)
 
+    @property
+    def socket(self) -> "zmq.Socket[bytes]":
+        """To be polled by one that waits for answers."""
+        return self._channel.socket
+
+    def ask(self, question: wire.GuideQuestion) -> None:
+        """Hand over now, or lose it."""
+        if self._channel.is_writable:
+            self._channel.send(question)
+
+    def take(self) -> None:
+        """Take acknowledgements, and a guide's answers."""
+        for packet in self._channel.drain(wire.TrajectoryAck, wire.GuideAnswer):
+            if isinstance(packet, wire.GuideAnswer):
+                self.answers.append(packet)
+            else:
+                assert isinstance(packet, wire.TrajectoryAck)
+                self.outbox.acknowledge(packet.episode)
+
     def turn(self) -> None:
-        """Take acknowledgements, and send again what must be; call it about once a second."""
-        for packet in self._channel.drain(wire.TrajectoryAck):
-            assert isinstance(packet, wire.TrajectoryAck)
-            self.outbox.acknowledge(packet.episode)
+        """Take what has come, and send again what must be; call it about once a second."""
+        self.take()
         if self._has_disconnected():
             self.outbox.connection_lost()
         self._send_due(time.monotonic())

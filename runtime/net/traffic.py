@@ -26,6 +26,7 @@ class TrafficClass(IntEnum):
     PARAMETERS = 5
     CONTROL = 6
     HEARTBEAT = 7
+    GUIDE = 8
 
 
 CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
@@ -38,6 +39,8 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.Trajectory: TrafficClass.TRAJECTORY,
     wire.EpisodeRecord: TrafficClass.TRAJECTORY,
     wire.TrajectoryAck: TrafficClass.TRAJECTORY,
+    wire.GuideQuestion: TrafficClass.GUIDE,
+    wire.GuideAnswer: TrafficClass.GUIDE,
     wire.DenseParameters: TrafficClass.PARAMETERS,
     wire.DeltaParameters: TrafficClass.PARAMETERS,
     wire.SparseParameters: TrafficClass.PARAMETERS,

@@ -2,10 +2,10 @@
 
     dataclass -> encode -> msgpack array [version, kind, field, …] -> decode -> the same dataclass
 
-The packets themselves stand by story in step, trajectory, parameters, control and body_packets
-beside this file, and are all found here by name. No pickle anywhere. Limits stand in the field
-annotations (runtime/net/codecs.py) and are checked before anything is built from a frame, its size
-first of all. Whatever does not fit raises WireFormatError, whose reason is counted.
+The packets themselves stand by story in step, trajectory, guidance, parameters, control and
+body_packets beside this file, and are all found here by name. No pickle anywhere. Limits stand in
+the field annotations (runtime/net/codecs.py) and are checked before anything is built from a frame,
+its size first of all. Whatever does not fit raises WireFormatError, whose reason is counted.
 """
 
 from collections.abc import Callable
@@ -66,6 +66,7 @@ from runtime.net.control import (
 )
 from runtime.net.errors import WireFormatError
 from runtime.net.forms import Layout
+from runtime.net.guidance import GuideAnswer, GuideQuestion
 from runtime.net.packet import (
     KIB,
     KINDS,
@@ -152,6 +153,8 @@ __all__ = [
     "Evaluated",
     "Failure",
     "Gates",
+    "GuideAnswer",
+    "GuideQuestion",
     "Hello",
     "InMask",
     "Instruction",

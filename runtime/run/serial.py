@@ -39,6 +39,8 @@ from runtime.world.episodes import Phase
 from runtime.world.lockstep import World
 from runtime.world.rules import WorldRules
 
+Ask = Callable[[wire.GuideQuestion], wire.GuideAnswer]
+"""A guide in the learner."""
 Lose = Callable[[int, wire.Packet], bool]
 
 _TALLIED = (
@@ -80,6 +82,8 @@ class SerialRun:
         self.copies, self.rules = copies, rules
         self.seed, self.life = seed, life
         self.lose = lose
+        self.ask: Ask | None = None
+        """Where the world's questions to a guide go."""
         self.parameters = ParameterStore(flat, version)
         """The policy that all agents have; a new version takes effect with the next step."""
         num_agents = rules.num_agents
@@ -206,6 +210,11 @@ class SerialRun:
                 case world.ToLearner():
                     self.records.append(command.packet)
                     self._count(self.world_traffic, command.packet)
+                case world.AskGuide():
+                    assert self.ask is not None, "the run's algorithm has a guide"
+                    answer = self.ask(command.packet)
+                    self._count(self.world_traffic, command.packet)
+                    self._from_world(self.world.guide(answer))
                 case world.ToLauncher():
                     self.results.append(command.packet)
                 case world.Kill():

@@ -22,6 +22,10 @@ class SerialLearner(Protocol):
         """Take in a part of an episode."""
         ...
 
+    def guide(self, question: wire.GuideQuestion) -> wire.GuideAnswer:
+        """What its guide does; only algorithms with one are asked."""
+        ...
+
     def update(self) -> list[wire.Parameters]:
         """Take one update; what it publishes."""
         ...

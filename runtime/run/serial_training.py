@@ -119,6 +119,7 @@ class SerialTraining:
         try:
             self.board.agents_up = len(run.agents)
             self._enter(Stage.RUNNING)
+            run.ask = learner.guide
             self._publish(run, learner.first_version())
             while run.is_playing:
                 run.tick()

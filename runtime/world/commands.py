@@ -21,6 +21,13 @@ class ToLearner:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AskGuide:
+    """Of a guide in the learner's process; it may be asked the same again."""
+
+    packet: wire.GuideQuestion
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ToLauncher:
     packet: wire.EpisodeResult
 
@@ -34,10 +41,11 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A packet of an agent has changed nothing."""
+    """A packet has changed nothing."""
 
-    agent: int
+    agent: int | None
+    """None: of the guide."""
     reason: Refusal
 
 
-WorldCommand = ToAgent | ToLearner | ToLauncher | Kill | Refused
+WorldCommand = ToAgent | ToLearner | AskGuide | ToLauncher | Kill | Refused

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from configs import streams
 from configs.arrays import BoolArray, FloatArray
-from configs.columns import ACTION_MASK, GUIDED, PIECE, PRESENT
+from configs.columns import ACTION_MASK, GUIDE_LOG_PROB, GUIDED, PIECE, PRESENT
 from configs.streams import Role
 from envs.base import ActionArray, Snapshot
 from envs.copies import CopyStep, EnvCopies
@@ -93,6 +93,7 @@ class _Episode:
         self.actions: list[NDArray[Any]] = []
         self.masks: list[BoolArray | None] = [first.action_masks_NA]
         self.guided: list[BoolArray] = []
+        self.guide_log_probs: list[FloatArray] = []
         self.rewards: list[FloatArray] = []
         self.complete = True
 
@@ -135,6 +136,8 @@ class _Episode:
             piece = np.array([*where, self.start, goes_on], dtype=np.uint32)
             kept[PIECE.name] = np.tile(piece, (1, len(self.present_N), 1))
             kept[PRESENT.name] = self.present_N.astype(np.uint8)[None]
+        if GUIDE_LOG_PROB.name in columns:
+            kept[GUIDE_LOG_PROB.name] = np.array(self.guide_log_probs, dtype=np.float32)
         return wire.EpisodeRecord(
             episode=self.number,
             env_steps=env_steps,
@@ -281,7 +284,11 @@ class Episodes:
                 episode.complete = False
 
     def play(
-        self, actions_EN: ActionArray, acted_N: BoolArray, guided_EN: BoolArray | None = None
+        self,
+        actions_EN: ActionArray,
+        acted_N: BoolArray,
+        guided_EN: BoolArray | None = None,
+        guide_log_probs_EN: FloatArray | None = None,
     ) -> list[EpisodeEnd]:
         """Move every copy by one step; episodes that end make way for the next at once.
 
@@ -289,9 +296,12 @@ class Episodes:
             acted_N: agents that chose their actions; an episode in which another one lives will
                 not be whole.
             guided_EN: where a guide chose the action; None: nowhere.
+            guide_log_probs_EN: of the guide's actions, if it is asked for them.
         """
         if guided_EN is None:
             guided_EN = np.zeros(actions_EN.shape[:2], dtype=np.bool_)
+        if guide_log_probs_EN is None:
+            guide_log_probs_EN = np.zeros(actions_EN.shape[:2], dtype=np.float32)
         rests_E = self.rests_E
         for episode, alive_N in zip(self._current, self.alive_EN, strict=True):
             if (alive_N & ~acted_N).any():
@@ -305,6 +315,7 @@ class Episodes:
             episode, step = self._current[copy], steps[copy]
             episode.actions.append(actions_EN[copy].astype(self._action_dtype))
             episode.guided.append(guided_EN[copy])
+            episode.guide_log_probs.append(guide_log_probs_EN[copy])
             episode.masks.append(step.transition.after.action_masks_NA)
             episode.rewards.append(step.transition.rewards_N)
             episode.states.append(step.transition.after.state_S)

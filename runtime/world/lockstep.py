@@ -26,7 +26,15 @@ from configs.arrays import BoolArray
 from envs.copies import EnvCopies
 from runtime.net import ticks, wire
 from runtime.net.topology import exponential
-from runtime.world.commands import Refused, ToAgent, ToLauncher, ToLearner, WorldCommand
+from runtime.world.asked import AskedGuide
+from runtime.world.commands import (
+    AskGuide,
+    Refused,
+    ToAgent,
+    ToLauncher,
+    ToLearner,
+    WorldCommand,
+)
 from runtime.world.edges import EdgesInUse, MaskArray
 from runtime.world.episodes import Episodes, Phase, on_wire
 from runtime.world.guide import Guide
@@ -69,6 +77,9 @@ class World:
         self.missed_deadlines = 0
         self._edges = EdgesInUse(num_copies, rules.graph or exponential(spec.num_agents))
         self._patience = Patience(spec.num_agents)
+        self._asked: AskedGuide | None = None
+        if rules.asks != "nobody":
+            self._asked = AskedGuide(rules.asks, spec.num_actions)
         self._up_N = np.zeros(spec.num_agents, dtype=np.bool_)
         self._versions_N = np.zeros(spec.num_agents, dtype=np.int64)
         self._exchange = _Exchange.NOTHING
@@ -95,6 +106,16 @@ class World:
     def missing(self) -> list[int]:
         """Agents that the current exchange waits for."""
         return sorted(self._waiting)
+
+    @property
+    def waits_for_guide(self) -> bool:
+        """Whether nothing but the guide's answer holds the tick up."""
+        return (
+            self._exchange is _Exchange.ACTIONS
+            and not self._waiting
+            and self._asked is not None
+            and bool(self._asked.unanswered)
+        )
 
     @property
     def num_missing(self) -> int:
@@ -188,7 +209,8 @@ class World:
         self._gated.clear()
         paper = self._rules.gate_timing == "paper"
         self._exchange = _Exchange.GATES if paper else _Exchange.ACTIONS
-        return self._observations()
+        told = self._observations()
+        return told if self._asked is None else [*self._question(self._asked), *told]
 
     def farewell(self) -> list[WorldCommand]:
         """A last observation, in which everybody is gone: agents ship what they have recorded.
@@ -236,8 +258,23 @@ class World:
         self._waiting.discard(agent)
         return self._proceed()
 
+    def guide(self, packet: wire.GuideAnswer) -> list[WorldCommand]:
+        """The guide says what is played in this tick."""
+        if self._asked is None:
+            return [Refused(None, "stale")]
+        fault = self._asked.fault_of(packet)
+        if fault is None:
+            self._asked.answered(packet)
+            return self._proceed()
+        # A guide that was asked twice answers twice.
+        return [] if fault == "stale" else [Refused(None, fault)]
+
     def deadline(self) -> list[WorldCommand]:
-        """An agent that has not answered plays a no-op until it speaks again."""
+        """An agent that has not answered plays a no-op until it speaks again; the guide is asked
+        again, because what it was asked may have died with its learner.
+        """
+        if self._asked is not None and self.waits_for_guide:
+            return [AskGuide(question) for question in self._asked.unanswered]
         for agent in self._waiting:
             self._patience.missed(agent, self.tick)
             self.missed_deadlines += 1
@@ -277,6 +314,8 @@ class World:
     def _proceed(self) -> list[WorldCommand]:
         if self._waiting or self._exchange is _Exchange.NOTHING:
             return []
+        if self.waits_for_guide:
+            return []
         if self._exchange is _Exchange.GATES:
             self._exchange = _Exchange.ACTIONS
             self._edges.messages_are_sent()
@@ -304,11 +343,14 @@ class World:
             self.kill.evaluation_step(acting_EN, edges.out_EN[counts_E])
         edges.step_ends(self._present_EN(self._acted_N))
         commands: list[WorldCommand] = []
-        guided_EN = None
-        if self._rules.guide is not None:
+        guided_EN, log_probs_EN = None, None
+        if self._asked is not None:
+            may_EN = episodes.alive_EN & self._acted_N
+            guided_EN, log_probs_EN = self._asked.lead(self._played.actions_EN, may_EN)
+        elif self._rules.guide is not None:
             guided_EN = self._follow_guide(self._rules.guide)
         self._played.settle(episodes.now)
-        for end in episodes.play(self._played.actions_EN, self._acted_N, guided_EN):
+        for end in episodes.play(self._played.actions_EN, self._acted_N, guided_EN, log_probs_EN):
             if end.result is not None:
                 commands.append(ToLauncher(end.result))
                 edges.forget(end.copy)
@@ -322,6 +364,27 @@ class World:
         if episodes.rollouts > rollouts:
             self.learner.rollout_ends()
         return commands
+
+    def _question(self, asked: AskedGuide) -> list[WorldCommand]:
+        """What the guide is asked in this tick, if anything."""
+        episodes, now = self.episodes, self.episodes.now
+        masks_ENB = np.zeros((0, 0, 0), dtype=np.uint8)
+        if self._spec.has_action_masks:
+            masks_ENA = np.array([snapshot.action_masks_NA for snapshot in now])
+            masks_ENB = np.packbits(masks_ENA, axis=-1, bitorder="little")
+        flags_E = episodes.explores_E * wire.EXPLORE + episodes.rests_E * wire.REST
+        asked.ask(
+            wire.GuideQuestion(
+                tick=self.tick,
+                episodes=episodes.numbers_E,
+                steps=episodes.steps_E,
+                flags=flags_E.astype(np.uint8),
+                observations=self._rows_END(),
+                alive=episodes.alive_EN.astype(np.uint8),
+                action_masks=masks_ENB,
+            )
+        )
+        return [AskGuide(question) for question in asked.unanswered]
 
     def _follow_guide(self, guide: Guide) -> BoolArray:
         """[E, N] where the guide plays in place of agents that have acted."""
@@ -338,15 +401,15 @@ class World:
             return heard_N & self.episodes.alive_EN
         return heard_N & ~self.episodes.rests_E[:, None]
 
+    def _rows_END(self) -> NDArray[Any]:
+        """[E, N, D] what is seen now, as it travels."""
+        # Environments round themselves: what an agent sees is what the learner unrolls.
+        rows = [snapshot.observations_ND for snapshot in self.episodes.now]
+        return on_wire(np.array(rows, dtype=self._spec.observation_dtype))
+
     def _observations(self, *, nobody: bool = False) -> list[WorldCommand]:
         episodes, edges = self.episodes, self._edges
-        # Environments round themselves: what an agent sees is what the learner unrolls.
-        rows_END: NDArray[Any] = on_wire(
-            np.array(
-                [snapshot.observations_ND for snapshot in episodes.now],
-                dtype=self._spec.observation_dtype,
-            )
-        )
+        rows_END = self._rows_END()
         masks_ENB: NDArray[np.uint8] | None = None
         if self._spec.has_action_masks:
             masks_ENA = np.array([snapshot.action_masks_NA for snapshot in episodes.now])

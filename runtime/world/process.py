@@ -21,7 +21,7 @@ import zmq
 
 from agents.comm.graphs import graph_of
 from configs import streams
-from configs.algorithms.base import OnPolicy
+from configs.algorithms.base import OnPolicy, Traits
 from configs.algorithms.described import traits_of
 from configs.columns import by_world, recorded
 from configs.schedule import linear
@@ -50,6 +50,7 @@ from runtime.net.transport import (
     agent_routing_id,
 )
 from runtime.world.commands import (
+    AskGuide,
     Kill,
     Refused,
     ToAgent,
@@ -146,13 +147,16 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         config.learner.updates_per_episode,
         config.learner.max_backlog,
     )
-    experience = traits_of(config.learner).experience
+    traits = traits_of(config.learner)
+    experience, guide = traits.experience, None
     rollout_steps, overlaps = 0, False
     if isinstance(experience, OnPolicy):
         # Nothing is played while a rollout is worked off.
         steps = experience.epochs * experience.minibatches
         updates_per_episode, max_backlog = steps / experience.episodes, 0
         rollout_steps, overlaps = experience.steps, experience.overlaps
+    elif setup.train_steps:
+        guide = _guide(config)  # another's actions are no trial of one's own policy
     return WorldRules(
         graph=graph_of(config.comm, config.comm_options, config.num_agents),
         gate_timing=config.gate.timing,
@@ -165,7 +169,8 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         updates_per_episode=updates_per_episode,
         max_backlog=max_backlog,
         opponents=registry.opponents_of(config.env),
-        guide=_guide(config) if setup.train_steps else None,
+        guide=guide,
+        asks=_asks(traits) if setup.train_steps else "nobody",
         columns=tuple(c.name for c in by_world(recorded(config, trains=setup.train_steps > 0))),
         in_rounds=isinstance(experience, OnPolicy),
         rollout_steps=rollout_steps,
@@ -175,6 +180,13 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         victims=setup.failures.victims(config.num_agents, config.seed),
         kill_at=setup.failures.kill_at,
     )
+
+
+def _asks(traits: Traits) -> Literal["nobody", "training", "always"]:
+    """Where a guide in the learner's process plays."""
+    if traits.acting != "guided":
+        return "nobody"
+    return "always" if traits.centralised else "training"
 
 
 def _guide(config: RunConfig) -> Guide | None:
@@ -235,6 +247,11 @@ class WorldHost:
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
         self._poller.register(self._launcher.socket, zmq.POLLIN)
+        self._answers: zmq.Socket[bytes] | None = None
+        """Where a guide's answers come from."""
+        if self._delivery is not None and rules_of(setup).asks != "nobody":
+            self._answers = self._delivery.socket
+            self._poller.register(self._answers, zmq.POLLIN)
         parent = parent_process()
         self._parent_fd = parent.sentinel if parent is not None else None
         if self._parent_fd is not None:
@@ -292,10 +309,19 @@ class WorldHost:
             self._take_actions()
         if self._launcher.socket in ready:
             self._take_control()
+        if self._delivery is not None and self._answers in ready:
+            self._delivery.take()
+            answers, self._delivery.answers = self._delivery.answers, []
+            for answer in answers:
+                self._carry_out(world.guide(answer))
         if world.waits_for_agents and time.monotonic() >= self._deadline:
             tick, missing = world.tick, world.missing
+            self._deadline = time.monotonic() + self._setup.config.runtime.step_timeout_s
             self._carry_out(world.deadline())
-            logger.warning("tick %d: no action from agents %s", tick, missing)
+            if missing:
+                logger.warning("tick %d: no action from agents %s", tick, missing)
+            else:
+                logger.info("tick %d: asking the guide again", tick)
 
     def _wait(self, timeout_s: float) -> set[object]:
         ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}
@@ -361,6 +387,9 @@ class WorldHost:
                 case ToLearner():
                     if self._delivery is not None:
                         self._delivery.send(command.packet)
+                case AskGuide():
+                    if self._delivery is not None:
+                        self._delivery.ask(command.packet)
                 case ToLauncher():
                     self._launcher.send(command.packet)
                 case Kill():

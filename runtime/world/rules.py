@@ -40,6 +40,9 @@ class WorldRules:
     """Edges that exist; None: the exponential graph."""
     guide: Guide | None = None
     """Plays some of the exploring steps of training."""
+    asks: Literal["nobody", "training", "always"] = "nobody"
+    """Where a guide in the learner's process chooses the actions: nowhere, in training, or in
+    evaluations as well."""
     columns: tuple[str, ...] = ()
     """What the world records of every step beside actions and rewards (configs/columns.py)."""
     in_rounds: bool = False

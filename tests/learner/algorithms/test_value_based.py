@@ -11,7 +11,7 @@ from configs.algorithms.described import traits_of
 from configs.columns import ACTION_MASK, GATES
 from configs.extensions import ALGORITHM, own_names
 from configs.schema import GateConfig, LearnerConfig
-from learner.algorithms.base import FORBIDDEN
+from learner.forbidden import FORBIDDEN
 from learner.learner import Learner
 from learner.ranks import shared_out
 from tests.learner_helpers import (

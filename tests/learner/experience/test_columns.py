@@ -9,12 +9,13 @@ import torch
 from numpy.testing import assert_array_equal
 
 from configs.columns import ACTION_MASK, GATES, VALUE, Column, by_agents, by_world
-from learner.algorithms.base import FORBIDDEN, allowed_only
+from learner.algorithms.base import allowed_only
 from learner.comm.unroll import UnrollOutput
 from learner.experience.episode import Episode, EpisodeJoiner
 from learner.experience.journal import Journal
 from learner.experience.part import Part
 from learner.experience.replay import Replay
+from learner.forbidden import FORBIDDEN
 from learner.ranks import shared_out
 from tests.learner_helpers import DIMENSIONS, load_part, make_config, make_packets
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from learner.algorithms.base import FORBIDDEN
+from learner.forbidden import FORBIDDEN
 from learner.guides.mat import Mat
 from tests.learner.guides.golden_weights import fill
 from tests.learner_helpers import array, tensor

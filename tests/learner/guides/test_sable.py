@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from learner.algorithms.base import FORBIDDEN
+from learner.forbidden import FORBIDDEN
 from learner.guides.layers import SwiGlu, shifted
 from learner.guides.sable import Decays, Sable, SableState
 from tests.learner.guides.golden_weights import fill

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor
 
-from learner.algorithms.base import FORBIDDEN
+from learner.forbidden import FORBIDDEN
 from learner.policy_gradient.guided import divergence
 from learner.policy_gradient.tanh_normal import TanhNormal
 from tests.learner_helpers import array, tensor
