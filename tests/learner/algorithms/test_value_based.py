@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs.algorithms.base import Replayed
 from configs.algorithms.described import traits_of
 from configs.columns import ACTION_MASK, GATES
 from configs.extensions import ALGORITHM, own_names
@@ -23,7 +24,12 @@ from tests.learner_helpers import (
     make_spec,
 )
 
-TRAINED = [name for name in own_names(ALGORITHM) if traits_of(LearnerConfig(algorithm=name)).trains]
+TRAITS = {name: traits_of(LearnerConfig(algorithm=name)) for name in own_names(ALGORITHM)}
+TRAINED = [
+    name
+    for name, traits in TRAITS.items()
+    if traits.trains and isinstance(traits.experience, Replayed)
+]
 
 
 def masked_learner(algorithm: str, forbidden: int) -> Learner:
