@@ -17,6 +17,7 @@ import pytest
 
 from agents.found import scheme_of
 from agents.policy import load_policy
+from configs.algorithms.base import OnPolicy
 from configs.algorithms.described import describe
 from configs.extensions import ALGORITHM, ENVIRONMENT, SCHEME, names
 from configs.load import preset_for
@@ -101,6 +102,8 @@ def arguments_of(
         given += ["--env.options", options]
     if comm_options:
         given += ["--comm.options", comm_options]
+    if isinstance(describe(one.algorithm, "").traits.experience, OnPolicy):
+        given += ["--algorithm.options", "episodes=2,epochs=1,minibatches=1"]
     limit = registry.spec_of(config, agents).episode_limit
     given += [
         "--env-copies",
