@@ -4,6 +4,7 @@
 
     EpsilonGreedy   the best value; in training now and then a random action
     Sample          drawn from softmax(values) in training, or always; else the likeliest
+    SampleBox       the same of real numbers, of which the values say means and log deviations
     Random          uniform, whatever the values say
 
 Actions that the environment does not allow are never chosen. Guides choose elsewhere: the world
@@ -19,8 +20,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from agents import tanh_normal
 from agents.participation import Participation
-from configs.arrays import BoolArray, FloatArray
+from agents.tanh_normal import Scale
+from configs.arrays import BoolArray, Bounds, FloatArray
 from configs.columns import LOG_PROB
 from runtime.net import wire
 
@@ -126,13 +129,49 @@ class Sample:
         return _of_living(chosen_E.astype(self._dtype), takes_part)
 
 
+class SampleBox:
+    """Real numbers drawn from a squeezed normal in copies that explore (agents/tanh_normal.py), its
+    mean elsewhere.
+
+    Args:
+        bounds: of each number, the lower ones first.
+        always: drawn everywhere.
+    """
+
+    def __init__(self, bounds: Bounds, rng: np.random.Generator, *, always: bool = False) -> None:
+        self.computed: Mapping[str, NDArray[Any]] = _NOTHING
+        """The action's log-density."""
+        self._scale = Scale.of(bounds)
+        self._rng = rng
+        self._always = always
+
+    def choose(
+        self,
+        values_EA: FloatArray,
+        now: wire.Observation,
+        takes_part: Participation,
+        allowed_EA: BoolArray | None,
+    ) -> ActionArray:
+        """[E, n] see `Actor.choose`; of real numbers all are allowed."""
+        scale = self._scale
+        if self._always:
+            actions_En = tanh_normal.drawn(values_EA, scale, self._rng)
+        else:
+            actions_En = tanh_normal.mode(values_EA, scale)
+            if takes_part.any_explores:
+                drawn_En = tanh_normal.drawn(values_EA, scale, self._rng)
+                actions_En = np.where(takes_part.explores_E[:, None], drawn_En, actions_En)
+        self.computed = {LOG_PROB.name: tanh_normal.log_prob(values_EA, scale, actions_En)}
+        return _of_living(actions_En, takes_part)
+
+
 class Random:
     """Uniform over all actions, or over a box of real numbers."""
 
     def __init__(
         self,
         num_actions: int,
-        bounds: tuple[tuple[float, ...], tuple[float, ...]] | None,
+        bounds: Bounds | None,
         rng: np.random.Generator,
     ) -> None:
         """
@@ -182,7 +221,7 @@ def allowed_actions(
 def make_actor(
     acting: Acting,
     num_actions: int,
-    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    bounds: Bounds | None,
     rng: np.random.Generator,
 ) -> Actor:
     """The actor of an agent.
@@ -192,11 +231,20 @@ def make_actor(
     """
     if acting == "random":
         return Random(num_actions, bounds, rng)
+    if bounds is not None and acting in ("sample", "sample-always"):
+        return SampleBox(bounds, rng, always=acting == "sample-always")
     if bounds is not None:
         raise ValueError(f"acting {acting} chooses from a list of actions, these are real numbers")
     if acting == "epsilon-greedy":
         return EpsilonGreedy(num_actions, rng)
     return Sample(num_actions, rng, always=acting == "sample-always")
+
+
+def acting_without_training(bounds: Bounds | None) -> Acting:
+    """How a trained policy acts where nobody explores, whatever trained it: by the best action, or
+    by the middle of what it would draw real numbers from.
+    """
+    return "epsilon-greedy" if bounds is None else "sample"
 
 
 def _drawn(weights_EA: NDArray[Any], uniforms_E: NDArray[np.float64]) -> NDArray[np.int64]:

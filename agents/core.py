@@ -138,7 +138,7 @@ class AgentCore:
         self._recorders = Recorders(
             identity, copies, rules.ships, rules.columns, comes_back=rules.comes_back
         )
-        self._actor = make_actor(rules.acting, spec.num_actions, rules.bounds, rng)
+        self._actor = make_actor(rules.acting, spec.num_actions, spec.bounds, rng)
         self._mask_width = (spec.num_actions + 7) // 8
         self._loss = LinkLoss(rules.drop_edges, copies, offsets, rng) if rules.drop_edges else None
         self._gating = scheme.gating(
@@ -554,7 +554,7 @@ class AgentCore:
         """The answer of an agent that takes part in no copy. It draws what it would have drawn, and
         of everything else nothing is left when an episode begins.
         """
-        values_EA = np.zeros((self._rules.copies, self._rules.spec.num_actions), np.float32)
+        values_EA = np.zeros((self._rules.copies, self._rules.spec.outputs), np.float32)
         allowed = allowed_actions(now, takes_part, self._rules.spec.num_actions)
         actions = self._actor.choose(values_EA, now, takes_part, allowed)
         out_masks = self._masks.none(self._rules.copies)

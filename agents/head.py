@@ -2,6 +2,8 @@
 
     hidden, message -> relu -> q-values
 
+For policy gradients these are logits; or means and log deviations of actions that are real numbers.
+
 Dimension key: E = copies, H = hidden, M = message, A = actions, P = columns of the fused product.
 """
 
@@ -37,8 +39,8 @@ class QHead:
         return (
             ("q_hidden.weight", (spec.hidden, spec.hidden + spec.message)),
             ("q_hidden.bias", (spec.hidden,)),
-            ("q_out.weight", (spec.num_actions, spec.hidden)),
-            ("q_out.bias", (spec.num_actions,)),
+            ("q_out.weight", (spec.outputs, spec.hidden)),
+            ("q_out.bias", (spec.outputs,)),
         )
 
     def seat(self, columns: Sequence[slice]) -> None:

@@ -28,7 +28,7 @@ from safetensors.numpy import save as _save
 from agents.found import network_of, scheme_of
 from agents.head import QHead
 from agents.layers import Layout, draw_uniform
-from configs.arrays import FloatArray
+from configs.arrays import Bounds, FloatArray
 from configs.bounded import brief, parse_json, require_regular, shorten
 from configs.errors import UserError
 from configs.options import read as read_options
@@ -70,6 +70,9 @@ class PolicySpec:
     scheme: str = "sops"
     """The communication scheme whose parameters these are, by name (agents/comm/)."""
     scheme_options: str = ""
+    action_bounds: str = ""
+    """Where num_actions real numbers make up an action, what bounds each, as -1:1,0:5; empty: one
+    of num_actions is chosen."""
     observation_shape: str = ""
     """As 13x13x5, of which the observation is the flat form; empty: it has no other."""
 
@@ -85,6 +88,12 @@ class PolicySpec:
                 f"policy observation_shape {self.observation_shape} has another size than "
                 f"observation_dim {self.observation_dim}"
             )
+        bounds = self.bounds
+        if bounds is not None and len(bounds[0]) != self.num_actions:
+            raise ValueError(
+                f"policy action_bounds {brief(self.action_bounds)} are not those of "
+                f"{self.num_actions} numbers"
+            )
 
     @classmethod
     def of(
@@ -96,12 +105,14 @@ class PolicySpec:
         comm: str = "sops",
         comm_options: str = "",
         observation_shape: tuple[int, ...] = (),
+        bounds: Bounds | None = None,
     ) -> "PolicySpec":
         """The policy that a run asks for.
 
         Args:
             observation_shape: of which observations are the flat form; networks that use it keep
                 it.
+            bounds: of the numbers that make up an action; None: actions are chosen from a list.
 
         Raises:
             ExtensionError: there is no such network or scheme.
@@ -126,6 +137,7 @@ class PolicySpec:
             network_options=network.options,
             scheme=name,
             scheme_options="" if name != comm else comm_options,
+            action_bounds="" if bounds is None else bounds_to_text(bounds),
             observation_shape=(
                 "x".join(map(str, observation_shape)) if network_of(network.name).uses_shape else ""
             ),
@@ -140,6 +152,22 @@ class PolicySpec:
         if not self.observation_shape:
             return (self.observation_dim,)
         return tuple(int(size) for size in self.observation_shape.split("x"))
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Of the numbers that make up an action; None: actions are chosen from a list.
+
+        Raises:
+            ValueError: they are no bounds.
+        """
+        return _bounds(self.action_bounds) if self.action_bounds else None
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the head says: the actions' values or logits, or a mean and the logarithm of
+        a deviation for each number of an action.
+        """
+        return 2 * self.num_actions if self.action_bounds else self.num_actions
 
     def network_opts(self) -> Any:
         """The network's options, as its own dataclass."""
@@ -175,6 +203,23 @@ def _layout(spec: PolicySpec) -> Layout:
             f"network {spec.network} and scheme {spec.scheme} have parameters of the same name"
         )
     return layout
+
+
+def bounds_to_text(bounds: Bounds) -> str:
+    """As a policy's spec keeps them."""
+    return ",".join(f"{low!r}:{high!r}" for low, high in zip(*bounds, strict=True))
+
+
+@lru_cache(maxsize=32)
+def _bounds(text: str) -> Bounds:
+    pairs: list[tuple[float, float]] = []
+    for part in text.split(","):
+        low, _, high = part.partition(":")
+        pairs.append((float(low), float(high)))
+        if not (math.isfinite(pairs[-1][0]) and pairs[-1][0] <= pairs[-1][1] < math.inf):
+            raise ValueError(f"policy action_bounds: {brief(part)} bounds nothing")
+    low_n, high_n = zip(*pairs, strict=True)
+    return low_n, high_n
 
 
 @lru_cache(maxsize=32)

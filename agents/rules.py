@@ -35,8 +35,6 @@ class AgentRules:
     """Edges that it may open in a step; 0 sets no limit."""
     acting: Acting = "epsilon-greedy"
     """How it chooses its actions."""
-    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Where actions are real numbers: lower and upper bound of each; None: they are chosen."""
     steady: bool = False
     """Keep to one policy version within an episode of training: an on-policy algorithm learns from
     it."""

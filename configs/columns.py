@@ -30,7 +30,7 @@ class Column:
     """numpy's names of the types that it may have; the first is the usual one."""
     shape: tuple[str | int, ...] = ()
     """Extents behind time and agent: numbers, or names of sizes of the task (num_agents,
-    observation_dim, num_actions, state_dim, carry_dim)."""
+    observation_dim, num_actions, num_outputs, state_dim, carry_dim)."""
     by: Literal["agent", "world"] = "agent"
     """The agent keeps what it has computed, the world what was played."""
     moments: bool = False
@@ -67,8 +67,8 @@ LOG_PROB = Column("log_prob", ("float32",))
 """Of the action that the agent chose, under the policy that chose it."""
 VALUE = Column("value", ("float32",))
 """What the agent's own critic expected."""
-Q_VALUES = Column("q_values", ("float32",), ("num_actions",))
-"""Of all actions, as the agent computed them."""
+Q_VALUES = Column("q_values", ("float32",), ("num_outputs",))
+"""Of all actions, as the agent computed them; or what else its head says."""
 ACTION_MASK = Column("action_mask", ("uint8",), ("num_actions",), by="world", moments=True)
 """1 where the environment allows the action; recorded wherever it has masks."""
 GUIDED = Column("guided", ("uint8",), by="world")

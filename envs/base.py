@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from configs.arrays import BoolArray, FloatArray
+from configs.arrays import BoolArray, Bounds, FloatArray
 from envs.spaces import ActionSpace, Box
 
 ObservationArray = NDArray[Any]
@@ -84,6 +84,11 @@ class EnvSpec:
     @property
     def is_continuous(self) -> bool:
         return isinstance(self.actions, Box)
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """Of the numbers of a box, the lower ones first; None: actions are chosen."""
+        return (self.actions.low, self.actions.high) if isinstance(self.actions, Box) else None
 
 
 class Snapshot(NamedTuple):

@@ -10,6 +10,7 @@ import inspect
 from functools import lru_cache
 from typing import Any, cast
 
+from configs.arrays import Bounds
 from configs.extensions import ENVIRONMENT, ExtensionError, load
 from configs.schema import EnvConfig, RunConfig
 from envs.base import EnvSpec
@@ -141,3 +142,8 @@ def observation_shape_of(config: RunConfig) -> tuple[int, ...]:
     if config.network.name == "gru":
         return ()
     return spec_of(config.env, config.num_agents).observation_shape
+
+
+def bounds_of(config: RunConfig) -> Bounds | None:
+    """Of the real numbers that make up an action of a run's environment; None: they are chosen."""
+    return spec_of(config.env, config.num_agents).bounds

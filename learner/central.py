@@ -60,7 +60,7 @@ class CentralAgents:
         self._carry = Carry.begin(self._network, copies)
         self._participants = Participants(copies, relays=rules.dead == "relay")
         self._actors = [
-            make_actor(rules.acting, spec.num_actions, rules.bounds, rng) for rng in rngs
+            make_actor(rules.acting, spec.num_actions, spec.bounds, rng) for rng in rngs
         ]
         self._recorders = [
             Recorders(agent, copies, rules.ships, rules.columns, comes_back=rules.comes_back)

@@ -49,7 +49,7 @@ class PolicyNetwork(nn.Module):
             **self.encoding.layers,
             **self.scheme.layers,
             "q_hidden": nn.Linear(spec.hidden + spec.message, spec.hidden),
-            "q_out": nn.Linear(spec.hidden, spec.num_actions),
+            "q_out": nn.Linear(spec.hidden, spec.outputs),
         }
         # Children in the order of the layout: optimiser and checkpoints go by it.
         for layer in dict.fromkeys(name.partition(".")[0] for name, _ in spec.layout):

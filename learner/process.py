@@ -25,7 +25,7 @@ import zmq
 
 from agents.policy import PolicySpec
 from configs.run_files import JOURNAL
-from envs.registry import observation_shape_of
+from envs.registry import bounds_of, observation_shape_of
 from learner.best_policy import BestPolicy
 from learner.checkpoint import load_checkpoint
 from learner.experience.episode import Part
@@ -122,6 +122,7 @@ def make_learner(setup: LearnerSetup) -> Learner:
         comm=config.comm,
         comm_options=config.comm_options,
         observation_shape=observation_shape_of(config),
+        bounds=bounds_of(config) if dimensions.action_dim else None,
     )
     device, workers = resolve_device(config.learner), torch.get_num_threads()
     return Learner(config, spec, dimensions, setup.initial, device, workers)

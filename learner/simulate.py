@@ -12,20 +12,23 @@ Dimension key: E = copies, N = agents, A = actions, K = offsets.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents import tanh_normal
 from agents.comm.link_loss import LinkLoss
 from agents.found import ranks_by_beacons
-from agents.policy import PolicyFile
+from agents.policy import PolicyFile, PolicySpec
+from agents.tanh_normal import Scale
 from configs import streams
 from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from configs.streams import Role
-from envs.base import Snapshot
+from envs.base import EnvSpec, Snapshot
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
 from learner.comm.gates import GateRule
@@ -177,7 +180,7 @@ def simulate(
         if losses is not None:
             gates_BNK = losses.after_beacons(gates_BNK, carry.first_B)
             output.carry.edges_BNK = gates_BNK
-        actions_EN = _greedy(output.q_TBNA[0], snapshots)
+        actions_EN = _greedy(output.q_TBNA[0], snapshots, policy.spec)
         open_E = (gates_BNK.sum(-1).numpy() * alive_EN).sum(-1)
         if watch is not None:
             watch(
@@ -189,9 +192,7 @@ def simulate(
                     open_ENK=gates_BNK.numpy() > 0.0,
                 )
             )
-        steps = copies.step(
-            np.where(alive_EN, actions_EN, copies.spec.noop_action), plays_E, rests_E
-        )
+        steps = copies.step(_of_living(actions_EN, alive_EN, copies.spec), plays_E, rests_E)
         ended_E = np.zeros(num_copies, dtype=np.bool_)
         for copy in np.flatnonzero(~rests_E).tolist():
             transition, tally = steps[copy].transition, tallies[copy]
@@ -273,12 +274,23 @@ class _Losses:
         return gates_BNK * (torch.tensor(self._peers_heard_ENK) | first_B[:, None, None])
 
 
-def _greedy(q_ENA: Tensor, snapshots: tuple[Snapshot, ...]) -> NDArray[np.int64]:
-    """[E, N] the best actions of those that the environment allows."""
+def _greedy(q_ENA: Tensor, snapshots: tuple[Snapshot, ...], spec: PolicySpec) -> NDArray[Any]:
+    """[E, N] the best actions of those that the environment allows, or [E, N, n] real numbers."""
+    if spec.bounds is not None:
+        return tanh_normal.mode(q_ENA.numpy(), Scale.of(spec.bounds))
     if snapshots[0].action_masks_NA is not None:
         masks_ENA = np.array([snapshot.action_masks_NA for snapshot in snapshots])
         q_ENA = q_ENA.masked_fill(~torch.tensor(masks_ENA), float("-inf"))
     return q_ENA.argmax(-1).numpy()
+
+
+def _of_living(
+    actions_EN: NDArray[Any], alive_EN: NDArray[np.bool_], spec: EnvSpec
+) -> NDArray[Any]:
+    """[E, N, …] the same, and what is played for the dead."""
+    if not spec.is_continuous:
+        return np.where(alive_EN, actions_EN, spec.noop_action)
+    return np.where(alive_EN[..., None], actions_EN, np.float32(0.0))
 
 
 def _window(

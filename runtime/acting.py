@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agents import policy as policy_file
+from agents.acting import acting_without_training
 from agents.policy import PolicyFile, PolicySpec
 from agents.rules import AgentRules
 from configs.arrays import BoolArray, FloatArray
@@ -23,7 +24,7 @@ from configs.schema import RunConfig
 from configs.shipped import policy_path
 from envs.base import ActionArray, EnvSpec, Snapshot, Transition
 from envs.copies import CopyStep
-from envs.spaces import Discrete
+from envs.spaces import Box, Discrete
 from runtime.run.serial import SerialRun
 from runtime.world.rules import WorldRules
 
@@ -111,7 +112,7 @@ class Team:
             alive_N: agents that live; None: all. The dead are silent and do nothing.
 
         Returns:
-            [N] greedy actions; 0 for the dead.
+            [N] greedy actions, or [N, n] where real numbers make up an action; 0 for the dead.
 
         Raises:
             ValueError: arrays of another shape, or an episode of more than MOST_STEPS steps.
@@ -132,7 +133,9 @@ class Team:
         self._step += 1
         self._places.see(self._run, observations, alive)
         self._run.tick()
-        return np.where(alive, self._places.actions_N, 0)
+        actions_N = self._places.actions_N.copy()
+        actions_N[~alive] = 0
+        return actions_N
 
     @property
     def out_degree(self) -> float:
@@ -156,14 +159,31 @@ class Agent:
         """The greedy action in what the agent sees now.
 
         Raises:
-            ValueError: as `Team.act`.
+            ValueError: as `Team.act`; or real numbers make up an action.
         """
+        action = self._answer(observation_D)
+        if action.ndim:
+            raise ValueError(f"an action of this policy is {len(action)} real numbers: act_reals")
+        return int(action)
+
+    def act_reals(self, observation_D: ArrayLike) -> NDArray[np.float32]:
+        """[n] as `act`, of a policy whose actions are made up of real numbers.
+
+        Raises:
+            ValueError: as `Team.act`; or actions are chosen from a list.
+        """
+        action = self._answer(observation_D)
+        if not action.ndim:
+            raise ValueError("actions of this policy are chosen from a list: act")
+        return action
+
+    def _answer(self, observation_D: ArrayLike) -> NDArray[Any]:
         observation = np.asarray(observation_D, dtype=np.float32)
         dim = self._team.observation_dim
         if observation.shape != (dim,):
             raise ValueError(f"an agent sees {dim} numbers, got shape {observation.shape}")
         pair = np.stack([observation, np.zeros_like(observation)])
-        return int(self._team.act(pair, [True, False])[0])
+        return np.asarray(self._team.act(pair, [True, False])[0])
 
 
 class _Places:
@@ -177,7 +197,7 @@ class _Places:
             num_agents=num_agents,
             observation_shape=(spec.observation_dim,),
             observation_dtype="float32",
-            actions=Discrete(spec.num_actions),
+            actions=Discrete(spec.num_actions) if spec.bounds is None else Box(*spec.bounds),
             state_dim=1,
             episode_limit=MOST_STEPS,
         )
@@ -236,6 +256,7 @@ def _rules_of_agents(file: PolicyFile, num_agents: int) -> AgentRules:
         gate_budget=file.gate_budget,
         dead=_setting(file, "dead"),
         ships="none",
+        acting=acting_without_training(file.spec.bounds),
     )
 
 

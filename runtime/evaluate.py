@@ -36,6 +36,7 @@ from agents.found import ranks_by_beacons, scheme_of
 from agents.policy import (
     PolicyFile,
     PolicySpec,
+    bounds_to_text,
     initialise,
     load_agents_policy,
     require_spec,
@@ -271,6 +272,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             comm=preset.comm,
             comm_options=preset.comm_options,
             observation_shape=spec.observation_shape,
+            bounds=spec.bounds,
         )
         flat = initialise(shape, streams.generator(options.seed, Role.POLICY))
         policy = PolicyFile(shape, flat, 0, {})
@@ -278,7 +280,10 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         path = policy_path(options.policy, options.env)
         policy = load_agents_policy(path)
         wanted = dataclasses.replace(
-            policy.spec, observation_dim=spec.observation_dim, num_actions=spec.num_actions
+            policy.spec,
+            observation_dim=spec.observation_dim,
+            num_actions=spec.num_actions,
+            action_bounds="" if spec.bounds is None else bounds_to_text(spec.bounds),
         )
         require_spec(path, policy.spec, wanted)
     said = {
@@ -307,7 +312,7 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
             record_q=bool(options.record),
         ),
         network=_network_of(preset, policy.spec),
-        learner=_learner_of(preset, policy, sampled=options.sampled),
+        learner=_learner_of(preset, policy, asked=options.sampled or spec.is_continuous),
         evaluation=dataclasses.replace(preset.evaluation, sampled=options.sampled),
         runtime=dataclasses.replace(
             preset.runtime,
@@ -322,6 +327,8 @@ def resolve(options: EvaluateOptions) -> tuple[RunConfig, PolicyFile]:
         raise refusal(config.comm, "evaluate with --simulate")
     registry.check(config.env, config.num_agents)
     check_sampled(config)
+    if spec.is_continuous:
+        preflight.require_actions(config, spec)
     if options.simulate and options.sampled:
         raise ValueError("simulate plays the likeliest actions: leave out simulate or sampled")
     if options.record:
@@ -383,9 +390,11 @@ def _network_of(preset: RunConfig, spec: PolicySpec) -> Any:
     )
 
 
-def _learner_of(preset: RunConfig, policy: PolicyFile, *, sampled: bool) -> LearnerConfig:
-    """How actions are drawn depends on the algorithm that trained the policy."""
-    if not sampled:
+def _learner_of(preset: RunConfig, policy: PolicyFile, *, asked: bool) -> LearnerConfig:
+    """How actions are drawn, and what real numbers are made of, depends on the algorithm that
+    trained the policy. Otherwise the best action is taken, and nobody asks.
+    """
+    if not asked:
         return preset.learner
     return dataclasses.replace(
         preset.learner, algorithm=policy.trained.get("algorithm", preset.learner.algorithm)

@@ -166,6 +166,7 @@ def make_plan(config: RunConfig) -> Plan:
         comm=config.comm,
         comm_options=config.comm_options,
         observation_shape=env.observation_shape,
+        bounds=env.bounds,
     )
     remembered = 0
     if traits_of(config.learner).rollout_steps:

@@ -34,6 +34,7 @@ def make_spec(
     beacon_dtype: BeaconDtype = "int8",
     beacon_delta: float = 0.0,
     beacon_period: int = 1,
+    action_bounds: str = "",
 ) -> PolicySpec:
     """Every dimension differs, so that a mix-up of two shows."""
     return PolicySpec(
@@ -49,6 +50,7 @@ def make_spec(
         beacon_dtype=beacon_dtype,
         beacon_delta=beacon_delta,
         beacon_period=beacon_period,
+        action_bounds=action_bounds,
     )
 
 

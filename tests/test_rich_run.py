@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents.policy import bounds_to_text
 from configs.columns import LOG_PROB, Q_VALUES, Column
 from configs.schema import GateTiming
 from envs.base import Env
@@ -15,6 +16,7 @@ from envs.spaces import Box, Discrete
 from learner.comm.gates import GateRule, gate, open_edges_of
 from learner.comm.unroll import UnrollInput, begun_lives, unroll
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
+from learner.policy_gradient.distributions import distribution_of
 from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import make_flat, make_spec
@@ -36,7 +38,11 @@ def make_run(
 ) -> SerialRun:
     """One copy in which agents explore, gates have noise and everything is recorded."""
     task = env.spec
-    spec = make_spec(observation_dim=task.observation_dim, num_actions=task.num_actions)
+    spec = make_spec(
+        observation_dim=task.observation_dim,
+        num_actions=task.num_actions,
+        action_bounds="" if task.bounds is None else bounds_to_text(task.bounds),
+    )
     rules = agents_helpers.make_rules(
         num_agents=task.num_agents, spec=spec, timing=timing, ships="all"
     )
@@ -154,7 +160,7 @@ def test_more_than_256_actions_arrive_whole() -> None:
 def test_real_numbers_reach_the_environment_and_the_learner() -> None:
     space = Box((-1.0, 0.0), (1.0, 5.0))
     env = RichEnv(actions=space)
-    run = make_run(env, acting="random", bounds=(space.low, space.high))
+    run = make_run(env, acting="random")
     episodes = played(run)
     actions = np.concatenate([episode.actions for episode in episodes])
     assert (actions.shape, actions.dtype) == ((30, 6, 2), np.float32)
@@ -162,6 +168,17 @@ def test_real_numbers_reach_the_environment_and_the_learner() -> None:
     assert actions[..., 1].max() > 4.0
     assert (actions >= space.low).all()
     assert (actions <= space.high).all()
+
+
+def test_who_draws_real_numbers_records_how_likely_they_were() -> None:
+    env = RichEnv(actions=Box((-1.0, 0.0), (1.0, 5.0)))
+    run = make_run(env, acting="sample", columns=(Q_VALUES, LOG_PROB))
+    for episode in played(run):
+        said = torch.tensor(episode.columns["q_values"])
+        assert said.shape == (6, 6, 4), "two means and two log deviations"
+        found = distribution_of(said, run.rules.spec).log_prob(torch.tensor(episode.actions))
+        np.testing.assert_allclose(episode.columns["log_prob"], found, atol=1e-5)
+        assert np.unique(episode.actions).size > 60, "of 72 numbers; some are at the border"
 
 
 def test_numbers_beyond_the_box_are_brought_into_it() -> None:

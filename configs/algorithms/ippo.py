@@ -58,7 +58,7 @@ class PpoOptions:
 
 
 def ppo_traits(options: PpoOptions) -> Traits:
-    """What IPPO and MAPPO record, and where their batches come from."""
+    """What IPPO and its kin record, and where their batches come from."""
     return Traits(
         columns=frozenset({"log_prob"}),
         experience=OnPolicy(
@@ -69,6 +69,7 @@ def ppo_traits(options: PpoOptions) -> Traits:
             overlaps=options.overlap,
         ),
         acting="sample",
+        actions=frozenset({"discrete", "box"}),
         fixes_agents=False,
         has_operator=False,
         sizes={"critic": ("critic_hidden",)},

@@ -2,8 +2,8 @@
 
     minibatch -> log pi of the agents, values of a critic -> clipped ratios, errors of values
 
-The policy's head gives logits. Agents heard what they heard: the recorded gates are replayed, and
-gradients reach their scores nevertheless.
+The policy's head gives logits, or means and log deviations of real numbers. Agents heard what they
+heard: the recorded gates are replayed, and gradients reach their scores nevertheless.
 
 Dimension key: T = time, B = batch, N = agents, A = actions, X = what the critic sees.
 """
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from configs.algorithms.ippo import PpoOptions
 from configs.columns import LOG_PROB
 from learner.algorithms.base import Loss, Setup, Unrolled
-from learner.algorithms.policy_gradient import PolicyGradient, played
+from learner.algorithms.policy_gradient import PolicyGradient
 from learner.experience.part import Divisors, Part
 from learner.policy_gradient.critic import Critic, ValueScale
+from learner.policy_gradient.distributions import Distribution, distribution_of
 
 
 class ActorCritic(PolicyGradient):
@@ -42,12 +43,16 @@ class ActorCritic(PolicyGradient):
     def expected(self, part: Part) -> Tensor:
         return self.online["critic"](self.seen(part))
 
+    def distribution(self, unrolled: Unrolled) -> Distribution:
+        """Of the actions in the T steps of a part."""
+        return distribution_of(unrolled.q_TBNA[:-1], self.setup.spec)
+
     def actor(self, unrolled: Unrolled, part: Part, divisors: Divisors) -> Loss:
         """The clipped surrogate and the entropy."""
-        log_p_TBNA = unrolled.q_TBNA[:-1].log_softmax(-1)
+        policy = self.distribution(unrolled)
         old_TBN = part.columns[LOG_PROB.name]
-        policy_loss, sums = self.clipped(played(log_p_TBNA, part), old_TBN, part, divisors)
-        entropy = self.entropy(log_p_TBNA, part, divisors)
+        policy_loss, sums = self.clipped(policy.log_prob(part.actions), old_TBN, part, divisors)
+        entropy = self.mean(policy.entropy(part), part, divisors)
         total = policy_loss - self.options.entropy * entropy
         return Loss(total, {"policy_loss": policy_loss, "entropy": entropy, **sums})
 

@@ -23,7 +23,7 @@ from configs.algorithms.happo import OPTIONS, TRAITS
 from configs.columns import LOG_PROB, Column
 from learner.algorithms.base import Loss, Setup
 from learner.algorithms.mappo import Mappo
-from learner.algorithms.policy_gradient import ADVANTAGE, played
+from learner.algorithms.policy_gradient import ADVANTAGE
 from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part
 from learner.network import PolicyNetwork
@@ -104,8 +104,8 @@ class Happo(Mappo):
 
     def _moved(self, part: Part) -> Tensor:
         """[T, B, N] log pi - log pi_old of what was played; zeros where nothing counts."""
-        log_p_TBNA = self.unroll(part, gates="recorded").q_TBNA[:-1].log_softmax(-1)
-        moved_TBN = played(log_p_TBNA, part) - part.columns[LOG_PROB.name]
+        policy = self.distribution(self.unroll(part, gates="recorded"))
+        moved_TBN = policy.log_prob(part.actions) - part.columns[LOG_PROB.name]
         return torch.where(part.agent_mask_TBN, moved_TBN, 0.0)
 
 

@@ -155,8 +155,11 @@ class PolicyGradient(Algorithm):
 
     def entropy(self, log_p_TBNA: Tensor, part: Part, divisors: Divisors) -> Tensor:
         """[] of the policy in the steps that count."""
-        entropy_TBN = -(log_p_TBNA.exp() * log_p_TBNA).sum(-1)
-        return torch.where(part.agent_mask_TBN, entropy_TBN, 0.0).sum() / divisors.agent_steps
+        return self.mean(-(log_p_TBNA.exp() * log_p_TBNA).sum(-1), part, divisors)
+
+    def mean(self, numbers_TBN: Tensor, part: Part, divisors: Divisors) -> Tensor:
+        """[] over the steps that count."""
+        return torch.where(part.agent_mask_TBN, numbers_TBN, 0.0).sum() / divisors.agent_steps
 
     def value_errors(self, values_TBN: Tensor, part: Part, divisors: Divisors) -> Loss:
         """The squared error of the values.

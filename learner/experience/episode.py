@@ -77,6 +77,8 @@ class Dimensions:
                 "num_agents": self.num_agents,
                 "observation_dim": self.observation_dim,
                 "num_actions": self.num_actions,
+                # What a policy's head says; see PolicySpec.outputs.
+                "num_outputs": 2 * self.action_dim or self.num_actions,
                 "state_dim": self.state_dim,
                 "carry_dim": self.carry_dim,
             }

@@ -17,7 +17,7 @@ from configs import streams
 from configs.algorithms.described import describe, traits_of, with_sizes
 from configs.schema import RunConfig, SparseConfig
 from configs.streams import Role
-from envs.registry import observation_shape_of
+from envs.registry import bounds_of, observation_shape_of
 from learner.algorithms import options_of
 from learner.experience.episode import Dimensions
 from learner.learner import Learner
@@ -81,6 +81,7 @@ def matches(config: RunConfig, dimensions: Dimensions) -> dict[str, Match]:
         comm=config.comm,
         comm_options=config.comm_options,
         observation_shape=observation_shape_of(config),
+        bounds=bounds_of(config) if dimensions.action_dim else None,
     )
     sparse = replace(config, policy="", learner=replace(learner, teacher="", device="cpu"))
     flat = initialise(spec, streams.generator(config.seed, Role.POLICY))

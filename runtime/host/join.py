@@ -24,6 +24,7 @@ import uvloop
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from agents.acting import acting_without_training
 from agents.parameters import ParameterStore
 from agents.policy import PolicySpec, write_atomically
 from agents.rules import AgentRules
@@ -31,7 +32,7 @@ from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line, parse_run_config
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_PORT, START_S_PER_AGENT
-from envs.registry import observation_shape_of
+from envs.registry import bounds_of, observation_shape_of
 from runtime.deployment.body_endpoint import require_bodies
 from runtime.deployment.bundle import Bundle, read_bundle
 from runtime.deployment.hosts import Host
@@ -198,6 +199,7 @@ def deployed_setup(
             gate_budget=options.gate_budget,
             dead="silent",
             ships="none",
+            acting=acting_without_training(policy.spec.bounds),
             realtime=True,
             max_message_age_steps=options.max_message_age_steps,
         ),
@@ -243,6 +245,7 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
             comm=config.comm,
             comm_options=config.comm_options,
             observation_shape=observation_shape_of(config),
+            bounds=bounds_of(config),
         )
     except ValueError as error:
         raise SetupError(f"{endpoint}: cannot run what the head runs: {error}") from error

@@ -20,7 +20,6 @@ from configs.columns import recorded
 from configs.cpus import usable_cpus
 from configs.schema import RunConfig
 from envs import registry
-from envs.spaces import Box
 from runtime.deployment.bundle import Bundle
 from runtime.deployment.hosts import Hosts
 from runtime.net.security import Keyring
@@ -131,8 +130,6 @@ def training_setup(
     """
     runtime, traits = config.runtime, traits_of(config.learner)
     env = registry.spec_of(config.env, config.num_agents)
-    space = env.actions
-    bounds = (space.low, space.high) if isinstance(space, Box) else None
     everybody = tuple(range(config.num_agents))
     return NodeSetup(
         agents=everybody if place is None else place.hosts[place.host].agents,
@@ -149,7 +146,6 @@ def training_setup(
             ships=ships,
             columns=recorded(config, trains=ships == "training"),
             acting=_acting(traits, sampled=config.evaluation.sampled),
-            bounds=bounds,
             steady=isinstance(traits.experience, OnPolicy),
             in_pieces=ships == "training" and traits.rollout_steps > 0,
             comes_back=env.comes_back,

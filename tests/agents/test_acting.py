@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from agents.acting import Actor, EpsilonGreedy, Random, Sample, make_actor
+from agents import tanh_normal
+from agents.acting import Actor, EpsilonGreedy, Random, Sample, SampleBox, make_actor
 from agents.participation import Participants, Participation
+from agents.tanh_normal import Scale
 from runtime.net import wire
 from tests.agents_helpers import make_rules, observation
 
@@ -111,11 +113,38 @@ def test_random_fills_a_box_of_real_numbers() -> None:
     np.testing.assert_allclose(actions.max(axis=0), [1.0, 4.0], atol=0.02)
 
 
-@pytest.mark.parametrize("acting", ["epsilon-greedy", "sample"])
-def test_who_chooses_from_a_list_takes_no_real_numbers(acting: str) -> None:
-    assert acting in ("epsilon-greedy", "sample")
+BOX = ((-1.0, 0.0), (1.0, 4.0))
+OUTPUTS = [0.3, -0.5, -1.0, 0.5]
+"""Of the head: two means, two log deviations before softplus."""
+
+
+def test_real_numbers_are_drawn_in_the_box_and_say_their_log_density() -> None:
+    actor = SampleBox(BOX, rng())
+    actions = chosen(actor, OUTPUTS, explore=True)
+    assert (actions.shape, actions.dtype) == ((COPIES, 2), np.float32)
+    # The inverse of the way into the box has the mean and the deviation of the head.
+    u = np.arctanh(
+        np.stack([actions[:, 0], actions[:, 1] / 2.0 - 1.0], axis=1).clip(-0.9999, 0.9999)
+    )
+    deviations = np.log1p(np.exp(OUTPUTS[2:])) + 1e-3
+    np.testing.assert_allclose(u.mean(axis=0), OUTPUTS[:2], atol=0.05)
+    np.testing.assert_allclose(u.std(axis=0), deviations, rtol=0.05)
+    outputs = np.tile(np.array(OUTPUTS, np.float32), (COPIES, 1))
+    expected = tanh_normal.log_prob(outputs, Scale.of(BOX), actions)
+    np.testing.assert_array_equal(actor.computed["log_prob"], expected)
+
+
+def test_real_numbers_are_the_squeezed_mean_where_nobody_explores() -> None:
+    middle = [np.tanh(0.3), 2.0 + 2.0 * np.tanh(-0.5)]
+    actions = chosen(SampleBox(BOX, rng()), OUTPUTS, explore=False)
+    np.testing.assert_allclose(actions, np.tile(middle, (COPIES, 1)), rtol=1e-6)
+    always = make_actor("sample-always", 2, BOX, rng())
+    assert chosen(always, OUTPUTS, explore=False).std(axis=0).min() > 0.1
+
+
+def test_who_takes_the_best_of_a_list_takes_no_real_numbers() -> None:
     with pytest.raises(ValueError, match="real numbers"):
-        make_actor(acting, 2, ((0.0, 0.0), (1.0, 1.0)), rng())
+        make_actor("epsilon-greedy", 2, ((0.0, 0.0), (1.0, 1.0)), rng())
 
 
 def test_the_dead_do_nothing() -> None:

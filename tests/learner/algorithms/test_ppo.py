@@ -1,7 +1,6 @@
 """IPPO and MAPPO: on-policy to rounding, advantages by hand, a task whose optimum is known."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +9,16 @@ from numpy.testing import assert_allclose
 
 from configs.columns import LOG_PROB, VALUE
 from configs.schema import LearnerConfig
+from envs.base import Env
 from envs.relay import Relay
+from envs.spaces import Box
 from learner.algorithms.policy_gradient import ADVANTAGE, TARGET, PolicyGradient
 from learner.experience.episode import Dimensions, Episode
 from learner.learner import Learner
 from learner.policy_gradient.critic import Critic, ValueScale
 from runtime.run.serial import SerialRun
 from tests.learner_helpers import make_config
+from tests.rich_env import RichEnv
 from tests.test_rich_run import make_run, played
 
 AGENTS = 6
@@ -24,15 +26,14 @@ EPISODES = 4
 OPTIONS = f"episodes={EPISODES},epochs=1,minibatches=1"
 
 
-def collected(**given: Any) -> tuple[SerialRun, list[Episode]]:
+def collected(env: Env | None = None, steps: int = 0) -> tuple[SerialRun, list[Episode]]:
     """Episodes that real agents have played, with noise in their gates."""
-    env = Relay(AGENTS)
+    env = env or Relay(AGENTS)
     run = make_run(
         env,
         acting="sample",
         columns=(LOG_PROB,),
-        train_steps=EPISODES * env.spec.episode_limit,
-        **given,
+        train_steps=EPISODES * (steps or env.spec.episode_limit),
     )
     return run, played(run)[:EPISODES]
 
@@ -63,6 +64,21 @@ def test_the_first_minibatch_is_on_policy_to_rounding_though_gates_had_noise(
     assert metrics["policy_moved"] < 1e-7
     assert metrics["ratios_clipped"] == 0.0
     assert learner.updates_owed == steps - 1
+
+
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "happo"])
+def test_real_numbers_are_on_policy_to_rounding(algorithm: str) -> None:
+    box = Box((-1.0, 0.0, -5.0), (1.0, 5.0, 20.0))
+    run, episodes = collected(RichEnv(actions=box, num_agents=AGENTS), steps=6)
+    learner = learner_of(run, algorithm)
+    for episode in episodes:
+        learner.add(episode)
+    before = learner.parameters_flat()
+    metrics = learner.update()
+    assert metrics["policy_moved"] < 1e-7
+    assert metrics["ratios_clipped"] == 0.0
+    assert np.isfinite(metrics["entropy"])
+    assert (learner.parameters_flat() != before).any()
 
 
 def test_without_the_recorded_gates_it_would_not_be() -> None:
@@ -108,6 +124,7 @@ def test_a_rollout_has_advantages_of_mean_zero_and_targets_that_are_values_and_a
 
 
 def test_a_critic_with_memory_tells_moments_apart_that_look_alike() -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
     seen = torch.zeros(3, 1, 2, 4)
     seen[0, 0, 0] = 1.0
     with torch.no_grad():

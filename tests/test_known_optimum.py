@@ -1,0 +1,47 @@
+"""Policy gradients, from the command line to the summary, on games whose optimum is known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.launch import main
+from tests.tiny_games import BEST
+
+COMMON = (
+    "--serial", "--comm", "none", "--seed", "1", "--device", "cpu", "--metrics-port", "0",
+    "--network.hidden", "16", "--network.message", "4", "--env-copies", "32",
+    "--evaluation.interval-steps", "0", "--evaluation.episodes", "32",
+)  # fmt: skip
+
+
+def summary_of(folder: Path, *options: str) -> dict[str, Any]:
+    assert main([*COMMON, "--runtime.runs-dir", str(folder), *options]) == 0
+    (run,) = folder.iterdir()
+    return json.loads((run / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "happo"])
+def test_two_agents_find_the_best_way_through_two_steps(tmp_path: Path, algorithm: str) -> None:
+    found = summary_of(
+        tmp_path,
+        *("--env", "tests.tiny_games:TwoStep", "--agents", "2", "--steps", "3200"),
+        *("--algorithm", algorithm, "--learner.learning-rate", "1e-2"),
+        *("--algorithm.options", "episodes=64,epochs=4,minibatches=1,entropy=0.01"),
+    )
+    assert found["return_mean"] == pytest.approx(BEST)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["ippo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mappo", "happo"))],
+)
+def test_agents_learn_to_name_real_numbers(tmp_path: Path, algorithm: str) -> None:
+    found = summary_of(
+        tmp_path,
+        *("--env", "tests.tiny_games:Aim", "--agents", "2", "--steps", "9600"),
+        *("--algorithm", algorithm, "--learner.learning-rate", "1e-2"),
+        *("--algorithm.options", "episodes=64,epochs=4,minibatches=1,entropy=0,reward=own"),
+    )
+    assert found["return_mean"] > 0.97
