@@ -245,8 +245,11 @@ class Learner:
         """Put an episode into the replay; once that holds enough, updates are owed for it, or for
         the whole rollout.
         """
-        if self._guide is None or episode.number not in self._guide.lost:
-            self.replay.add(episode)
+        known = episode if self._guide is None else self._guide.with_memory(episode)
+        if known is not None:
+            self.replay.add(known)
+        else:
+            self.lost(episode.piece, episode.length)
         self.progress.episodes += 1
         self.progress.env_steps = max(self.progress.env_steps, episode.env_steps)
         for population in self.populations:

@@ -9,7 +9,7 @@ import numpy as np
 from agents.carry import carry_dim
 from agents.policy import PolicySpec, initialise, views
 from configs.arrays import FloatArray
-from configs.columns import LOG_PROB, PIECES, Q_VALUES, by_world
+from configs.columns import LOG_PROB, PIECES, Q_VALUES, Column, by_world
 from configs.schema import GateTiming, NetworkConfig
 from envs.base import Env
 from envs.copies import Copies
@@ -31,12 +31,14 @@ def make_piece_run(
     relay: bool = False,
     network: dict[str, Any] | None = None,
     flat: FloatArray | None = None,
+    more: tuple[Column, ...] = (),
     **of_world: Any,
 ) -> SerialRun:
     """Copies whose agents draw their actions, for so many rollouts of so many steps.
 
     Args:
         network: differences from a small one.
+        more: columns that the world records as well.
     """
     task = envs[0].spec
     sizes: dict[str, Any] = {"hidden": 8, "message": 8, "attention": 3, "beacon": 6, "scorer": 9}
@@ -74,7 +76,7 @@ def make_piece_run(
         graph=rules.graph,
         in_rounds=True,
         rollout_steps=steps,
-        columns=tuple(column.name for column in by_world(COLUMNS)),
+        columns=tuple(column.name for column in by_world((*COLUMNS, *more))),
         **of_world,
     )
     run = SerialRun(Copies(envs, 0), rules, flat, world)

@@ -46,7 +46,11 @@ def guided_traits(options: GuideOptions, *, alone: bool) -> Traits:
     return Traits(
         columns=frozenset({"guide_log_prob"}),
         experience=OnPolicy(
-            episodes=options.episodes, epochs=options.epochs, minibatches=options.minibatches
+            episodes=options.episodes,
+            epochs=options.epochs,
+            minibatches=options.minibatches,
+            steps=options.rollout_steps,
+            overlaps=options.overlap,
         ),
         acting="guided",
         centralised=alone,

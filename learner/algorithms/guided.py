@@ -17,6 +17,7 @@ from learner import noise
 from learner.algorithms.base import Loss, Setup
 from learner.algorithms.policy_gradient import PolicyGradient, played
 from learner.experience.part import Divisors, Part
+from learner.guides.acting import MEMORY, memory_of
 from learner.guides.base import Guide, Played
 from learner.guides.mat_guide import MatGuide
 from learner.guides.sable_guide import SableGuide
@@ -61,14 +62,28 @@ class Guided(PolicyGradient):
         return guide
 
     def expected(self, part: Part) -> Tensor:
-        return self.guide.judge(_played(part))[1]
+        return self.guide.judge(self._played(part))[1]
 
     def judged(self, part: Part) -> Judged:
         """The guide over a part."""
-        logits_TBNA, values_TBN = self.guide.judge(_played(part))
+        logits_TBNA, values_TBN = self.guide.judge(self._played(part))
         log_mu_TBNA = logits_TBNA.log_softmax(-1)
         old_TBN = part.columns[GUIDE_LOG_PROB.name]
         return Judged(log_mu_TBNA, values_TBN, played(log_mu_TBNA, part), old_TBN)
+
+    def _played(self, part: Part) -> Played:
+        mask, rows = part.columns.get(ACTION_MASK.name), part.columns.get(MEMORY.name)
+        memory = self.guide.begin(len(part.start_B))
+        if rows is not None:
+            memory = memory_of(rows[0], memory)
+        return Played(
+            part.observations,
+            part.actions,
+            part.outcome.alive_TBN,
+            None if mask is None else mask.bool(),
+            part.start_B,
+            memory,
+        )
 
     def guides_loss(self, judged: Judged, part: Part, divisors: Divisors) -> Loss:
         """PPO's: the clipped surrogate, the entropy, and the errors of the values."""
@@ -107,15 +122,4 @@ def make_mat(setup: Setup) -> MatGuide:
         heads=options.heads,
         blocks=options.blocks,
         norm_input=options.norm_input,
-    )
-
-
-def _played(part: Part) -> Played:
-    mask = part.columns.get(ACTION_MASK.name)
-    return Played(
-        part.observations,
-        part.actions,
-        part.outcome.alive_TBN,
-        None if mask is None else mask.bool(),
-        part.start_B,
     )

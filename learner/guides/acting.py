@@ -1,15 +1,17 @@
 """The guide while the world plays: questions in, answers out, and what it remembers of each copy.
 
     GuideQuestion -> rows of the copies it plays -> Guide.act -> GuideAnswer
+    Episode -> with what the guide remembered when it began -> rollout
 
-It acts with a copy of its parameters, which it takes over between two rounds of episodes, as agents
-do: within an episode of training a policy never changes. A question that comes twice is answered
-alike.
+It acts with a copy of its parameters, which it takes over when all copies that train begin another
+episode, or piece of one: between two rounds or rollouts, as agents do. A question that comes twice
+is answered alike.
 
-Dimension key: E = copies, N = agents, A = actions.
+Dimension key: E = copies, N = agents, A = actions, X = numbers of a memory.
 """
 
 import copy
+from math import prod
 
 import numpy as np
 import torch
@@ -17,8 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs.arrays import BoolArray, FloatArray
+from configs.columns import Column
+from learner.experience.episode import Episode
 from learner.guides.base import Guide, Moment
 from runtime.net import wire
+
+MEMORY = Column("guide_memory", ("float32",), ("observation_dim",), once=True)
+"""What the guide remembered when a piece began, which belongs to no agent: [X] in N rows, zeros
+behind it. Nothing between agents and learner carries it."""
 
 
 class GuideActor:
@@ -47,11 +55,14 @@ class GuideActor:
         self._generator = generator
         self._memory = tuple(part.clone() for part in guide.begin(copies))  # written in place
         self._episodes_E: NDArray[np.int64] = np.full(copies, -1, dtype=np.int64)
-        """Episode that each row of the memory is of."""
+        """Episode, or piece of one, that each row of the memory is of."""
+        self._steps_E: NDArray[np.int64] = np.full(copies, -1, dtype=np.int64)
+        """Step of it that was played last."""
+        self._begun_with: dict[int, FloatArray] = {}
+        """[X] by number, of pieces that go on with an episode."""
         self._last: wire.GuideAnswer | None = None
-        self.lost: set[int] = set()
-        """Episodes of which it has not seen the beginning: an earlier learner played that. What was
-        played in them is of no known policy."""
+        self._lost: set[int] = set()
+        """Episodes of which it has not seen the beginning: an earlier learner played that."""
 
     @torch.no_grad()
     def answer(self, question: wire.GuideQuestion) -> wire.GuideAnswer:
@@ -62,23 +73,58 @@ class GuideActor:
         plays_E = explores_E
         if self._everywhere:
             plays_E = (question.flags & wire.REST) == 0
-        if not (explores_E & (question.steps > 0)).any():
+        if not (explores_E & (question.episodes == self._episodes_E)).any():
             self._guide.load_state_dict(self._in_training.state_dict())
         dtype = wire.action_dtype(self._guide.num_actions)
         actions_EN = np.zeros(question.alive.shape, dtype=dtype)
         log_probs_EN: FloatArray = np.zeros(question.alive.shape, dtype=np.float32)
         if plays_E.any():
-            self._look_for_lost(question, plays_E)
+            self._follow(question, plays_E)
             actions, log_probs = self._act(question, plays_E, explores_E[plays_E] | self._sampled)
             actions_EN[plays_E], log_probs_EN[plays_E] = actions, log_probs
         self._last = wire.GuideAnswer(question.tick, actions_EN, log_probs_EN)
         return self._last
 
-    def _look_for_lost(self, question: wire.GuideQuestion, plays_E: BoolArray) -> None:
-        begins_E = plays_E & (question.steps == 0)
-        self._episodes_E[begins_E] = question.episodes[begins_E]
-        lost_E = plays_E & (self._episodes_E != question.episodes)
-        self.lost.update(question.episodes[lost_E].tolist())
+    def with_memory(self, episode: Episode) -> Episode | None:
+        """An episode that comes from the world, with what the guide remembered when it began; None
+        if that is not known, as of one that an earlier learner began: what was played in it is of
+        no known policy.
+        """
+        number = episode.number
+        if number in self._lost:
+            return None
+        begun_with = self._begun_with.pop(number, None)
+        if begun_with is None:
+            if episode.piece.start > 0:
+                return None
+            begun_with = np.zeros(self._width, dtype=np.float32)
+        agents = episode.actions.shape[1]
+        rows = -(-self._width // agents)
+        padded = np.zeros(agents * rows, dtype=np.float32)
+        padded[: self._width] = begun_with
+        return episode.with_column(MEMORY, padded.reshape(1, agents, rows))
+
+    @property
+    def _width(self) -> int:
+        """X"""
+        return sum(prod(part.shape[1:]) for part in self._memory)
+
+    def _follow(self, question: wire.GuideQuestion, plays_E: BoolArray) -> None:
+        """Note which episodes begin, what was remembered, and which began without this guide."""
+        steps_E = question.steps.astype(np.int64)
+        goes_on_E = (self._episodes_E >= 0) & (steps_E == self._steps_E + 1)
+        same_E = self._episodes_E == question.episodes
+        for copy_ in np.flatnonzero(plays_E & ~same_E & (steps_E > 0)).tolist():
+            number = int(question.episodes[copy_])
+            if goes_on_E[copy_] and int(self._episodes_E[copy_]) not in self._lost:
+                parts = [part[copy_].flatten().cpu() for part in self._memory]
+                self._begun_with[number] = torch.cat([*parts, torch.zeros(0)]).numpy()
+            else:
+                self._lost.add(number)
+        lost_E = plays_E & same_E & ~goes_on_E
+        self._lost.update(question.episodes[lost_E].tolist())
+        self._episodes_E[plays_E] = question.episodes[plays_E]
+        self._steps_E[plays_E] = steps_E[plays_E]
 
     def _act(
         self, question: wire.GuideQuestion, plays_E: BoolArray, draws_B: BoolArray
@@ -114,3 +160,18 @@ class GuideActor:
         for kept, fresh in zip(self._memory, after, strict=True):
             kept[where_B] = fresh
         return actions_BN.cpu().numpy(), log_probs_BN.float().cpu().numpy()
+
+
+def memory_of(rows_BNX: Tensor, empty: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What `with_memory` has written, as memories.
+
+    Args:
+        rows_BNX: [B, N, …]
+        empty: memories of B episodes that are about to begin.
+    """
+    flat_BX, parts, at = rows_BNX.flatten(1), list[Tensor](), 0
+    for part in empty:
+        size = prod(part.shape[1:])
+        parts.append(flat_BX[:, at : at + size].view(part.shape))
+        at += size
+    return tuple(parts)

@@ -55,7 +55,9 @@ class Played:
     allowed_TBNA: Tensor | None
     """bool [T + 1, …]"""
     start_B: Tensor
-    """int64: step of its episode with which each window begins: 0, as memories are not kept."""
+    """int64: step of its episode with which each window begins."""
+    memory: Memory
+    """What was remembered then; as `Guide.begin` says where that is step 0."""
 
 
 class Guide(nn.Module, ABC):

@@ -81,9 +81,9 @@ class SableGuide(Guide):
 
     def judge(self, played: Played) -> tuple[Tensor, Tensor]:
         seen_BTND = self.named(played.observations_TBND).transpose(0, 1)
-        batch, time = seen_BTND.shape[:2]
+        time = seen_BTND.shape[1]
         steps_BT = played.start_B.unsqueeze(1) + torch.arange(time, device=seen_BTND.device)
-        begins_BT, state = steps_BT == 0, self.sable.begin(batch)
+        begins_BT, state = steps_BT == 0, SableState(*played.memory)
         seen_BTNE, values_BTN, _ = self.sable.encode(seen_BTND, begins_BT, steps_BT, state)
         actions_BTN = told_of(played).transpose(0, 1)
         logits_BTNA, _, _ = self.sable.decode(

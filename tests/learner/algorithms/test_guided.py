@@ -8,23 +8,35 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from agents.carry import carry_dim
 from configs.columns import GUIDE_LOG_PROB
 from configs.schema import EvaluationConfig, LearnerConfig
 from envs.base import Env
 from envs.copies import Copies
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
+from learner.guides.acting import MEMORY
 from learner.learner import Learner
 from runtime.net import wire
 from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.agents_helpers import make_flat, make_spec
 from tests.learner_helpers import make_config
+from tests.piece_run import COLUMNS, make_piece_run
 from tests.rich_env import RichEnv
+from tests.uneven_env import UnevenEnv
 
 COPIES = 3
 EPISODES = 6
 OPTIONS = f"episodes={EPISODES},minibatches=1,size=16,heads=2"
 ALGORITHMS = {"sable": "", "mat": "", "magpo": "", "ctds": ",guide=mat"}
+
+
+def shake(learner: Learner) -> None:
+    """Draw the guide's parameters: as it begins, it says the same of everything."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in learner.online["guide"].parameters():
+            parameter.normal_(0.0, 0.5, generator=generator)
 
 
 class Stage:
@@ -65,10 +77,7 @@ class Stage:
         )
         sizes = Dimensions.of(task, (GUIDE_LOG_PROB,))
         self.learner = Learner(config, spec, sizes, self.run.parameters.flat)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():  # as it begins, it says the same of everything
-            for parameter in self.learner.online["guide"].parameters():
-                parameter.normal_(0.0, 0.5, generator=generator)
+        shake(self.learner)
         self.questions: list[wire.GuideQuestion] = []
         self.run.ask = self.answer
 
@@ -209,3 +218,91 @@ def test_what_agents_know_is_left_to_them_where_the_guide_is_not_asked() -> None
             torch.tensor(a.columns["gates"].astype(np.int64)),
             torch.tensor(b.columns["gates"].astype(np.int64)),
         )
+
+
+# --- rollouts of fixed length ---------------------------------------------------------------------
+
+STEPS, ROLLOUTS = 5, 6
+PIECE_COLUMNS = (*COLUMNS, GUIDE_LOG_PROB)
+
+
+def pieces_of(algorithm: str, *, late: int = 0) -> tuple[Learner, list[Episode]]:
+    """A learner, and the pieces in which its guide has played episodes of uneven lengths.
+
+    Args:
+        late: ticks that another learner's guide plays before.
+    """
+    run = make_piece_run(
+        [UnevenEnv() for _ in range(COPIES)],
+        STEPS,
+        ROLLOUTS,
+        more=(GUIDE_LOG_PROB,),
+        asks="always" if algorithm in ("sable", "mat") else "training",
+    )
+    spec = run.rules.spec
+    remembered = carry_dim(spec, run.rules.graph.num_edges)
+    sizes = Dimensions.of(run.copies.spec, PIECE_COLUMNS, remembered)
+    options = f"{OPTIONS},rollout_steps={STEPS},epochs=1{ALGORITHMS[algorithm]}"
+    settings = LearnerConfig(device="cpu", algorithm=algorithm, options=options, gamma=0.9)
+    config = make_config(learner=settings)
+    config = replace(
+        config,
+        num_agents=run.rules.num_agents,
+        env=replace(config.env, copies=COPIES),
+        network=replace(config.network, hidden=8, message=8, attention=3, beacon=6, scorer=9),
+    )
+
+    def make_learner() -> Learner:
+        learner = Learner(config, spec, sizes, run.parameters.flat)
+        shake(learner)
+        return learner
+
+    learner, first = make_learner(), make_learner()
+    run.ask = first.guide if late else learner.guide
+    while run.is_playing:
+        if not run.world.may_tick:
+            run.world.learner.progress(updates_owed=0.0, episodes_taken=len(run.records))
+        run.tick()
+        if run.world.tick == late:
+            run.ask = learner.guide
+    run.farewell()
+    joiner = EpisodeJoiner(sizes)
+    found = [joiner.add(packet) for packet in (*run.trajectories, *run.records)]
+    return learner, [episode for episode in found if episode is not None]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_rollouts_that_cut_episodes_are_on_policy_to_rounding(algorithm: str) -> None:
+    learner, pieces = pieces_of(algorithm)
+    assert sum(piece.piece.start > 0 for piece in pieces) > ROLLOUTS, "many cuts"
+    for piece in pieces:
+        learner.add(piece)
+    assert learner.updates_owed == 1
+    for _ in range(ROLLOUTS):
+        assert abs(learner.compute_gradient()["policy_moved"]) < 1e-6
+        learner.progress.gradient_steps += 1
+        learner.replay.stepped()  # without the step that would move the policy
+
+
+def test_without_what_the_guide_remembered_they_would_not_be() -> None:
+    learner, pieces = pieces_of("sable")
+    for piece in pieces:
+        learner.add(piece)
+    for episode in learner.replay._episodes:  # to look inside
+        episode.columns[MEMORY.name][:] = 0.0
+    learner.compute_gradient()
+    learner.replay.stepped()
+    assert learner.compute_gradient()["policy_moved"] > 1e-4
+
+
+def test_pieces_that_go_on_with_what_another_learner_began_are_left_out_and_hold_nothing_up() -> (
+    None
+):
+    learner, pieces = pieces_of("sable", late=2)
+    for piece in pieces:
+        learner.add(piece)
+    first = min(piece.piece.rollout for piece in pieces)
+    kept = [episode.piece for episode in learner.replay._episodes]  # to look inside
+    assert len(kept) < len(pieces)
+    assert all(piece.start == 0 for piece in kept if piece.rollout == first)
+    assert learner.updates_owed == 1
