@@ -178,6 +178,10 @@ class AgentCore:
         self._phase = _Phase.IDLE
         self._turns = False
         """A rollout of fixed length has ended with the step before."""
+        self._due = 0
+        """Policy version that the next step waits for."""
+        self._held: wire.Observation | None = None
+        """That step."""
         self._rests = 0
         """Steps since it last took part in a copy."""
         self._tick: int | None = None
@@ -237,6 +241,9 @@ class AgentCore:
                 return self._observe(event)
             case wire.InMask():
                 return self._learn_in_mask(event)
+            case wire.PolicyDue():
+                self._due = event.policy_version
+                return []
             case (
                 wire.DenseParameters()
                 | wire.DeltaParameters()
@@ -276,6 +283,9 @@ class AgentCore:
     def _observe(self, now: wire.Observation) -> list[Command]:
         if self._tick is not None and ticks.ahead(now.tick, self._tick) <= 0:
             return [Dropped("stale")]
+        if self._parameters.version < self._due and self._waits_for_policy(now):
+            return []
+        self._held = None
         takes_part = self._participants.of(now.flags)
         if takes_part is None or not self._fits(now, takes_part):
             return [Dropped("shape")]
@@ -351,6 +361,17 @@ class AgentCore:
         self._sent_rows = self._sent_rows.copy()
         self._sent_rows[first_E] = 0
         self._beacon.begin(first_E)
+
+    def _waits_for_policy(self, now: wire.Observation) -> bool:
+        """Keep a step for later: its policy version is on its way. The first after a start is of
+        the newest that there was; and if the world has gone on, so does the agent.
+        """
+        waits = self._tick is not None and (self._held is None or self._held.tick == now.tick)
+        if waits:
+            self._held = now
+        else:
+            self._due = 0
+        return waits
 
     def _may_change(self, now: wire.Observation, takes_part: Participation) -> bool:
         """Whether a steady agent may take up another policy with this step."""
@@ -437,6 +458,8 @@ class AgentCore:
         if self._parameters.apply(packet) is Outcome.GAP:
             self.tally.snapshots_requested += 1
             return [ToNode(wire.SnapshotRequest(self._parameters.version))]
+        if self._held is not None and self._parameters.version >= self._due:
+            return self._observe(self._held)
         return []
 
     def _renumber(self) -> list[Command]:

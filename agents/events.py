@@ -1,7 +1,7 @@
 """What comes to an agent and what it wants done: the language between core and shell.
 
-Event: Observation, InMask, Message, Beacon, parameters (packets of runtime/net/wire.py), PeersLate,
-Greeted, Renumbered
+Event: Observation, InMask, PolicyDue, Message, Beacon, parameters (packets of
+runtime/net/wire.py), PeersLate, Greeted, Renumbered
 Command: SendMessage, SendBeacon, ToWorld, ToLearner, ToNode, Dropped
 """
 
@@ -73,6 +73,7 @@ class Dropped:
 Event = (
     wire.Observation
     | wire.InMask
+    | wire.PolicyDue
     | wire.Message
     | wire.Beacon
     | wire.AgentParameters

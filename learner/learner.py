@@ -99,6 +99,8 @@ class Learner:
         self.schedules = Schedules(config, self.progress)
         self.owed = 0.0
         """Gradient steps that the episodes so far ask for and that have not been taken."""
+        self.data_version: int | None = None
+        """Newest policy version that has played the rollout in work; None: there was none."""
         self._run = config
         self._ranks: Ranks | None = None
         self._ahead: Future[tuple[WindowBatch, list[Share]]] | None = None
@@ -316,11 +318,6 @@ class Learner:
         return 0 if self._rollout is None else self._rollout.owed
 
     @property
-    def data_version(self) -> int:
-        """Newest policy version that has played what is worked off; 0 where no rollout is."""
-        return 0 if self._rollout is None else self._rollout.policy_version
-
-    @property
     def rollout_done(self) -> int:
         """Newest rollout of fixed length that has been worked off, by its number; -1: none."""
         return -1 if self._rollout is None else self._rollout.done
@@ -351,6 +348,8 @@ class Learner:
         """
         self._forget()
         batch, shares = self._draw()
+        if self._rollout is not None:
+            self.data_version = self._rollout.policy_version
         if self._ranks is not None:
             order, rows = Order(self.progress.env_steps), self._rows_of_a_part(batch)
             shares = self._ranks.hand_out(order, batch, rows * self._ranks.size)

@@ -306,7 +306,8 @@ class LearnerProcess:
                 between_parts=lambda: self._send_status(time.monotonic())
             )
         self._learner.apply_gradient(metrics)
-        self._status.updated(metrics, time.monotonic() - began_s)
+        version = self._subscribers.policy.version
+        self._status.updated(metrics, time.monotonic() - began_s, version)
         self._saving.keep_masks()
         if self._learner.publishes:
             self._subscribers.publish()
@@ -344,7 +345,14 @@ class LearnerProcess:
         }
         self._launcher.send(wire.Status("learner", reportable(values)))
         taken = learner.progress.episodes + self._intake.given_up
-        self._launcher.send(wire.LearnerState(learner.updates_owed, taken, learner.rollouts_owed))
+        self._launcher.send(
+            wire.LearnerState(
+                updates_owed=learner.updates_owed,
+                episodes_taken=taken,
+                rollouts_owed=learner.rollouts_owed,
+                policy_version=self._subscribers.policy.version,
+            )
+        )
 
     # --- the end ----------------------------------------------------------------------------------
 

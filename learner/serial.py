@@ -65,6 +65,16 @@ class SerialLearner:
         return self._learner.updates_owed > 0
 
     @property
+    def rollouts_owed(self) -> int:
+        """Full rollouts that it has not worked off."""
+        return self._learner.rollouts_owed
+
+    @property
+    def policy_version(self) -> int:
+        """Newest that it has published."""
+        return self._subscribers.policy.version
+
+    @property
     def episodes_taken(self) -> int:
         """Episodes that it has taken in or given up."""
         return self._learner.progress.episodes + self._intake.given_up
@@ -99,7 +109,7 @@ class SerialLearner:
         """Take one update; what it publishes."""
         began_s = time.monotonic()
         metrics = self._learner.update()
-        self._status.updated(metrics, time.monotonic() - began_s)
+        self._status.updated(metrics, time.monotonic() - began_s, self.policy_version)
         self._saving.keep_masks()
         if self._learner.publishes:
             self._subscribers.publish()

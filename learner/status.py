@@ -30,12 +30,19 @@ class Status:
         learns_gates = scheme_of(config.comm).gate_mode(config.gate.mode) == "learned"
         self._gate_watch = GateWatch(config.gate, config.steps) if learns_gates else None
 
-    def updated(self, metrics: dict[str, float], seconds: float) -> None:
-        """An update is done: its metrics, and how long it took."""
+    def updated(self, metrics: dict[str, float], seconds: float, version: int) -> None:
+        """An update is done: its metrics, and how long it took.
+
+        Args:
+            version: of the policy that was published last.
+        """
         self._updates += 1
         self._updating_s += seconds
         mean_s = self._updating_s / self._updates
         self._metrics = {**metrics, "update_s": seconds, "update_s_mean": mean_s}
+        if self._learner.data_version is not None:
+            # Versions between the policy that has played a rollout and the one that it improves.
+            self._metrics["rollout_lag"] = version - self._learner.data_version
         if self._gate_watch is not None:
             env_steps = self._learner.progress.env_steps
             line = self._gate_watch.look(metrics["open_share"], env_steps)

@@ -165,8 +165,10 @@ class AgentProcess(Shell):
         wake_at = min(self._report_at, self._deadline or self._report_at)
         ready = self._wait(max(wake_at - now_s, 0.0), self._poller_of(*self._core.missing))
         if self._world.socket in ready:
-            packet = self._world.take(wire.Observation, wire.InMask)
-            if packet is not None:
+            packet = self._world.take(wire.Observation, wire.InMask, wire.PolicyDue)
+            if isinstance(packet, wire.PolicyDue):
+                self._carry_out(self._core.handle(packet))
+            elif packet is not None:
                 assert isinstance(packet, (wire.Observation, wire.InMask))
                 self._obey_world(packet)
                 if self._core.has_unheard:

@@ -137,6 +137,8 @@ class Rollout(Replay):
             number = whole[0].piece.rollout
             others = [e for e in self._episodes if e.piece.rollout > number]
             self._lost = Counter({n: steps for n, steps in self._lost.items() if n > number})
+        # Whoever was first: a run depends on its seed alone.
+        whole.sort(key=lambda episode: episode.number)
         self._work = whole
         self._episodes = deque([*whole, *others])
         self.size_bytes = sum(episode.size_bytes for episode in self._episodes)

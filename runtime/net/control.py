@@ -131,6 +131,8 @@ class LearnerState(Packet):
     """Taken in or given up."""
     rollouts_owed: Count = 0
     """On policy: rollouts that are full and not worked off."""
+    policy_version: U32 = 0
+    """Newest that was published."""
 
 
 @packet(39, KIB)

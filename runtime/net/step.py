@@ -109,6 +109,15 @@ class InMask(Packet):
     in_masks: EdgeMasks
 
 
+@packet(9, KIB)
+@dataclass(frozen=True, slots=True)
+class PolicyDue(Packet):
+    """World to agent, in runs on policy: the steps that follow are played with this version or a
+    newer one, and the agent waits for it."""
+
+    policy_version: U32
+
+
 @packet(5, 16 * MIB)
 @dataclass(slots=True, eq=False)  # frozen ones cost four times as much to make
 class Message(Packet):

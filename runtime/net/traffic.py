@@ -34,6 +34,7 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.Beacon: TrafficClass.BEACON,
     wire.Observation: TrafficClass.OBSERVATION,
     wire.InMask: TrafficClass.OBSERVATION,
+    wire.PolicyDue: TrafficClass.OBSERVATION,
     wire.Action: TrafficClass.ACTION,
     wire.Gates: TrafficClass.ACTION,
     wire.Trajectory: TrafficClass.TRAJECTORY,

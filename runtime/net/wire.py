@@ -102,6 +102,7 @@ from runtime.net.step import (
     InMask,
     Message,
     Observation,
+    PolicyDue,
     action_dtype,
 )
 from runtime.net.trajectory import (
@@ -166,6 +167,7 @@ __all__ = [
     "Observation",
     "Packet",
     "Parameters",
+    "PolicyDue",
     "Ready",
     "Real",
     "Scalars",

@@ -50,6 +50,8 @@ class _Seat:
     seen: wire.Observation | None = None
 
     def handle(self, event: Event) -> list[Command]:
+        if isinstance(event, wire.PolicyDue):
+            return []  # in one process it is there
         assert isinstance(event, wire.Observation), "nobody speaks to it but the world"
         self.tick, self.seen = event.tick, event
         return []

@@ -187,7 +187,10 @@ class SerialRun:
             if agent in self._killed or self.lose(agent, packet):
                 continue
             event = wire.decode(frame)
-            assert isinstance(event, (wire.Observation, wire.InMask, wire.Message, wire.Beacon))
+            assert isinstance(
+                event,
+                (wire.Observation, wire.InMask, wire.PolicyDue, wire.Message, wire.Beacon),
+            )
             self._from_agent(agent, self.agents[agent].handle(event))
 
     def _let_deadlines_pass(self) -> bool:

@@ -14,6 +14,16 @@ class SerialLearner(Protocol):
         ...
 
     @property
+    def rollouts_owed(self) -> int:
+        """Full rollouts that it has not worked off."""
+        ...
+
+    @property
+    def policy_version(self) -> int:
+        """Newest that it has published."""
+        ...
+
+    @property
     def episodes_taken(self) -> int:
         """Episodes that it has taken in or given up."""
         ...

@@ -121,6 +121,7 @@ class SerialTraining:
             self._enter(Stage.RUNNING)
             run.ask = learner.guide
             self._publish(run, learner.first_version())
+            self._tell_world(run, learner)
             while run.is_playing:
                 run.tick()
                 self._learn(run, learner)
@@ -151,10 +152,20 @@ class SerialTraining:
             learner.take(packet)
         run.trajectories.clear()
         run.records.clear()
-        while learner.is_behind:
+        self._tell_world(run, learner)
+        # Where rollouts overlap, it works when the world cannot do without.
+        while learner.is_behind and not (run.world.may_overlap and run.world.may_tick):
             self._publish(run, learner.update())
             self._check_signals()
-        run.world.learner.progress(updates_owed=0.0, episodes_taken=learner.episodes_taken)
+            self._tell_world(run, learner)
+
+    def _tell_world(self, run: SerialRun, learner: SerialLearner) -> None:
+        run.world.learner.progress(
+            updates_owed=0.0,
+            episodes_taken=learner.episodes_taken,
+            rollouts_owed=learner.rollouts_owed,
+            policy_version=learner.policy_version,
+        )
 
     def _publish(self, run: SerialRun, packets: list[wire.Parameters]) -> None:
         for packet in packets:

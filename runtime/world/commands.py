@@ -12,7 +12,7 @@ Refusal = Literal["shape", "range", "stale", "future"]
 @dataclass(frozen=True, slots=True, eq=False)
 class ToAgent:
     agent: int
-    packet: wire.Observation | wire.InMask
+    packet: wire.Observation | wire.InMask | wire.PolicyDue
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -255,6 +255,13 @@ class Episodes:
         return self._trains_all() and self._rollout_step + 1 == self._rules.rollout_steps
 
     @property
+    def policy_may_change(self) -> bool:
+        """Whether a steady agent may take up another policy with the next step."""
+        if self._rules.rollout_steps:
+            return self._rollout_step == 0
+        return all(e.step == 0 for e in self._current if e.mode is _Mode.TRAIN)
+
+    @property
     def alive_EN(self) -> BoolArray:
         """[E, N] agents that live in a copy that is played."""
         alive_EN = np.array([snapshot.alive_N for snapshot in self.now])

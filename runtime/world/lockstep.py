@@ -69,7 +69,9 @@ class World:
         self._rules = rules
         self._num_copies = num_copies
         self.episodes = Episodes(copies, num_copies, rules, env_steps=env_steps, episodes=episodes)
-        self.learner = LearnerPace(rules.updates_per_episode, rules.max_backlog)
+        self.learner = LearnerPace(
+            rules.updates_per_episode, rules.max_backlog, must_speak=rules.in_rounds
+        )
         if rules.rollout_steps:
             self.learner = RolloutPace(may_be_ahead=rules.overlaps)
         self.kill = PlannedKill(spec.num_agents, rules.victims, rules.kill_at)
@@ -92,6 +94,8 @@ class World:
         self._played = Played(spec, num_copies)
         self._epsilon = 0.0
         """Exploration rate of this tick, the guide's share included."""
+        self._due = 0
+        """Policy version that agents have been told to wait for."""
         self._acted_N = np.zeros(spec.num_agents, dtype=np.bool_)
 
     @property
@@ -140,6 +144,11 @@ class World:
         if self.phase is Phase.TRAINING:
             return self.learner.keeps_up
         return self.phase is Phase.EVALUATING
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether the learner may be a rollout behind."""
+        return self._rules.overlaps
 
     @property
     def waits_for_learner(self) -> bool:
@@ -209,8 +218,20 @@ class World:
         self._gated.clear()
         paper = self._rules.gate_timing == "paper"
         self._exchange = _Exchange.GATES if paper else _Exchange.ACTIONS
-        told = self._observations()
+        told = [*self._policy_due(), *self._observations()]
         return told if self._asked is None else [*self._question(self._asked), *told]
+
+    def _policy_due(self) -> list[WorldCommand]:
+        """Say once which version is played from now on, where only one may be."""
+        version = self.learner.policy_version
+        if not self._rules.in_rounds or version <= self._due:
+            return []
+        if not self.episodes.policy_may_change:
+            return []
+        self._due = version
+        return [
+            ToAgent(agent, wire.PolicyDue(version)) for agent in np.flatnonzero(self._up_N).tolist()
+        ]
 
     def farewell(self) -> list[WorldCommand]:
         """A last observation, in which everybody is gone: agents ship what they have recorded.

@@ -62,13 +62,23 @@ class LearnerPace:
     on their way to it are counted here.
     """
 
-    def __init__(self, updates_per_episode: float, max_backlog: int) -> None:
+    def __init__(
+        self, updates_per_episode: float, max_backlog: int, *, must_speak: bool = False
+    ) -> None:
+        """
+        Args:
+            must_speak: nothing is played while there is no learner: what would be played is of no
+                use to the next one.
+        """
+        self._must_speak = must_speak
         self._updates_per_episode = updates_per_episode
         self._max_backlog = max_backlog
         self._updates_owed = 0.0
         """By the learner's last word."""
         self._rollouts_owed = 0
         """The same, of full rollouts."""
+        self.policy_version = 0
+        """Newest that it has published, by the same word."""
         self._num_shipped = 0
         """Training episodes sent to the learner."""
         self._num_untold = 0
@@ -90,6 +100,8 @@ class LearnerPace:
         do not know to have ended hold nothing up: the learner would wait for them in vain, and the
         world for the learner.
         """
+        if self._baseline is None and self._must_speak:
+            return False
         return self._backlog_of(self._num_shipped - self._num_untold) <= self._max_backlog
 
     def shipped(self) -> None:
@@ -100,7 +112,14 @@ class LearnerPace:
     def tick_begins(self) -> None:
         self._num_untold = 0
 
-    def progress(self, *, updates_owed: float, episodes_taken: int, rollouts_owed: int = 0) -> None:
+    def progress(
+        self,
+        *,
+        updates_owed: float,
+        episodes_taken: int,
+        rollouts_owed: int = 0,
+        policy_version: int = 0,
+    ) -> None:
         """The learner says what it owes, and how many episodes it has taken in or given up.
 
         A count that falls is another learner's. One that grows by more than was shipped is of a
@@ -109,7 +128,7 @@ class LearnerPace:
         """
         another = episodes_taken < self._num_taken
         self._updates_owed, self._num_taken = updates_owed, episodes_taken
-        self._rollouts_owed = rollouts_owed
+        self._rollouts_owed, self.policy_version = rollouts_owed, policy_version
         if self._baseline is not None and not another:
             shipped, taken = self._baseline
             if episodes_taken - taken <= self._num_shipped - shipped:
@@ -142,7 +161,7 @@ class RolloutPace(LearnerPace):
         Args:
             may_be_ahead: play one rollout while the learner works off the one before.
         """
-        super().__init__(updates_per_episode=0.0, max_backlog=0)
+        super().__init__(updates_per_episode=0.0, max_backlog=0, must_speak=True)
         self._ahead = int(may_be_ahead)
         """Rollouts that may be played while one is worked off."""
         self._ends: deque[int] = deque(maxlen=2 if may_be_ahead else 1)
@@ -150,10 +169,10 @@ class RolloutPace(LearnerPace):
 
     @property
     def keeps_up(self) -> bool:
+        if self._baseline is None:
+            return False
         if len(self._ends) != self._ends.maxlen:
             return True
-        if self._baseline is None:
-            return False  # what would be played now is of no use to the next learner
         shipped, taken = self._baseline
         num_taken = shipped + self._num_taken - taken
         # One that is full may be the newest only if all of that has been taken in.

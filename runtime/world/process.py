@@ -366,6 +366,7 @@ class WorldHost:
                         updates_owed=packet.updates_owed,
                         episodes_taken=packet.episodes_taken,
                         rollouts_owed=packet.rollouts_owed,
+                        policy_version=packet.policy_version,
                     )
                 case wire.Instruction(name="learner_gone"):
                     self._world.learner.gone()
@@ -382,7 +383,8 @@ class WorldHost:
         for command in commands:
             match command:
                 case ToAgent():
-                    self._asked[command.agent] = command.packet
+                    if not isinstance(command.packet, wire.PolicyDue):
+                        self._asked[command.agent] = command.packet
                     self._hub.send(self._names[command.agent], command.packet)
                 case ToLearner():
                     if self._delivery is not None:

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from agents.events import Command, ToWorld
+from runtime.net import wire
 from tests.agents_helpers import dense, make_agent, make_flat, make_rules, observation
 
 RULES = make_rules(comm="none", copies=2)
@@ -48,3 +50,58 @@ def test_a_steady_agent_skips_versions_that_came_within_an_episode() -> None:
         assert agent.policy_version == 1
     agent.handle(observation(STEADY, 9, steps=0, episodes=1, explore=True))
     assert agent.policy_version == 4
+
+
+def test_in_pieces_an_agent_takes_up_a_policy_after_the_last_step_of_a_rollout_alone() -> None:
+    rules = replace(STEADY, in_pieces=True)
+    agent = make_agent(rules)
+    agent.handle(observation(rules, 1, steps=0, explore=True))
+    agent.handle(NEWER)
+    agent.handle(observation(rules, 2, steps=0, episodes=1, explore=True))
+    assert agent.policy_version == 1, "all episodes begin, within a rollout"
+    last = observation(rules, 3, steps=1, episodes=1, explore=True)
+    agent.handle(replace(last, flags=last.flags | wire.LAST))
+    assert agent.policy_version == 1
+    agent.handle(observation(rules, 4, steps=2, episodes=2, explore=True))
+    assert agent.policy_version == 2
+
+
+# --- a version that is due ------------------------------------------------------------------------
+
+
+def answers(commands: list[Command]) -> list[int]:
+    """Ticks of the actions among them."""
+    return [c.packet.tick for c in commands if isinstance(c, ToWorld)]
+
+
+def test_a_step_waits_for_the_version_that_is_due() -> None:
+    agent = make_agent(STEADY)
+    agent.handle(observation(STEADY, 1, steps=0, explore=True))
+    agent.handle(wire.PolicyDue(2))
+    begins = observation(STEADY, 2, steps=0, episodes=1, explore=True)
+    assert agent.handle(begins) == []
+    assert agent.handle(begins) == [], "the world asks again over a new connection"
+    assert agent.policy_version == 1
+    assert answers(agent.handle(NEWER)) == [2]
+    assert agent.policy_version == 2
+    assert answers(agent.handle(observation(STEADY, 3, steps=1, episodes=1, explore=True))) == [3]
+
+
+def test_a_version_that_is_here_is_not_waited_for() -> None:
+    agent = make_agent(STEADY)
+    agent.handle(observation(STEADY, 1, steps=0, explore=True))
+    agent.handle(NEWER)
+    agent.handle(wire.PolicyDue(2))
+    assert answers(agent.handle(observation(STEADY, 2, steps=0, explore=True))) == [2]
+
+
+def test_an_agent_goes_on_without_a_version_when_the_world_has_gone_on() -> None:
+    agent = make_agent(STEADY)
+    agent.handle(observation(STEADY, 1, steps=0, explore=True))
+    agent.handle(wire.PolicyDue(5))
+    assert agent.handle(observation(STEADY, 2, steps=0, episodes=1, explore=True)) == []
+    for tick in (3, 4):
+        steps = tick - 2
+        seen = observation(STEADY, tick, steps=steps, episodes=1, explore=True)
+        assert answers(agent.handle(seen)) == [tick]
+    assert answers(agent.handle(dense(make_flat(RULES.spec, seed=5), 5))) == [], "no second answer"

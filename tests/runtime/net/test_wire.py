@@ -171,7 +171,7 @@ def test_kinds_are_distinct() -> None:
         ),
         (wire.SharedVersion(3, 2, 300, 7), "96 03 12 03 02 cd 01 2c 07"),
         (wire.WorldState("done"), "93 03 25 a4 64 6f 6e 65"),
-        (wire.LearnerState(2.0, 300), "95 03 26  cb 40 00 00 00 00 00 00 00  cd 01 2c  00"),
+        (wire.LearnerState(2.0, 300), "96 03 26  cb 40 00 00 00 00 00 00 00  cd 01 2c  00 00"),
         (wire.NodeState(6, 300), "94 03 32 06 cd 01 2c"),
         (wire.Trained(7), "93 03 27 07"),
         (wire.Evaluated(300, 2.0), "94 03 2d cd 01 2c  cb 40 00 00 00 00 00 00 00"),

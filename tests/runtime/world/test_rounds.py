@@ -18,6 +18,7 @@ def steps_told(in_rounds: bool, ticks: int) -> list[list[int]]:
     """[E] steps of the copies that play, tick by tick; -1 of one that rests."""
     rules = replace(make_rules(max_backlog=1000), in_rounds=in_rounds)
     world = make_world(*(ScriptedEnv(length) for length in LENGTHS), rules=rules)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     told: list[list[int]] = []
     for _ in range(ticks):
         seen = observations_of(world.begin_tick())[0]
@@ -39,6 +40,7 @@ def test_in_rounds_a_copy_rests_until_the_longest_episode_is_over() -> None:
 def test_every_episode_of_a_round_is_recorded_once() -> None:
     rules = replace(make_rules(max_backlog=1000), in_rounds=True)
     world = make_world(*(ScriptedEnv(length) for length in LENGTHS), rules=rules)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     numbers: list[int] = []
     for _ in range(9):
         world.begin_tick()
@@ -49,6 +51,7 @@ def test_every_episode_of_a_round_is_recorded_once() -> None:
 def test_rounds_end_with_the_training() -> None:
     rules = replace(make_rules(train_steps=9, max_backlog=1000), in_rounds=True)
     world = make_world(*(ScriptedEnv(length) for length in LENGTHS), rules=rules)
+    world.learner.progress(updates_owed=0.0, episodes_taken=0)
     while world.may_tick:
         world.begin_tick()
         answer(world, copies=len(LENGTHS))
