@@ -157,6 +157,13 @@ def test_it_collects_learns_and_is_evaluated(
     offers = "position" in {field.name for field in fields(registry.family_of(name).Options)}
     wants = scheme.needs_position(read(scheme.Options, "", "--comm.options"))
     comm_options = ""
+    if one.scheme != "none" and describe(one.algorithm, "").traits.centralised:
+        ring = "distance=ring" if wants and not offers else ""
+        given = arguments_of(
+            one, tmp_path, "--serial", position=wants and offers, comm_options=ring
+        )
+        assert "messages of agents mean nothing: add --comm none" in refused(given, capsys)
+        return
     if wants and not offers:
         line = refused(arguments_of(one, tmp_path, "--serial", position=False), capsys)
         assert "chooses edges by the agents' positions" in line
@@ -182,7 +189,8 @@ def test_a_diagonal_of_them_runs_as_real_processes(
     """Each scheme once, with environments and algorithms in turn; a centralised one refuses."""
     at = SCHEMES.index(scheme)
     env = [name for name in ENVS if preset_for(name)][at % len(ENVS)]
-    algorithms = [name for name in ALGORITHMS if describe(name, "").traits.trains]
+    known = {name: describe(name, "").traits for name in ALGORITHMS}
+    algorithms = [name for name, its in known.items() if its.trains and not its.centralised]
     one = Combination(env, scheme, algorithms[at % len(algorithms)])
     options = fields(registry.family_of(INSTANCES.get(env, env)).Options)
     offers = "position" in {field.name for field in options}

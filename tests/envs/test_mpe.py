@@ -111,6 +111,8 @@ def test_what_cannot_be_played_is_refused_in_one_line(options: str, agents: int,
     assert "\n" not in str(refused.value)
 
 
-def test_mappo_learns_on_it_serially(tmp_path: Any) -> None:
-    summary = run_serially("mpe", tmp_path, "--agents", "3", "--comm", "none")
+@pytest.mark.parametrize("continuous", ["false", "true"])
+def test_mappo_learns_on_it_serially(continuous: str, tmp_path: Any) -> None:
+    options = f"continuous={continuous}"
+    summary = run_serially("mpe", tmp_path, "--comm", "none", "--env.options", options)
     assert summary["return_mean"] < 0.0
