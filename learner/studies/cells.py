@@ -28,7 +28,7 @@ from agents.policy import write_atomically
 from configs.bounded import parse_json, read_text
 from configs.effects import effective, values
 from configs.load import ConfigError, read_resolved
-from configs.run_files import METRICS, POLICY, SUMMARY
+from configs.run_files import BEST_POLICY, METRICS, POLICY, SUMMARY
 from configs.schema import RunConfig
 from learner.checkpoint_file import CheckpointError, read_progress
 from runtime.launch import CHECKPOINT
@@ -60,12 +60,15 @@ class Evaluation(NamedTuple):
     agents: int | None = None
     """None: as many as it was trained with."""
     opponent: str = ""
+    best: bool = False
+    """Of the policy that did best in a test during training, not of the last one."""
 
     @property
     def key(self) -> str:
         """Within names of files."""
-        parts = (f"-at-{self.agents}" if self.agents else "", self.opponent)
-        return "-".join(parts) if self.opponent else parts[0]
+        size = f"-at-{self.agents}" if self.agents else ""
+        best = "-best" if self.best else ""
+        return f"{size}{best}-{self.opponent}" if self.opponent else f"{size}{best}"
 
 
 class Wanted(NamedTuple):
@@ -120,11 +123,11 @@ class Cell:
             return True
         return figures.get("evaluation_episodes", 0) < wanted.episodes
 
-    def policy(self) -> Path:
-        """The file of a cell that has been trained."""
+    def policy(self, *, best: bool = False) -> Path:
+        """The file of a cell that has been trained: the last one, or the best."""
         run = self.run()
         assert run is not None
-        return run / POLICY
+        return run / (BEST_POLICY if best else POLICY)
 
     def summary(self) -> dict[str, Any]:
         """Of the run; empty if there is none."""

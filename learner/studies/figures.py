@@ -4,9 +4,9 @@
     Measured of several seeds                                    -> Row: an Interval per figure
 
 Names: return, win_rate, headline (the task's own), auc (of the headline over the tests during
-training), out_degree, open_share, edge_bytes (per agent-step), each metric of the environment, and
-of the training update_s, wall_s, version_bytes, sparsity, model_size, training_flops and
-inference_flops.
+training), test (the headline in the last of them), out_degree, open_share, edge_bytes (per
+agent-step), each metric of the environment, and of the training update_s, wall_s, version_bytes,
+sparsity, model_size, training_flops and inference_flops.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,6 +74,9 @@ def measure(jobs: Iterable[Job], tasks: Mapping[str, Task]) -> list[Measured]:
         if job.cell.standing(job.wanted).state is State.DONE:
             name = headline(tasks[job.task])
             training = _of_training(job, name)
+            if not job.wanted.evaluations:
+                own = training | ({"headline": training["test"]} if "test" in training else {})
+                found.append(Measured(job.task, job.arm, job.seed, own, job, Evaluation()))
             for number, evaluation in enumerate(job.wanted.evaluations):
                 own = _of_evaluation(job.cell.evaluation(evaluation))
                 own |= {"headline": own[name]} if name in own else {}
@@ -103,7 +106,9 @@ def _of_training(job: Job, headline_name: str) -> dict[str, float]:
     tests = read_evaluations(job.cell.policy().parent)
     figure = headline_name.replace("_", " ") if headline_name == "win_rate" else headline_name
     steps = [float(each.env_steps) for each in tests]
-    known["auc"] = area_under_curve(steps, [each.reached(figure) for each in tests])
+    reached = [each.reached(figure) for each in tests]
+    known["auc"] = area_under_curve(steps, reached)
+    known["test"] = reached[-1] if reached else None
     return {name: float(value) for name, value in known.items() if value is not None}
 
 

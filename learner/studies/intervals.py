@@ -7,7 +7,8 @@ The second is rliable's (Agarwal et al., 2021): seeds are drawn anew within each
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,20 +83,49 @@ def over_scenarios(scores: Mapping[str, NDArray[np.float64]], seed: int = 0) -> 
     def interquartile(scores_RM: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([metrics.aggregate_iqm(scores_RM)])
 
-    # Whatever state it is handed, rliable draws from numpy's global stream.
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
+    with _drawing(seed):
         means, limits = library.get_interval_estimates(
             dict(scores), interquartile, reps=_REPETITIONS, confidence_interval_size=CONFIDENCE
         )
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
     found: dict[str, Interval] = {}
     for arm, scores_RM in scores.items():
         low, high = limits[arm][:, 0]
         found[arm] = Interval(float(means[arm][0]), float(low), float(high), len(scores_RM))
     return found
+
+
+Profile = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""[P] each: share, and the limits of its interval."""
+
+
+def profiles(
+    scores: Mapping[str, NDArray[np.float64]], taus_P: NDArray[np.float64], seed: int = 0
+) -> dict[str, Profile]:
+    """Share of all runs whose score is above each tau, by arm.
+
+    Args:
+        scores: [R, M] by arm, as `over_scenarios` takes them.
+
+    Raises:
+        UserError: rliable is not installed.
+    """
+    library, _ = _rliable()
+    with _drawing(seed):
+        shares, limits = library.create_performance_profile(
+            dict(scores), taus_P, reps=_REPETITIONS, confidence_interval_size=CONFIDENCE
+        )
+    return {arm: (shares[arm], *limits[arm]) for arm in scores}
+
+
+@contextmanager
+def _drawing(seed: int) -> Generator[None]:
+    """Whatever state it is handed, rliable draws from numpy's global stream."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 def _rliable() -> tuple[Any, Any]:

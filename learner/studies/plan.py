@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import configs
+from configs.algorithms.described import traits_of
 from configs.effects import effective
 from configs.errors import UserError
 from configs.load import ConfigError, load_run_config
@@ -67,7 +68,8 @@ class Job(NamedTuple):
         """Arguments of runtime.evaluate."""
         env = self.config.env
         agents = evaluation.agents or self.config.num_agents
-        words = ("--policy", f"{self.cell.policy()}", "--env", env.name, "--agents", f"{agents}")
+        policy = self.cell.policy(best=evaluation.best)
+        words = ("--policy", f"{policy}", "--env", env.name, "--agents", f"{agents}")
         words += ("--episodes", f"{self.wanted.episodes}", "--json")
         words += ("--env.options", env.options) if env.options else ()
         words += ("--opponent", evaluation.opponent) if evaluation.opponent else ()
@@ -147,11 +149,11 @@ def scale_of(study: Study, request: Request) -> Scale:
     )
 
 
-def evaluations_of(task: Task) -> tuple[Evaluation, ...]:
+def evaluations_of(task: Task, *, best: bool = False) -> tuple[Evaluation, ...]:
     """At the trained size first."""
     opponents = task.opponents or opponents_of(task.env)
     sizes = (None, *task.transfer)
-    return tuple(Evaluation(size, opponent) for size in sizes for opponent in opponents)
+    return tuple(Evaluation(size, opponent, best) for size in sizes for opponent in opponents)
 
 
 def _arms(
@@ -192,9 +194,11 @@ def _jobs(
     arguments += ("--track", request.track) if request.track != "none" else ()
     arguments += request.words
     config = effective(load_run_config(arguments, population=registry.population_of))
+    # What a guide alone has learnt no agent acts by: its figures are of tests during training.
+    evaluates = scale.episodes > 0 and not traits_of(config.learner).centralised
     wanted = Wanted(
         steps=config.steps,
-        evaluations=evaluations_of(task) if scale.episodes else (),
+        evaluations=evaluations_of(task, best=scale.policy == "best") if evaluates else (),
         episodes=scale.episodes,
         simulate=scale.simulate or arm.central,
     )

@@ -95,7 +95,13 @@ def _about(study: Study, request: Request, jobs: Sequence[Job]) -> str:
     if jobs:
         steps = sorted({job.wanted.steps for job in jobs})
         episodes = sorted({job.wanted.episodes for job in jobs})
-        final = f", final evaluations of {', '.join(map(str, episodes))} greedy episodes"
+        drawn = all(job.config.evaluation.sampled for job in jobs)
+        best = any(each.best for job in jobs for each in job.wanted.evaluations)
+        final = (
+            f", final evaluations of {', '.join(map(str, episodes))} "
+            f"{'episodes with drawn actions' if drawn else 'greedy episodes'}"
+            f"{', by the policy that did best in a test during training' if best else ''}"
+        )
         lines.append(
             f"Trainings of {', '.join(f'{n:,}' for n in steps)} steps"
             f"{final if any(episodes) else ''}. "

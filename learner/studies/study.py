@@ -28,7 +28,7 @@ Options = dict[str, Any]
 Numbers = dict[str, dict[str, dict[str, Any]]]
 """Figure -> task (task@SIZE after a transfer) -> arm -> a mean, or [mean, spread]."""
 
-_SHARED = ("seeds", "steps", "episodes", "serial", "simulate")
+_SHARED = ("seeds", "steps", "episodes", "serial", "simulate", "policy")
 
 FOLDER = Path(configs.__file__).parent / "studies"
 
@@ -74,6 +74,9 @@ class Scale:
     alone."""
     simulate: bool = False
     """Final evaluations in one process: no bytes are measured."""
+    policy: Literal["last", "best"] = "last"
+    """Which is evaluated in the end: the last one, or the one that did best in a test during
+    training (the "absolute metric" of Gorsane et al., 2022)."""
     options: Options = field(default_factory=dict[str, Any])
     by_task: dict[str, Options] = field(default_factory=dict[str, Options])
     """Options of some tasks at this scale, `steps` among them."""

@@ -159,7 +159,7 @@ def cell_records(measured: Iterable[Measured]) -> list[Record]:
             "agents": each.evaluation.agents or each.job.config.num_agents,
             "steps": each.job.wanted.steps,
             "serial": each.job.config.runtime.serial,
-            "episodes": each.job.cell.evaluation(each.evaluation)["evaluation_episodes"],
+            "episodes": each.job.cell.evaluation(each.evaluation).get("evaluation_episodes", 0),
             "simulated": bool(each.job.cell.evaluation(each.evaluation).get("simulated")),
             "folder": str(each.job.cell.folder),
             **each.figures,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from learner.studies.intervals import Interval, over_scenarios, over_seeds, student
+from learner.studies.intervals import Interval, over_scenarios, over_seeds, profiles, student
 
 
 def test_the_quantile_is_students() -> None:
@@ -54,3 +54,13 @@ def test_seeds_are_drawn_within_their_scenario() -> None:
     scores = {"a": np.array([[0.0, 10.0]] * 3)}
     found = over_scenarios(scores)["a"]
     assert (found.low, found.high) == (found.mean, found.mean)
+
+
+def test_a_profile_is_the_share_of_runs_above_each_height() -> None:
+    scores = {"a": np.array([[0.2, 0.6], [0.4, 0.8]]), "b": np.full((2, 2), 0.5)}
+    found = profiles(scores, np.array([0.0, 0.3, 0.5, 0.7, 0.9]))
+    share, low, high = found["a"]
+    assert share.tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert (low <= share).all()
+    assert (share <= high).all()
+    assert found["b"][0].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]

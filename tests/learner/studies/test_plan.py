@@ -102,6 +102,27 @@ def test_an_evaluation_plays_what_was_trained_at_the_size_that_is_asked_for(
     assert "--simulate" not in words
 
 
+def test_the_best_policy_is_evaluated_where_a_scale_asks_for_it(tmp_path: Path) -> None:
+    study = replace(
+        STUDY,
+        scales={"smoke": replace(STUDY.scales["smoke"], policy="best", tasks=("relay-4",))},
+    )
+    job = planned(tmp_path, study, arms=("sops",)).jobs[0]
+    begin(job.cell, 400)
+    first = job.wanted.evaluations[0]
+    assert job.evaluate(first)[1].endswith("policy-best.safetensors")
+    assert job.cell.evaluation_path(first).name == "evaluation-best.json"
+    assert job.cell.evaluation_path(Evaluation(8, best=True)).name == "evaluation-at-8-best.json"
+
+
+def test_a_guide_that_leaves_no_policy_is_not_evaluated_again(tmp_path: Path) -> None:
+    arms = {"sable": Arm(options={"algorithm": "sable", "comm": "none"})}
+    scales = {"smoke": replace(STUDY.scales["smoke"], arms=(), by_arm={})}
+    study = replace(STUDY, arms=arms, scales=scales)
+    (job,) = planned(tmp_path, study, tasks=("relay-4",), seeds=(0,)).jobs
+    assert job.wanted.evaluations == ()
+
+
 def test_what_cannot_run_is_a_refusal_beside_the_jobs(tmp_path: Path) -> None:
     arms = {"sops": Arm(), "odd": Arm(options={"comm": "nosuch"}), "own": Arm(options={"seed": 1})}
     found = planned(tmp_path, replace(STUDY, arms=arms), tasks=("relay-4",))
