@@ -144,8 +144,7 @@ class Recorders:
         ends_E |= takes_part.rests_E if self._comes_back else ~takes_part.alive_E
         ends_E &= self._episodes_E != _NO_EPISODE
         for copy in np.flatnonzero(ends_E).tolist():
-            if self._steps_E[copy] or self._carried_E[copy]:
-                commands.append(ToLearner(self._trajectory(copy)))
+            commands += self._shipped(copy, now)
         self._episodes_E[ends_E] = _NO_EPISODE
         self._steps_E[ends_E] = 0
         self._carried_E[ends_E] = False
@@ -157,7 +156,7 @@ class Recorders:
         if self._in_pieces and begins_E.any():
             assert carry is not None, "pieces begin with what the agent remembers"
             self._first_versions_E[begins_E] = self._last_versions_E[begins_E] = policy_version
-            commands += self._begin_pieces(begins_E, now, takes_part, carry())
+            self._begin_pieces(begins_E, now, carry())
         records_E = self._episodes_E == now.episodes
         records_E &= takes_part.alive_E
         self._copies_R = np.flatnonzero(records_E)
@@ -167,14 +166,10 @@ class Recorders:
         return commands
 
     def _begin_pieces(
-        self,
-        begins_E: BoolArray,
-        now: wire.Observation,
-        takes_part: Participation,
-        carry_EX: FloatArray,
-    ) -> list[Command]:
-        """Keep what pieces begin with. Where the agent has died with the step before, it says so at
-        once: its last message may still be heard.
+        self, begins_E: BoolArray, now: wire.Observation, carry_EX: FloatArray
+    ) -> None:
+        """Keep what pieces begin with. It counts also where the agent has died with the step
+        before, for its last message may still be heard.
         """
         carry_EX[now.steps == 0] = 0.0
         if self._carry_EX.shape != carry_EX.shape:
@@ -182,21 +177,12 @@ class Recorders:
         self._carry_EX[begins_E] = carry_EX[begins_E]
         carried_E = begins_E & (now.steps > 0) & (self._active_E | self._comes_back)
         self._carried_E[begins_E] = carried_E[begins_E]
-        commands: list[Command] = []
-        if not self._comes_back:
-            for copy in np.flatnonzero(carried_E & ~takes_part.alive_E).tolist():
-                commands.append(ToLearner(self._without_steps(copy, now.observations)))
-                self._episodes_E[copy], self._carried_E[copy] = _NO_EPISODE, False
-        return commands
 
     def rollout_ends(self, now: wire.Observation, takes_part: Participation) -> list[Command]:
         """Ship everything: a rollout of fixed length ends with the step that was just recorded."""
         commands: list[Command] = []
         for copy in np.flatnonzero(self._episodes_E != _NO_EPISODE).tolist():
-            if self._steps_E[copy]:
-                commands.append(ToLearner(self._trajectory(copy)))
-            elif self._carried_E[copy]:
-                commands.append(ToLearner(self._without_steps(copy, now.observations)))
+            commands += self._shipped(copy, now)
         self._episodes_E[:] = _NO_EPISODE
         self._steps_E[:] = 0
         self._carried_E[:] = False
@@ -204,22 +190,28 @@ class Recorders:
         self._active_E, self._turns = takes_part.active_E, True
         return commands
 
-    def _without_steps(self, copy: int, like: NDArray[Any]) -> wire.Trajectory:
+    def _shipped(self, copy: int, now: wire.Observation) -> list[Command]:
+        """What there is to say of a copy: steps, or at least what its piece began with."""
+        if self._steps_E[copy]:
+            return [ToLearner(self._trajectory(copy))]
+        if self._carried_E[copy]:
+            return [ToLearner(self._without_steps(copy, now.observations[:0]))]
+        return []
+
+    def _without_steps(self, copy: int, nothing: NDArray[Any]) -> wire.Trajectory:
         """Of a piece in which the agent lived in no step."""
         return wire.Trajectory(
             agent=self._agent,
             episode=int(self._episodes_E[copy]),
             first_version=int(self._first_versions_E[copy]),
             last_version=int(self._first_versions_E[copy]),
-            observations=like[:0],
+            observations=nothing,
             actions=np.zeros(0, dtype=np.uint8),
             columns={CARRY.name: self._carry_EX[copy : copy + 1].copy()},
         )
 
     def _trajectory(self, copy: int) -> wire.Trajectory:
         steps = int(self._steps_E[copy])
-        if not steps:
-            return self._without_steps(copy, self._observations.read(copy, 0))
         once = {CARRY.name: self._carry_EX[copy : copy + 1].copy()} if self._in_pieces else {}
         return wire.Trajectory(
             agent=self._agent,

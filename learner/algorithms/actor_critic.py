@@ -9,20 +9,40 @@ Dimension key: T = time, B = batch, N = agents, A = actions, X = what the critic
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from configs.algorithms.ippo import PpoOptions
 from configs.columns import LOG_PROB
 from learner.algorithms.base import Loss, Setup, Unrolled
 from learner.algorithms.policy_gradient import PolicyGradient
+from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part
+from learner.network import PolicyNetwork
 from learner.policy_gradient.critic import Critic, ValueScale
+from learner.policy_gradient.critic_memory import CRITIC_MEMORY, CriticMemory
 from learner.policy_gradient.distributions import Distribution, distribution_of
+from learner.schedules import Schedules
 
 
 class ActorCritic(PolicyGradient):
     """Actor and critic; all agents share both."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        policy: PolicyNetwork,
+        schedules: Schedules,
+        initial: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__(setup, policy, schedules, initial, device)
+        options: PpoOptions = setup.options
+        self._memory: CriticMemory | None = None
+        if options.rollout_steps and self._critic.remembers:
+            self._memory = CriticMemory(options.critic_hidden)
 
     @classmethod
     def parts(cls, setup: Setup) -> dict[str, nn.Module]:
@@ -40,8 +60,27 @@ class ActorCritic(PolicyGradient):
     def seen(self, part: Part) -> Tensor:
         """[T + 1, B, N, X] what the critic knows."""
 
+    @torch.no_grad()
+    def prepared(self, episodes: Sequence[Episode]) -> list[Episode]:
+        if self._memory is not None:
+            episodes = self._memory.begin(episodes)
+            pieces = iter(episodes)
+            for part, lengths in self.parts_of(episodes):
+                states_TBNH = self._critic.states(self.seen(part), _before(part)).cpu()
+                for b, length in enumerate(lengths):
+                    piece = next(pieces)
+                    if piece.piece.goes_on:
+                        self._memory.end(piece, states_TBNH[length - 1, b].numpy().copy())
+        return super().prepared(episodes)
+
+    @property
+    def _critic(self) -> Critic:
+        critic = self.online["critic"]
+        assert isinstance(critic, Critic)
+        return critic
+
     def expected(self, part: Part) -> Tensor:
-        return self.online["critic"](self.seen(part))
+        return self._critic(self.seen(part), _before(part))
 
     def distribution(self, unrolled: Unrolled) -> Distribution:
         """Of the actions in the T steps of a part."""
@@ -62,3 +101,9 @@ class ActorCritic(PolicyGradient):
         both = self.actor(unrolled, part, divisors) + values
         both = Loss(both.total, both.sums | {"loss": both.total})
         return both + self.policy_terms(unrolled, part, divisors)
+
+
+def _before(part: Part) -> Tensor | None:
+    """[B, N, H] what the critic remembered before each row; None: rows begin episodes."""
+    memory = part.columns.get(CRITIC_MEMORY.name)
+    return None if memory is None else memory[0]

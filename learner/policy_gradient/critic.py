@@ -19,7 +19,8 @@ class Critic(nn.Module):
 
     Args:
         inputs: X
-        kind: a perceptron, or one with a GRU that begins with the episode.
+        kind: a perceptron, or one with a GRU that begins with the episode, or with what it
+            remembered where a piece of one begins.
     """
 
     def __init__(self, inputs: int, hidden: int, kind: Literal["mlp", "gru"]) -> None:
@@ -29,12 +30,25 @@ class Critic(nn.Module):
         self._second = nn.Linear(hidden, hidden)
         self._value = nn.Linear(hidden, 1)
 
-    def forward(self, seen_TBNX: Tensor) -> Tensor:
-        """[T, B, N]"""
+    @property
+    def remembers(self) -> bool:
+        return self._memory is not None
+
+    def states(self, seen_TBNX: Tensor, before_BNH: Tensor | None = None) -> Tensor:
+        """[T, B, N, H] what it remembers after each moment, if it does.
+
+        Args:
+            before_BNH: what it remembered before the first; None: nothing.
+        """
         x = torch.relu(self._first(seen_TBNX))
-        if self._memory is not None:
-            rows = x.flatten(1, 2)
-            x = self._memory(rows)[0].view(x.shape)
+        if self._memory is None:
+            return x
+        before = None if before_BNH is None else before_BNH.flatten(0, 1).unsqueeze(0)
+        return self._memory(x.flatten(1, 2), before)[0].view(x.shape)
+
+    def forward(self, seen_TBNX: Tensor, before_BNH: Tensor | None = None) -> Tensor:
+        """[T, B, N]"""
+        x = self.states(seen_TBNX, before_BNH)
         return self._value(torch.relu(self._second(x))).squeeze(-1)
 
 
