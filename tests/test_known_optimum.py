@@ -22,13 +22,31 @@ def summary_of(folder: Path, *options: str) -> dict[str, Any]:
     return json.loads((run / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "happo"])
-def test_two_agents_find_the_best_way_through_two_steps(tmp_path: Path, algorithm: str) -> None:
+ROLLOUTS = "episodes=64,epochs=4,minibatches=1,entropy=0.01"
+GUIDED = f"{ROLLOUTS},size=16"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ("mappo", ROLLOUTS),
+        ("happo", ROLLOUTS),
+        ("sable", GUIDED),
+        ("magpo", GUIDED),
+        pytest.param("ippo", ROLLOUTS, marks=pytest.mark.slow),
+        pytest.param("mat", GUIDED, marks=pytest.mark.slow),
+        pytest.param("magpo", f"{GUIDED},guide=mat", marks=pytest.mark.slow),
+        pytest.param("ctds", GUIDED, marks=pytest.mark.slow),
+    ],
+)
+def test_two_agents_find_the_best_way_through_two_steps(
+    tmp_path: Path, algorithm: str, options: str
+) -> None:
     found = summary_of(
         tmp_path,
         *("--env", "tests.tiny_games:TwoStep", "--agents", "2", "--steps", "3200"),
-        *("--algorithm", algorithm, "--learner.learning-rate", "1e-2"),
-        *("--algorithm.options", "episodes=64,epochs=4,minibatches=1,entropy=0.01"),
+        *("--algorithm", algorithm, "--algorithm.options", options),
+        *("--learner.learning-rate", "4e-3"),
     )
     assert found["return_mean"] == pytest.approx(BEST)
 

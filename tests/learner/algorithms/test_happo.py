@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
@@ -152,3 +153,26 @@ def test_in_its_turn_only_an_agents_own_steps_count() -> None:
 
     assert policy_loss(~own_N) == policy_loss(own_N & False)
     assert abs(policy_loss(own_N) - policy_loss(~own_N)) > 1.0
+
+
+def test_the_loss_of_a_turn_is_the_clipped_one_times_the_factor() -> None:
+    learner = make_learner(f"{OPTIONS},clip=0.5,entropy=0")
+    algorithm, rng = happo_of(learner), np.random.default_rng(0)
+    episodes = algorithm.prepared([recorded(1)])
+    prefer_the_first_action(learner.network)
+    order: list[int] = []
+    for turn in range(3):
+        episodes = algorithm.in_turn(episodes, turn, rng)
+        order.append(agent_of(episodes))
+    ((part, _),) = algorithm.parts_of(episodes)
+    learns = part.learns_TB.sum()
+    found = algorithm.loss(part, Divisors(learns, learns * AGENTS)).sums["policy_loss"].item()
+    (episode,) = episodes
+    first, second, agent = order
+    total = 0.0
+    for step in range(episode.length):
+        ratios_N = np.where(episode.alive[step], RATIOS[episode.actions[step]], 1.0)
+        gain = ratios_N[first] * ratios_N[second] * episode.columns[ADVANTAGE.name][step, agent]
+        if episode.alive[step, agent]:
+            total -= min(ratios_N[agent] * gain, np.clip(ratios_N[agent], 0.5, 1.5) * gain)
+    assert found == pytest.approx(total / episode.length, rel=1e-5)
