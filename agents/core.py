@@ -48,6 +48,7 @@ from agents.events import (
     ToWorld,
 )
 from agents.found import scheme_of
+from agents.head import own_outputs
 from agents.insight import Insight
 from agents.parameters import Outcome, ParameterStore
 from agents.participation import Participants, Participation
@@ -114,6 +115,7 @@ class AgentCore:
         self._messages = self._new_inbox(spec.message)
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
         self._policy = parameters.policy(spec, rules.num_agents)
+        self._own_outputs = own_outputs(spec, identity)
         self._policy_version: int = parameters.version
         self._hidden_EH: FloatArray = self._policy.begin(copies)
         self._parts_EP = self._policy.parts(self._hidden_EH)
@@ -508,6 +510,8 @@ class AgentCore:
             words.tokens_ETM = self._messages.tokens(heard, self._own_EM)
         message_EM = policy.message(self._parts_EP, words)
         q_EA = policy.q_values(self._parts_EP, message_EM)
+        if self._own_outputs is not None:
+            q_EA = q_EA[:, self._own_outputs]
         self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
         self._own_EM = message_from_wire(self._sent_rows)
 

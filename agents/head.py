@@ -3,6 +3,7 @@
     hidden, message -> relu -> q-values
 
 For policy gradients these are logits; or means and log deviations of actions that are real numbers.
+A policy may have several output layers, of which each agent reads one (`own_outputs`).
 
 Dimension key: E = copies, H = hidden, M = message, A = actions, P = columns of the fused product.
 """
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from agents.policy import PolicySpec
 
 _ZERO = np.float32(0.0)
+
+
+def own_outputs(spec: "PolicySpec", agent: int) -> slice | None:
+    """Where an agent's values are among those of all output layers; None: there is one layer."""
+    if spec.heads == 1:
+        return None
+    first = agent % spec.heads * spec.outputs
+    return slice(first, first + spec.outputs)
 
 
 class QHead:
@@ -39,8 +48,8 @@ class QHead:
         return (
             ("q_hidden.weight", (spec.hidden, spec.hidden + spec.message)),
             ("q_hidden.bias", (spec.hidden,)),
-            ("q_out.weight", (spec.outputs, spec.hidden)),
-            ("q_out.bias", (spec.outputs,)),
+            ("q_out.weight", (spec.heads * spec.outputs, spec.hidden)),
+            ("q_out.bias", (spec.heads * spec.outputs,)),
         )
 
     def seat(self, columns: Sequence[slice]) -> None:
@@ -48,7 +57,7 @@ class QHead:
         (self._state,) = columns
 
     def q_values(self, parts_EP: FloatArray, message_EM: FloatArray) -> FloatArray:
-        """[E, A]
+        """[E, A], or [E, heads × A] of all output layers one after the other.
 
         Args:
             message_EM: before it is rounded for the wire.

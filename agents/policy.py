@@ -70,6 +70,8 @@ class PolicySpec:
     scheme: str = "sops"
     """The communication scheme whose parameters these are, by name (agents/comm/)."""
     scheme_options: str = ""
+    heads: int = 1
+    """Output layers of the head: agent i acts by layer i modulo their number."""
     action_bounds: str = ""
     """Where num_actions real numbers make up an action, what bounds each, as -1:1,0:5; empty: one
     of num_actions is chosen."""
@@ -135,6 +137,7 @@ class PolicySpec:
             beacon_period=network.beacon_period,
             network=network.name,
             network_options=network.options,
+            heads=network.heads,
             scheme=name,
             scheme_options="" if name != comm else comm_options,
             action_bounds="" if bounds is None else bounds_to_text(bounds),
@@ -164,8 +167,8 @@ class PolicySpec:
 
     @property
     def outputs(self) -> int:
-        """Numbers that the head says: the actions' values or logits, or a mean and the logarithm of
-        a deviation for each number of an action.
+        """Numbers that an agent's head says: the actions' values or logits, or a mean and the
+        logarithm of a deviation for each number of an action.
         """
         return 2 * self.num_actions if self.action_bounds else self.num_actions
 

@@ -14,6 +14,7 @@ from configs.schema import RunConfig
 _KEPT = (
     *(f"network.{x}" for x in ("hidden", "message", "attention", "beacon", "edge_embedding")),
     "network.scorer",
+    "network.heads",
     "learner.algorithm",
     "learner.aux",
 )

@@ -49,7 +49,7 @@ class PolicyNetwork(nn.Module):
             **self.encoding.layers,
             **self.scheme.layers,
             "q_hidden": nn.Linear(spec.hidden + spec.message, spec.hidden),
-            "q_out": nn.Linear(spec.hidden, spec.outputs),
+            "q_out": nn.Linear(spec.hidden, spec.heads * spec.outputs),
         }
         # Children in the order of the layout: optimiser and checkpoints go by it.
         for layer in dict.fromkeys(name.partition(".")[0] for name, _ in spec.layout):
@@ -120,7 +120,7 @@ class PolicyNetwork(nn.Module):
         return made[len(first)], (*made[: len(first)], *made[len(first) + 1 :])
 
     def q_values(self, q_part: Tensor, message: Tensor) -> Tensor:
-        """[…, H], […, M] -> […, A] from the message before rounding."""
+        """[…, H], […, M] -> […, A] from the message before rounding; of all output layers."""
         size = self.spec.hidden
         q = head(
             q_part.reshape(-1, size),
@@ -130,6 +130,17 @@ class PolicyNetwork(nn.Module):
             self.q_out.bias,
         )
         return q.view(*message.shape[:-1], -1)
+
+    def own_outputs(self, q_TBNO: Tensor) -> Tensor:
+        """[T, B, N, A] of all output layers' values [T, B, N, heads × A] those of each agent's own
+        (agents/head.py).
+        """
+        heads = self.spec.heads
+        if heads == 1:
+            return q_TBNO
+        agents_N = torch.arange(q_TBNO.shape[2], device=q_TBNO.device)
+        by_layer = q_TBNO.view(*q_TBNO.shape[:-1], heads, -1)
+        return by_layer[:, :, agents_N, agents_N % heads]
 
     def uses(self, rule: GateRule) -> dict[str, int]:
         """How often an agent's step needs those layers that it does not need exactly once."""

@@ -35,6 +35,7 @@ def make_spec(
     beacon_delta: float = 0.0,
     beacon_period: int = 1,
     action_bounds: str = "",
+    heads: int = 1,
 ) -> PolicySpec:
     """Every dimension differs, so that a mix-up of two shows."""
     return PolicySpec(
@@ -51,6 +52,7 @@ def make_spec(
         beacon_delta=beacon_delta,
         beacon_period=beacon_period,
         action_bounds=action_bounds,
+        heads=heads,
     )
 
 

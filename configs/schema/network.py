@@ -22,6 +22,10 @@ class NetworkConfig:
     hidden: Annotated[int, between(1, 4096)] = 64
     """Units H of the encoder, the GRU and the Q head."""
 
+    heads: Annotated[int, between(1, 4096)] = 1
+    """Output layers: agent i acts by layer i modulo their number. With as many as agents each has
+    its own behind what all share, as where HAPPO's agents differ."""
+
     message: Annotated[int, between(1, 4096)] = 64
     """Numbers M in one message."""
 

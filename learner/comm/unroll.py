@@ -60,7 +60,8 @@ def unroll(
     hidden = _remembered(network, window, carry)
     q_part, reads = network.project(hidden, rule)
     said = network.scheme(reads, window, carry, rule)
-    q_TBNA = window.everybody(network.q_values(q_part, said.messages_TBNM))
+    q_TBNO = window.everybody(network.q_values(q_part, said.messages_TBNM))
+    q_TBNA = network.own_outputs(q_TBNO)
     return UnrollOutput(
         q_TBNA=q_TBNA,
         messages_TBNM=window.everybody(said.messages_TBNM),
