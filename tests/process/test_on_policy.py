@@ -1,6 +1,8 @@
 """On policy, processes and `--serial` give the same numbers: the policy is pinned within rollouts,
 whatever way and time a version takes."""
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from numpy.testing import assert_array_equal
 from agents.policy import load_policy
 from runtime.launch import main
 from runtime.record.json_lines import read_records
-from tests.process.runs import scratch_folder
+from tests.process.runs import Launched, scratch_folder, wait_for
 
 pytestmark = pytest.mark.process
 
@@ -65,3 +67,28 @@ def test_one_process_and_many_learn_the_same_over_several_rollouts(
     one, many = (load_policy(run / "policy.safetensors") for run in (serial, processes))
     assert one.version == many.version
     assert_array_equal(one.flat, many.flat)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("overlap", ["false", "true"])
+def test_rollouts_of_fixed_length_survive_an_agent_and_a_learner(
+    tmp_path: Path, overlap: str
+) -> None:
+    options = ("--steps", "12000", "--evaluation.interval-steps", "3000",
+               "--learner.checkpoint-period-s", "0.5",
+               "--algorithm.options",
+               f"rollout_steps=25,epochs=1,minibatches=1,overlap={overlap}")  # fmt: skip
+    with Launched(tmp_path, *OPTIONS, *options) as run:
+        for victim in ("agent 2", "learner"):
+            enough = run.updates() + 10
+            wait_for("updates", lambda enough=enough: run.updates() >= enough, 120.0)
+            os.kill(run.processes[victim], signal.SIGKILL)
+        enough = run.updates() + 10
+        wait_for("updates of another learner", lambda: run.updates() >= enough, 120.0)
+        assert run.finish(200.0) == 0, run.output.read_text()
+    summary = run.summary()
+    assert summary["agent_restarts"] == 1
+    assert summary["env_steps"] >= 12000
+    # Of 120 rollouts a few are lost with those that died.
+    assert 100 <= summary["learner_updates"] <= 120
