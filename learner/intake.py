@@ -63,7 +63,8 @@ class Intake:
             # All that is there, also where this life keeps less or replays less: it was
             # acknowledged.
             self._restore(Journal(folder, sys.maxsize), dimensions)
-            self._warn_of_few(config.learning_starts)
+            if not learner.is_on_policy:
+                self._warn_of_few(config.learning_starts)
         self._journal = Journal(folder, min(config.journal_episodes, config.replay_episodes))
         if not resume:
             self._journal.clear()

@@ -313,6 +313,11 @@ class Learner:
             self._rollout.lost(piece, steps)
 
     @property
+    def is_on_policy(self) -> bool:
+        """Whether it learns from rollouts."""
+        return self._rollout is not None
+
+    @property
     def rollouts_owed(self) -> int:
         """Rollouts that are full and have not been worked off."""
         return 0 if self._rollout is None else self._rollout.owed

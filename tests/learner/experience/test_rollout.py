@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from learner.algorithms.base import Algorithm, Loss, Setup
 from learner.experience.episode import Episode
 from learner.experience.part import Divisors, Part
 from learner.experience.rollout import Rollout
+from learner.intake import Intake
 from learner.learner import Learner
 from tests.learner_helpers import DIMENSIONS, make_config, make_episode, make_flat, make_spec
 
@@ -233,3 +235,15 @@ def test_of_a_rollout_that_was_not_worked_off_pieces_are_taken_up_again() -> Non
             rollout.remember(piece)
     assert {e.piece.rollout for e in rollout.oldest(99).episodes} == {9}
     assert rollout.steps_left == 4
+
+
+def test_a_resumed_learner_on_policy_does_not_wait_for_a_replay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(iql, "ALGORITHM", Reinforce)
+    spec = make_spec()
+    settings = LearnerConfig(device="cpu", algorithm="iql", learning_starts=64)
+    learner = Learner(make_config(learner=settings), spec, DIMENSIONS, make_flat(spec))
+    learner.progress.episodes = 100
+    Intake(learner, settings, DIMENSIONS, tmp_path, lambda part: None, resume=True)
+    assert "learning_starts" not in caplog.text
