@@ -46,7 +46,10 @@ def episodes(run: Path) -> list[Mapping[str, Any]]:
     )
 
 
-@pytest.mark.parametrize("rollouts", ROLLOUTS)
+@pytest.mark.parametrize(
+    "rollouts",
+    ["whole episodes", "fixed length", pytest.param("overlapping", marks=pytest.mark.slow)],
+)
 def test_one_process_and_many_learn_the_same_over_several_rollouts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rollouts: str
 ) -> None:
