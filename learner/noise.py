@@ -3,7 +3,7 @@
 seed, role, key -> torch.Generator -> branches, one for each part that is worked off apart
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -41,7 +41,7 @@ def branch(parent: torch.Generator) -> torch.Generator:
 
 
 @contextmanager
-def seeded(seed: int, role: Role) -> Iterator[None]:
+def seeded(seed: int, role: Role) -> Generator[None]:
     """Layers that are made within begin with numbers of this stream, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]  # untyped in torch
         torch.manual_seed(streams.number(seed, role))  # pyright: ignore[reportUnknownMemberType]  # untyped in torch

@@ -288,7 +288,7 @@ def test_without_what_the_guide_remembered_they_would_not_be() -> None:
     learner, pieces = pieces_of("sable")
     for piece in pieces:
         learner.add(piece)
-    for episode in learner.replay._episodes:  # to look inside
+    for episode in learner.replay._episodes:  # pyright: ignore[reportPrivateUsage]  # to look inside
         episode.columns[MEMORY.name][:] = 0.0
     learner.compute_gradient()
     learner.replay.stepped()
@@ -302,7 +302,7 @@ def test_pieces_that_go_on_with_what_another_learner_began_are_left_out_and_hold
     for piece in pieces:
         learner.add(piece)
     first = min(piece.piece.rollout for piece in pieces)
-    kept = [episode.piece for episode in learner.replay._episodes]  # to look inside
+    kept = [episode.piece for episode in learner.replay._episodes]  # pyright: ignore[reportPrivateUsage]
     assert len(kept) < len(pieces)
     assert all(piece.start == 0 for piece in kept if piece.rollout == first)
     assert learner.updates_owed == 1
