@@ -6,17 +6,18 @@
 
 Retention is attention without a softmax, so that all that came before is a matrix per head: each
 step multiplies it by kappa and adds k^T v of its agents. A whole rollout at once (`encode`,
-`decode`) and one agent after the other (`decode_next`) are the same arithmetic. In the encoder the
+`decode`) and one agent after the other (`decode_next`) say the same. In the encoder the
 agents of a step all hear each other, in the decoder only those before them.
 
 As in the released code the gate reads the key, a group norm works within each head, one norm stands
 before every block of the encoder, and positions of the steps are added to key, query and value.
 
 Dimension key: B = batch, T = time, N = agents, D = observation features, A = actions, E =
-embedding, H = heads, d = E / H, L = blocks.
+embedding, H = heads, d = E / H, L = blocks, R = rows: (step, agent) of a chunk of the steps.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,9 @@ from learner.guides.layers import (
     rms_norm,
     shifted,
 )
+
+CHUNK_ROWS = 64
+"""Steps times agents of a chunk: about where both halves of its work are the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,24 +56,49 @@ class SableState:
 
 
 class Decays:
-    """How much of a step is left in another: kappa for each step between, nothing across the
-    beginning of an episode.
+    """How much of a row is left in another: kappa for each step between, nothing across the
+    beginning of an episode, and everything within a step.
 
     Args:
         begins_BT: bool: the step is the first of an episode.
         kappas_H: of the heads.
+        agents: of each step.
+        causal: agents of a step hear only themselves and those before them.
     """
 
-    def __init__(self, begins_BT: Tensor, kappas_H: Tensor) -> None:
+    def __init__(
+        self, begins_BT: Tensor, kappas_H: Tensor, agents: int, *, causal: bool = False
+    ) -> None:
         time = begins_BT.shape[1]
+        self.rows = time * agents
         steps = torch.arange(time, device=begins_BT.device)
         number_BT = begins_BT.long().cumsum(1)
         apart_TT = steps.unsqueeze(1) - steps
         earlier_BTT = (number_BT.unsqueeze(2) == number_BT.unsqueeze(1)) & (apart_TT > 0)
-        self.between_BHTT = earlier_BTT.unsqueeze(1) * _powers(kappas_H, apart_TT.clamp(min=0))
-        """Of step s in step t > s."""
-        self.of_state_BHT = (number_BT == 0).unsqueeze(1) * _powers(kappas_H, steps + 1)
-        """Of what was before the first step."""
+        earlier_BHTT = earlier_BTT.unsqueeze(1) * _powers(kappas_H, apart_TT.clamp(min=0))
+        within_NN = kappas_H.new_ones(agents, agents)
+        now_TT = torch.eye(time, device=kappas_H.device, dtype=kappas_H.dtype)
+        self.between_BHRR = earlier_BHTT.repeat_interleave(agents, 2).repeat_interleave(
+            agents, 3
+        ) + torch.kron(now_TT, within_NN.tril() if causal else within_NN)
+        """Of row s in row r."""
+        in_last_BHT = earlier_BHTT[:, :, -1] + now_TT[-1]
+        self.in_state_BHR1 = in_last_BHT.repeat_interleave(agents, 2).unsqueeze(-1)
+        """Of row s after the last step."""
+        of_state_BHT = (number_BT == 0).unsqueeze(1) * _powers(kappas_H, steps + 1)
+        self.of_state_BHR1 = of_state_BHT.repeat_interleave(agents, 2).unsqueeze(-1)
+        """Of what was before the first step, in row r."""
+
+    @classmethod
+    def by_chunk(
+        cls, begins_BT: Tensor, kappas_H: Tensor, agents: int, *, causal: bool
+    ) -> "list[Decays]":
+        """Of a few steps each: work grows with the square of a chunk, and not of the whole."""
+        time, steps = begins_BT.shape[1], max(1, CHUNK_ROWS // agents)
+        return [
+            cls(begins_BT[:, first : first + steps], kappas_H, agents, causal=causal)
+            for first in range(0, time, steps)
+        ]
 
 
 def _powers(kappas_H: Tensor, exponents: Tensor) -> Tensor:
@@ -78,15 +107,11 @@ def _powers(kappas_H: Tensor, exponents: Tensor) -> Tensor:
 
 
 class Retention(nn.Module):
-    """Multi-scale retention.
+    """Multi-scale retention."""
 
-    Args:
-        causal: agents of a step hear only themselves and those before them.
-    """
-
-    def __init__(self, size: int, heads: int, *, causal: bool) -> None:
+    def __init__(self, size: int, heads: int) -> None:
         super().__init__()
-        self._heads, self._causal = heads, causal
+        self._heads = heads
         self.query, self.key, self.value, self.gate, self.out = (
             nn.Linear(size, size, bias=False) for _ in range(5)
         )
@@ -100,46 +125,46 @@ class Retention(nn.Module):
         key_BTNE: Tensor,
         value_BTNE: Tensor,
         state_BHdd: Tensor,
-        decays: Decays | None,
+        decays: Sequence[Decays] | None,
     ) -> tuple[Tensor, Tensor]:
         """[B, T, N, E] what was retained for each agent; and the state after the last step.
 
         Args:
-            decays: None: a single step goes on, whose earlier agents are in the state already.
+            decays: of chunks of the steps; None: a single step goes on with its next agent, whose
+                predecessors are in the state already.
         """
         q, k, v = (
-            layer(x).unflatten(-1, (self._heads, -1)).transpose(2, 3)  # [B, T, H, N, d]
+            layer(x).flatten(1, 2).unflatten(-1, (self._heads, -1)).transpose(1, 2)  # [B, H, R, d]
             for layer, x in (
                 (self.query, query_BTNE), (self.key, key_BTNE), (self.value, value_BTNE)
             )
         )  # fmt: skip
-        added_BTHdd = k.transpose(-1, -2) @ v
         if decays is None:
-            before_BTHdd = state_BHdd.unsqueeze(1)
+            state_BHdd = state_BHdd + k.transpose(-1, -2) @ v
+            found_BHRd = q @ state_BHdd
         else:
-            before_BTHdd = torch.einsum("bhts,bshde->bthde", decays.between_BHTT, added_BTHdd)
-            old = decays.of_state_BHT.transpose(1, 2)[..., None, None] * state_BHdd.unsqueeze(1)
-            before_BTHdd = before_BTHdd + old
-        after_BTHdd = before_BTHdd + added_BTHdd
-        if self._causal:
-            found = q @ before_BTHdd + (q @ k.transpose(-1, -2)).tril() @ v
-        else:
-            found = q @ after_BTHdd
-        rows = found.transpose(2, 3)
-        normed = self.norm(rows.reshape(-1, rows.shape[-1])).view(rows.shape).flatten(-2)
-        kept = self.out(functional.silu(self.gate(key_BTNE)) * normed)
-        return kept, after_BTHdd[:, -1]
+            found, rows = list[Tensor](), [chunk.rows for chunk in decays]
+            chunks = zip(decays, *(x.split(rows, dim=2) for x in (q, k, v)), strict=True)
+            for decay, q_c, k_c, v_c in chunks:
+                near_BHRR = (q_c @ k_c.transpose(-1, -2)) * decay.between_BHRR
+                found.append(near_BHRR @ v_c + decay.of_state_BHR1 * (q_c @ state_BHdd))
+                added_BHdd = (k_c * decay.in_state_BHR1).transpose(-1, -2) @ v_c
+                state_BHdd = decay.of_state_BHR1[:, :, -1:] * state_BHdd + added_BHdd
+            found_BHRd = torch.cat(found, dim=2)
+        each_BRHd = found_BHRd.transpose(1, 2)
+        normed = self.norm(each_BRHd.flatten(0, 2)).view(query_BTNE.shape)
+        return self.out(functional.silu(self.gate(key_BTNE)) * normed), state_BHdd
 
 
 class _EncoderBlock(nn.Module):
     def __init__(self, size: int, heads: int, *, dead: bool) -> None:
         super().__init__()
-        self.retention = Retention(size, heads, causal=False)
+        self.retention = Retention(size, heads)
         self.norm1, self.norm2 = rms_norm(size), rms_norm(size)
         self.feed = SwiGlu(size, dead=dead)
 
     def forward(
-        self, x: Tensor, positions: Tensor, state: Tensor, decays: Decays
+        self, x: Tensor, positions: Tensor, state: Tensor, decays: Sequence[Decays]
     ) -> tuple[Tensor, Tensor]:
         placed = x + positions
         kept, state = self.retention(placed, placed, placed, state, decays)
@@ -150,8 +175,8 @@ class _EncoderBlock(nn.Module):
 class _DecoderBlock(nn.Module):
     def __init__(self, size: int, heads: int, *, dead: bool) -> None:
         super().__init__()
-        self.own = Retention(size, heads, causal=True)
-        self.cross = Retention(size, heads, causal=True)
+        self.own = Retention(size, heads)
+        self.cross = Retention(size, heads)
         self.norm1, self.norm2, self.norm3 = rms_norm(size), rms_norm(size), rms_norm(size)
         self.feed = SwiGlu(size, dead=dead)
 
@@ -161,7 +186,7 @@ class _DecoderBlock(nn.Module):
         seen: Tensor,
         positions: Tensor,
         states: tuple[Tensor, Tensor],
-        decays: Decays | None,
+        decays: Sequence[Decays] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         placed = x + positions
         kept, own = self.own(placed, placed, placed, states[0], decays)
@@ -226,7 +251,9 @@ class Sable(nn.Module):
             begins_BT: bool: the step is the first of an episode.
             steps_BT: number of the step within its episode.
         """
-        decays, positions = Decays(begins_BT, self.kappas_H), self._positions(steps_BT)
+        agents = observations_BTND.shape[2]
+        decays = Decays.by_chunk(begins_BT, self.kappas_H, agents, causal=False)
+        positions = self._positions(steps_BT)
         x, states = self.see(observations_BTND), list[Tensor]()
         for block, before in zip(self.encoder, state.encoder.unbind(2), strict=True):
             x, after = block(self.norm_seen(x), positions, before, decays)
@@ -245,7 +272,7 @@ class Sable(nn.Module):
         two states afterwards.
         """
         told = shifted(actions_BTN, self._actions, seen_BTNE.dtype)
-        decays = Decays(begins_BT, self.kappas_H)
+        decays = Decays.by_chunk(begins_BT, self.kappas_H, seen_BTNE.shape[2], causal=True)
         return self._decode(told, seen_BTNE, self._positions(steps_BT), state, decays)
 
     def decode_next(
@@ -263,7 +290,7 @@ class Sable(nn.Module):
             begins_B: bool, for the step's first agent: whether an episode begins; None: a later
                 agent.
         """
-        decays = None if begins_B is None else Decays(begins_B.unsqueeze(1), self.kappas_H)
+        decays = None if begins_B is None else [Decays(begins_B.unsqueeze(1), self.kappas_H, 1)]
         told, seen = told_BA[:, None, None], seen_BE[:, None, None]
         positions = self._positions(steps_B.unsqueeze(1))
         logits, own, cross = self._decode(told, seen, positions, state, decays)
@@ -275,7 +302,7 @@ class Sable(nn.Module):
         seen: Tensor,
         positions: Tensor,
         state: SableState,
-        decays: Decays | None,
+        decays: Sequence[Decays] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, states = self.norm_told(self.tell(told)), list[tuple[Tensor, Tensor]]()
         before = zip(state.decoder_own.unbind(2), state.decoder_cross.unbind(2), strict=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.forbidden import FORBIDDEN
+from learner.guides import sable
 from learner.guides.layers import SwiGlu, shifted
 from learner.guides.sable import Decays, Sable, SableState
 from tests.learner.guides.golden_weights import fill
@@ -130,7 +131,11 @@ def case(request: pytest.FixtureRequest, golden: dict[str, NDArray[Any]]) -> Cas
     return Case(golden, *request.param)
 
 
-def test_a_rollout_at_once_is_that_of_the_reference_and_so_is_its_gradient(case: Case) -> None:
+@pytest.mark.parametrize("chunk_rows", [1, 7, sable.CHUNK_ROWS])
+def test_a_rollout_at_once_is_that_of_the_reference_and_so_is_its_gradient(
+    case: Case, chunk_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sable, "CHUNK_ROWS", chunk_rows)
     observations = case.observations.clone().requires_grad_()
     seen, values, logits, state = case.played(slice(None), case.state, observations)
     log_p = case.log_p(logits)
@@ -188,11 +193,11 @@ def test_one_agent_after_the_other_is_as_good_as_a_rollout_at_once(case: Case) -
 def test_nothing_reaches_across_the_beginning_of_an_episode(golden: dict[str, Any]) -> None:
     begins = tensor(golden["decay/done"]).bool()
     kappas = torch.tensor([float(golden["decay/kappa"])], dtype=torch.float64)
-    decays = Decays(begins, kappas)
-    # The reference lays steps and agents side by side; ours are of steps alone.
-    by_step = golden["decay/matrix_masked0"][:, ::2, ::2] * (1.0 - np.eye(6))
-    assert_allclose(array(decays.between_BHTT[:, 0]), by_step, atol=1e-6)
-    assert_allclose(array(decays.of_state_BHT[:, 0]), golden["decay/xi"][:, ::2, 0], atol=1e-6)
+    for causal in (False, True):
+        decays = Decays(begins, kappas, int(golden["decay/n_agents"]), causal=causal)
+        expected = golden[f"decay/matrix_masked{int(causal)}"]
+        assert_allclose(array(decays.between_BHRR[:, 0]), expected, atol=1e-6)
+        assert_allclose(array(decays.of_state_BHR1[:, 0]), golden["decay/xi"], atol=1e-6)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 8])
