@@ -9,8 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from agents.policy import PolicySpec, initialise
+from configs.algorithms.base import Replayed
+from configs.algorithms.described import traits_of
 from configs.arrays import FloatArray
 from configs.columns import GATES, Q_VALUES
+from configs.extensions import ALGORITHM, own_names
 from configs.schema import (
     AgentsConfig,
     BeaconDtype,
@@ -33,6 +36,14 @@ torch.set_num_threads(1)
 
 DIMENSIONS = Dimensions(num_agents=6, observation_dim=5, num_actions=4, state_dim=3)
 WITH_Q = replace(DIMENSIONS, columns=(GATES, Q_VALUES))
+
+TRAITS = {name: traits_of(LearnerConfig(algorithm=name)) for name in own_names(ALGORITHM)}
+REPLAYED = [
+    name
+    for name, traits in TRAITS.items()
+    if traits.trains and isinstance(traits.experience, Replayed)
+]
+"""Algorithms that learn from batches of whatever was played, such as `make_episode` makes."""
 
 
 def make_spec(

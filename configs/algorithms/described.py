@@ -125,13 +125,21 @@ def check_sampled(config: RunConfig) -> None:
 
 
 def check_rollout(config: RunConfig) -> None:
-    """Refuse more minibatches than there are copies to share out.
+    """Refuse what a rollout cannot give: more minibatches than there are copies to share out, and
+    gates that are drawn anew.
 
     Raises:
         ValueError: names both, and the way out.
     """
     experience, copies = traits_of(config.learner).experience, config.env.copies
-    if isinstance(experience, OnPolicy) and experience.steps and experience.minibatches > copies:
+    if not isinstance(experience, OnPolicy):
+        return
+    if config.gate.estimator != "straight-through":
+        raise ValueError(
+            f"learner.algorithm {config.learner.algorithm} hears what was heard in its rollouts, "
+            f"and gate.estimator {config.gate.estimator} draws gates anew: give straight-through"
+        )
+    if experience.steps and experience.minibatches > copies:
         raise ValueError(
             f"a rollout of {copies} copies makes at most as many minibatches, got "
             f"{experience.minibatches}: give --env-copies or minibatches another number"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learner.kernels.one_hot import one_hot
+
 EPS = 1e-6
 _GAIN = 2.0**0.5
 OUTPUT_GAIN = 0.01
@@ -80,7 +82,5 @@ def shifted(actions: Tensor, num_actions: int, dtype: torch.dtype) -> Tensor:
     Args:
         actions: int64 [..., N]
     """
-    told = functional.one_hot(actions + 1, num_actions + 1).to(dtype).roll(1, dims=-2)
-    told[..., 0, :] = 0.0
-    told[..., 0, 0] = 1.0
-    return told
+    places = functional.pad(actions[..., :-1] + 1, (1, 0))
+    return one_hot(places, num_actions + 1, dtype)

@@ -102,6 +102,16 @@ def test_a_preset_draws_in_evaluations_only_from_policies_with_probabilities(
         load_run_config([*game, "--algorithm", "iql", "--evaluation.sampled"])
 
 
+def test_rollouts_refuse_what_they_cannot_give() -> None:
+    game = ["--env", "relay", "--algorithm", "mappo"]
+    with pytest.raises(ConfigError, match=r"gate.estimator arm draws gates anew: give straight"):
+        load_run_config([*game, "--gate.estimator", "arm"])
+    fixed = [*game, "--algorithm.options", "rollout_steps=10,minibatches=4"]
+    with pytest.raises(ConfigError, match=r"2 copies makes at most as many minibatches, got 4"):
+        load_run_config([*fixed, "--env-copies", "2"])
+    assert load_run_config([*fixed, "--env-copies", "4"]).env.copies == 4
+
+
 def test_empty_config_file_changes_nothing(tmp_path: Path) -> None:
     assert load_run_config(["--config", write(tmp_path / "f.yaml", "")]) == preset_for("battle")
 

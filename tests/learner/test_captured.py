@@ -17,7 +17,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.policy import PolicySpec, initialise
-from configs.extensions import ALGORITHM, own_names
 from configs.schema import GateConfig, LearnerConfig, RunConfig, SparseConfig
 from learner.algorithms.base import Loss
 from learner.algorithms.vdn import Vdn
@@ -26,11 +25,10 @@ from learner.cuda_graph import outsiders
 from learner.experience.part import Divisors, Part
 from learner.learner import Learner
 from tests.learner.tape import TapeRecorder
-from tests.learner_helpers import DIMENSIONS, make_config, make_episode
+from tests.learner_helpers import DIMENSIONS, REPLAYED, make_config, make_episode
 from tests.scheme_cases import Case, learner_cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
-ALGORITHMS = [name for name in own_names(ALGORITHM) if name != "random"]
 USUAL = Case("sops", "", "causal")
 EPISODES = 8
 
@@ -104,7 +102,7 @@ def assert_the_same(run: RunConfig) -> TapeRecorder:
     return recorder
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_replayed_updates_of_any_algorithm_are_the_plain_ones(algorithm: str) -> None:
     recorder = assert_the_same(make_run(algorithm=algorithm))
     assert (recorder.recorded, recorder.replayed) == (1, 3)
@@ -122,7 +120,7 @@ def test_replayed_updates_with_any_option_are_the_plain_ones(variant: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", learner_cases(), ids=str)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_replayed_updates_of_any_pair_are_the_plain_ones(algorithm: str, case: Case) -> None:
     assert_the_same(make_run(case, algorithm))
 
@@ -257,7 +255,7 @@ def test_tensors_from_outside_are_kept() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("case", learner_cases(), ids=str)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_a_graph_s_updates_are_those_that_run_step_by_step(
     algorithm: str, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:

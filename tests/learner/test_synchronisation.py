@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from agents.policy import PolicySpec, initialise
-from configs.extensions import ALGORITHM, own_names
 from configs.schema import AgentsConfig, GateConfig, LearnerConfig, RunConfig, SparseConfig
 from learner import learner as learner_module
 from learner.algorithms.vdn import Vdn
@@ -20,11 +19,12 @@ from learner.learner import Learner
 from tests.benchmarks.learner_update import make_learner as make_update
 from tests.benchmarks.update_case import UpdateCase
 from tests.host_syncs import HostSyncs
-from tests.learner_helpers import DIMENSIONS, make_config, make_episode
+from tests.learner.algorithms.test_guided import Stage
+from tests.learner.algorithms.test_ppo import collected, learner_of
+from tests.learner_helpers import DIMENSIONS, REPLAYED, make_config, make_episode
 from tests.scheme_cases import Case, learner_cases
 
 LIFETIMES = (6, 3, 0, 6, 5, 1)
-ALGORITHMS = [name for name in own_names(ALGORITHM) if name != "random"]
 USUAL = Case("sops", "", "causal")
 
 GATES = {
@@ -95,10 +95,27 @@ def assert_reads_its_metrics_and_nothing_else(places: list[str]) -> None:
     assert place.endswith("gradient_of: cpu")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_an_update_of_any_algorithm_waits_for_the_device_once(algorithm: str) -> None:
     learner = make_learner(make_run(algorithm=algorithm))
     assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
+
+
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo"])  # happo also looks whose turn it is
+def test_an_update_from_a_rollout_waits_for_the_device_once(algorithm: str) -> None:
+    run, episodes = collected()
+    learner = learner_of(run, algorithm, f"episodes={len(episodes)},epochs=2,minibatches=1")
+    for episode in episodes:
+        learner.add(episode)
+    assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
+
+
+@pytest.mark.parametrize("algorithm", ["sable", "mat", "magpo", "ctds"])
+def test_an_update_with_a_guide_waits_for_the_device_once(algorithm: str) -> None:
+    stage = Stage(algorithm, ",epochs=2")
+    for episode in stage.episodes():
+        stage.learner.add(episode)
+    assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(stage.learner))
 
 
 @pytest.mark.parametrize("case", learner_cases(), ids=str)
@@ -109,7 +126,7 @@ def test_an_update_of_any_scheme_waits_for_the_device_once(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", learner_cases(), ids=str)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_an_update_of_any_pair_waits_for_the_device_once(algorithm: str, case: Case) -> None:
     learner = make_learner(make_run(case, algorithm))
     assert_reads_its_metrics_and_nothing_else(syncs_of_an_update(learner))
@@ -181,7 +198,7 @@ def test_a_look_at_a_number_within_a_loss_is_found(algorithm: str, found: str) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("case", learner_cases(), ids=str)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_torch_sees_no_wait_but_that_for_the_metrics(
     algorithm: str, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

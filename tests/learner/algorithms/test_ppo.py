@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from configs.columns import LOG_PROB, VALUE
-from configs.schema import LearnerConfig
+from configs.schema import GateConfig, LearnerConfig
 from envs.base import Env
 from envs.relay import Relay
 from envs.spaces import Box
@@ -38,10 +38,15 @@ def collected(env: Env | None = None, steps: int = 0) -> tuple[SerialRun, list[E
     return run, played(run)[:EPISODES]
 
 
-def learner_of(run: SerialRun, algorithm: str = "mappo", options: str = OPTIONS) -> Learner:
+def learner_of(
+    run: SerialRun,
+    algorithm: str = "mappo",
+    options: str = OPTIONS,
+    gate: GateConfig | None = None,
+) -> Learner:
     settings = LearnerConfig(device="cpu", algorithm=algorithm, options=options, gamma=0.9)
     spec = run.rules.spec
-    config = make_config(learner=settings)
+    config = make_config(learner=settings, gate=gate)
     config = replace(
         config,
         num_agents=AGENTS,
@@ -79,6 +84,20 @@ def test_real_numbers_are_on_policy_to_rounding(algorithm: str) -> None:
     assert metrics["ratios_clipped"] == 0.0
     assert np.isfinite(metrics["entropy"])
     assert (learner.parameters_flat() != before).any()
+
+
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "happo"])
+def test_gates_are_learned_from_a_rollout(algorithm: str) -> None:
+    run, episodes = collected()
+    gate = GateConfig(noise_share=0.5, price=0.01, price_loss=100.0)
+    learner = learner_of(run, algorithm, gate=gate)
+    for episode in episodes:
+        learner.add(episode)
+    scorer = {k: p for k, p in learner.network.named_parameters() if k.startswith("scorer")}
+    before = {name: parameter.detach().clone() for name, parameter in scorer.items()}
+    learner.update()
+    for name, parameter in scorer.items():
+        assert not torch.equal(parameter, before[name]), name
 
 
 def test_without_the_recorded_gates_it_would_not_be() -> None:

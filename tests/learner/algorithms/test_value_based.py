@@ -7,29 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from configs.algorithms.base import Replayed
-from configs.algorithms.described import traits_of
 from configs.columns import ACTION_MASK, GATES
-from configs.extensions import ALGORITHM, own_names
 from configs.schema import GateConfig, LearnerConfig
 from learner.forbidden import FORBIDDEN
 from learner.learner import Learner
 from learner.ranks import shared_out
 from tests.learner_helpers import (
     DIMENSIONS,
+    REPLAYED,
     load_part,
     make_config,
     make_episode,
     make_flat,
     make_spec,
 )
-
-TRAITS = {name: traits_of(LearnerConfig(algorithm=name)) for name in own_names(ALGORITHM)}
-TRAINED = [
-    name
-    for name, traits in TRAITS.items()
-    if traits.trains and isinstance(traits.experience, Replayed)
-]
 
 
 def masked_learner(algorithm: str, forbidden: int) -> Learner:
@@ -56,7 +47,7 @@ def prefer(learner: Learner, action: int, by: float) -> None:
             policy.q_out.bias[action] += by
 
 
-@pytest.mark.parametrize("algorithm", TRAINED)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 def test_the_value_of_an_action_that_is_not_allowed_does_not_matter(algorithm: str) -> None:
     found: list[dict[str, float]] = []
     for by in (0.0, 50.0):

@@ -9,8 +9,6 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from configs.algorithms.described import traits_of
-from configs.extensions import ALGORITHM, names
 from configs.load import load_run_config
 from configs.schema import GateConfig, GateEstimator, LearnerConfig, RunConfig
 from learner.algorithms.base import SharedLoss
@@ -21,6 +19,7 @@ from learner.learner import Learner
 from learner.ranks import shared_out
 from tests.learner_helpers import (
     DIMENSIONS,
+    REPLAYED,
     load_part,
     make_config,
     make_episode,
@@ -29,7 +28,6 @@ from tests.learner_helpers import (
 )
 
 ESTIMATORS: tuple[GateEstimator, ...] = ("score-function", "arm")
-TRAINED = [name for name in names(ALGORITHM) if traits_of(LearnerConfig(algorithm=name)).trains]
 
 
 def make_run(
@@ -60,7 +58,7 @@ def scorer(learner: Learner) -> Mapping[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("algorithm", TRAINED)
+@pytest.mark.parametrize("algorithm", REPLAYED)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_each_algorithm_learns_its_gates_with_a_price_a_budget_and_episodes_without_noise(
     estimator: GateEstimator, algorithm: str
