@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from configs.algorithms.described import traits_of
 from learner.studies.auc import area_under_curve
 from learner.studies.cells import Evaluation, State
 from learner.studies.headline import headline_of
@@ -74,7 +75,7 @@ def measure(jobs: Iterable[Job], tasks: Mapping[str, Task]) -> list[Measured]:
         if job.cell.standing(job.wanted).state is State.DONE:
             name = headline(tasks[job.task])
             training = _of_training(job, name)
-            if not job.wanted.evaluations:
+            if traits_of(job.config.learner).centralised:  # it left nothing to evaluate
                 own = training | ({"headline": training["test"]} if "test" in training else {})
                 found.append(Measured(job.task, job.arm, job.seed, own, job, Evaluation()))
             for number, evaluation in enumerate(job.wanted.evaluations):
