@@ -4,7 +4,8 @@
     Measured of several seeds                                    -> Row: an Interval per figure
 
 Names: return, win_rate, headline (the task's own), auc (of the headline over the tests during
-training), test (the headline in the last of them), out_degree, open_share, edge_bytes (per
+training), test (the headline in the last of them), played (the return of the last 100 episodes
+that were trained on, where a guide acts if there is one), out_degree, open_share, edge_bytes (per
 agent-step), each metric of the environment, and of the training update_s, wall_s, version_bytes,
 sparsity, model_size, training_flops and inference_flops.
 """
@@ -19,7 +20,7 @@ from learner.studies.cells import Evaluation, State
 from learner.studies.headline import headline_of
 from learner.studies.intervals import Interval, over_seeds
 from learner.studies.plan import Job
-from learner.studies.plot import read_evaluations
+from learner.studies.plot import read_evaluations, return_of_training
 from learner.studies.study import Numbers, Task
 
 _OF_EVALUATION = {
@@ -110,6 +111,7 @@ def _of_training(job: Job, headline_name: str) -> dict[str, float]:
     reached = [each.reached(figure) for each in tests]
     known["auc"] = area_under_curve(steps, reached)
     known["test"] = reached[-1] if reached else None
+    known["played"] = return_of_training(job.cell.policy().parent)
     return {name: float(value) for name, value in known.items() if value is not None}
 
 

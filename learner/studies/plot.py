@@ -128,6 +128,16 @@ def read_evaluations(run: Path, size: int | None = None) -> list[Evaluation]:
     return found
 
 
+def return_of_training(run: Path, episodes: int = 100) -> float | None:
+    """Mean return of the last episodes that were trained on, or None before the first.
+
+    Raises:
+        ConfigError: the log is damaged.
+    """
+    last = [e["episode_return"] for e in read_records(run / EPISODES) if not e["evaluation"]]
+    return float(np.mean(last[-episodes:])) if last else None
+
+
 def _evaluation(batch: Sequence[Any]) -> Evaluation:
     returns = np.array([episode["episode_return"] for episode in batch])
     return Evaluation(

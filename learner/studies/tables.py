@@ -27,6 +27,8 @@ _UNITS = {
     "open_share": "edges open",
     "edge_bytes": "edge bytes per agent-step",
     "auc": "AUC",
+    "test": "last test",
+    "played": "return in training",
     "wall_s": "s per run",
     "update_s": "s per update",
     "version_bytes": "bytes per version",

@@ -50,6 +50,9 @@ def complete(job: Job, reached: float) -> None:
             episode: dict[str, Any] = {"t_s": 1.0, "env_steps": steps, "evaluation": True}
             episode |= {"won": False, "episode_return": reached * min(steps / 100, 1.0)}
             log.write(json.dumps(episode) + "\n")
+        for number in range(110):
+            episode |= {"evaluation": False, "episode_return": 0.0 if number < 10 else reached / 3}
+            log.write(json.dumps(episode) + "\n")
     for evaluation in job.wanted.evaluations:
         at = reached / 2 if evaluation.agents else reached
         figures = {"evaluation_episodes": 4, "return_mean": at, "win_rate": None}
@@ -87,6 +90,8 @@ def test_a_row_is_the_mean_over_the_seeds_of_an_arm_at_a_size(rows: list[Row]) -
     # 100 steps at half of what was reached, 300 at all of it.
     assert sops["auc"].mean == pytest.approx(0.9 * 350 / 400)
     assert moved["return"].mean == pytest.approx(0.45)
+    assert sops["test"].mean == pytest.approx(0.9)
+    assert sops["played"].mean == pytest.approx(0.3), "of the last hundred alone"
     assert "auc" not in moved, "it was trained at the other size"
     assert "win_rate" not in sops
     assert "out_degree" not in sops
