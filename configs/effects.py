@@ -136,6 +136,7 @@ RULES: tuple[Rule, ...] = (
             "agents.adviser",
             "agents.advice",
             "agents.epsilon_",
+            "learner.average_rate",
             "learner.batch_size",
             "learner.burn_in",
             "learner.learning_starts",

@@ -172,8 +172,8 @@ class Learner:
         self.target = self.algorithm.target
         """What targets are computed with, by part."""
         self.average: Average | None = None
-        """What agents act with; None: the newest parameters."""
-        if config.learner.average_rate < 1.0:
+        """What agents act with; None: the newest parameters, as a rollout has to be of them."""
+        if config.learner.average_rate < 1.0 and self._rollout is None:
             self.average = Average(self.network, config.learner.average_rate)
         self._loss = SharedLoss(self.algorithm)
         self._shared_loss: nn.Module = self._loss

@@ -1,11 +1,12 @@
 """IPPO and MAPPO: on-policy to rounding, advantages by hand, a task whose optimum is known."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from configs.columns import LOG_PROB, VALUE
 from configs.schema import GateConfig, LearnerConfig
@@ -43,8 +44,10 @@ def learner_of(
     algorithm: str = "mappo",
     options: str = OPTIONS,
     gate: GateConfig | None = None,
+    **settings_given: Any,
 ) -> Learner:
     settings = LearnerConfig(device="cpu", algorithm=algorithm, options=options, gamma=0.9)
+    settings = replace(settings, **settings_given)
     spec = run.rules.spec
     config = make_config(learner=settings, gate=gate)
     config = replace(
@@ -98,6 +101,15 @@ def test_gates_are_learned_from_a_rollout(algorithm: str) -> None:
     learner.update()
     for name, parameter in scorer.items():
         assert not torch.equal(parameter, before[name]), name
+
+
+def test_agents_act_by_the_newest_parameters_whatever_a_preset_averages() -> None:
+    run, episodes = collected()
+    learner = learner_of(run, average_rate=0.01)
+    for episode in episodes:
+        learner.add(episode)
+    learner.update()
+    assert_array_equal(learner.parameters_flat(), learner.network.to_flat())
 
 
 def test_without_the_recorded_gates_it_would_not_be() -> None:
