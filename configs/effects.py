@@ -143,6 +143,7 @@ RULES: tuple[Rule, ...] = (
             "learner.max_backlog",
             "learner.online_",
             "learner.replay_",
+            "learner.teacher_margin",
             "learner.updates_per_episode",
             "learner.window",
         ),

@@ -211,7 +211,8 @@ class LearnerConfig:
     """Environment steps over which the teacher's weight falls."""
 
     teacher_margin: Annotated[float, within(0.0, 1000.0)] = 0.2
-    """By how much the teacher's action is to exceed all others, in scaled rewards."""
+    """By how much the teacher's action is to exceed all others, in scaled rewards; policies with
+    probabilities learn its log-probability instead."""
 
     timeout_is_terminal: bool = False
     """Papers' habit: do not bootstrap after a time-out."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from configs.algorithms.described import traits_of
 from configs.schema import RunConfig
 from learner.auxiliary import StatePredictor
 from learner.comm.gates import GateRule, deployed
@@ -58,7 +59,9 @@ class PolicyTerms:
         self._auxiliary = auxiliary
         self._teacher: Teacher | None = None
         if self._config.teacher:
-            self._teacher = Teacher(self._config.teacher, self._config.teacher_margin, device)
+            says_logits = traits_of(self._config).acting in ("sample", "guided")
+            margin = None if says_logits else self._config.teacher_margin
+            self._teacher = Teacher(self._config.teacher, margin, device)
 
     def annotated(self, episode: Episode) -> Episode:
         """An episode with what these terms need of it and what no update changes."""

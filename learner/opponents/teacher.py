@@ -1,12 +1,15 @@
-"""A teacher for the beginning: what an opponent's network would do here, as a margin on q-values.
+"""A teacher for the beginning: what an opponent's network would do here.
 
-    episode -> its actions a_E, once;  loss = max_a (q(a) + margin [a != a_E]) - q(a_E)
+    episode -> its actions a_E, once
+    action values: loss = max_a (q(a) + margin [a != a_E]) - q(a_E)
+    probabilities: loss = -log pi(a_E)
 
 Where rewards come only after several right actions in a row, learning from scratch takes most of
 its time to get there. The large-margin loss (Hester et al. 2018, deep Q-learning from
 demonstrations, equation 2) lifts the teacher's action above all others, beside the TD loss, which
-goes on learning what that is worth; its weight falls to nothing while training goes on
-(kickstarting, Schmitt et al. 2018), so that the pupil may become better than its teacher.
+goes on learning what that is worth. Logits have no scale for a margin: there it is the cross
+entropy. The weight falls to nothing while training goes on (kickstarting, Schmitt et al. 2018), so
+that the pupil may become better than its teacher.
 
 Dimension key: T = time, B = batch, N = agents, D = observation features, A = actions.
 """
@@ -29,12 +32,13 @@ EXAMPLE = Column("example", ("uint8",))
 class Teacher:
     """Three frozen linear layers, as in an opponent's file."""
 
-    def __init__(self, name: str, margin: float, device: torch.device) -> None:
+    def __init__(self, name: str, margin: float | None, device: torch.device) -> None:
         """Load the layers.
 
         Args:
             name: idqn, or the path of an opponent's file.
-            margin: by how much its action is to exceed the others, in the learner's scale.
+            margin: by how much its action is to exceed the others, in the learner's scale; None:
+                the policy says logits.
 
         Raises:
             ValueError: no such file, or one that does not fit.
@@ -70,9 +74,13 @@ class Teacher:
         """[T, B, N] of each agent-step, 0 outside the mask.
 
         Args:
+            q_TBNA: action values, or logits.
             example_TBN: its actions.
         """
         wanted_TBN1 = example_TBN.long().unsqueeze(-1)
+        if self._margin is None:
+            log_pi_TBN = q_TBNA.log_softmax(-1).gather(-1, wanted_TBN1).squeeze(-1)
+            return torch.where(mask_TBN, -log_pi_TBN, 0.0)
         others = torch.full_like(q_TBNA, self._margin).scatter_(-1, wanted_TBN1, 0.0)
         gap_TBN = (q_TBNA + others).amax(-1) - q_TBNA.gather(-1, wanted_TBN1).squeeze(-1)
         return torch.where(mask_TBN, gap_TBN, 0.0)

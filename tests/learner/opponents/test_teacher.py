@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
+from configs.columns import GATES, LOG_PROB
 from configs.schema import LearnerConfig
 from configs.shipped import idqn_path
 from envs.battle.battle import NUM_ACTIONS, OBSERVATION_DIM
@@ -110,3 +111,38 @@ def test_episodes_in_the_replay_have_the_actions_that_their_teacher_would_choose
     expected = teacher.actions(torch.tensor(batch.observations[:-1]).float())
     assert_array_equal(batch.columns["example"], array(expected))
     assert learner.update()["teacher_loss"] > 0.0
+
+
+def test_a_policy_with_probabilities_learns_what_the_teacher_does_by_its_log_probability() -> None:
+    sizes = replace(
+        DIMENSIONS,
+        observation_dim=OBSERVATION_DIM,
+        num_actions=NUM_ACTIONS,
+        columns=(GATES, LOG_PROB),
+    )
+    spec = replace(make_spec(), observation_dim=OBSERVATION_DIM, num_actions=NUM_ACTIONS)
+    settings = LearnerConfig(
+        device="cpu",
+        algorithm="ippo",
+        options="episodes=3,epochs=2,minibatches=1",
+        teacher="idqn",
+        teacher_margin=50.0,
+        learning_rate=1e-2,
+    )
+    level = make_flat(spec, gain=0.0)
+    learner = Learner(make_config(comm="none", learner=settings), spec, sizes, level)
+    rng = np.random.default_rng(3)
+    for number in range(3):
+        episode = make_episode(number, length=6)
+        seen_TND = rng.normal(size=(7, 6, OBSERVATION_DIM)).astype(np.float16)
+        log_prob_TN = np.full(episode.actions.shape, -np.log(NUM_ACTIONS), np.float32)
+        learner.add(
+            replace(
+                episode,
+                dimensions=sizes,
+                observations=seen_TND,
+                columns={**episode.columns, "log_prob": log_prob_TN},
+            )
+        )
+    assert learner.update()["teacher_loss"] == pytest.approx(np.log(NUM_ACTIONS), rel=1e-5)
+    assert learner.update()["teacher_loss"] < np.log(NUM_ACTIONS)
