@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from configs.algorithms.base import OnPolicy, Traits
+from configs.algorithms.base import Traits
 from configs.algorithms.ippo import PpoOptions
 from configs.ranges import between, within
 
@@ -45,13 +45,7 @@ def guided_traits(options: GuideOptions, *, alone: bool) -> Traits:
     """
     return Traits(
         columns=frozenset({"guide_log_prob"}),
-        experience=OnPolicy(
-            episodes=options.episodes,
-            epochs=options.epochs,
-            minibatches=options.minibatches,
-            steps=options.rollout_steps,
-            overlaps=options.overlap,
-        ),
+        experience=options.rollouts,
         acting="guided",
         centralised=alone,
         has_operator=False,

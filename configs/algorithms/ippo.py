@@ -56,18 +56,23 @@ class PpoOptions:
                 f"got {self.minibatches}"
             )
 
+    @property
+    def rollouts(self) -> OnPolicy:
+        """Where batches come from."""
+        return OnPolicy(
+            episodes=self.episodes,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            steps=self.rollout_steps,
+            overlaps=self.overlap,
+        )
+
 
 def ppo_traits(options: PpoOptions) -> Traits:
     """What IPPO and its kin record, and where their batches come from."""
     return Traits(
         columns=frozenset({"log_prob"}),
-        experience=OnPolicy(
-            episodes=options.episodes,
-            epochs=options.epochs,
-            minibatches=options.minibatches,
-            steps=options.rollout_steps,
-            overlaps=options.overlap,
-        ),
+        experience=options.rollouts,
         acting="sample",
         actions=frozenset({"discrete", "box"}),
         fixes_agents=False,

@@ -19,7 +19,9 @@ from learner.algorithms.policy_gradient import PolicyGradient, played
 from learner.experience.part import Divisors, Part
 from learner.guides.acting import MEMORY, memory_of
 from learner.guides.base import Guide, Played
+from learner.guides.mat import Mat
 from learner.guides.mat_guide import MatGuide
+from learner.guides.sable import Sable
 from learner.guides.sable_guide import SableGuide
 from learner.policy_gradient.critic import ValueScale
 
@@ -98,28 +100,28 @@ class Guided(PolicyGradient):
 def make_sable(setup: Setup) -> SableGuide:
     """Sable, as a run's options have it."""
     options, sizes = setup.options, setup.dimensions
-    return SableGuide(
-        sizes.observation_dim,
-        sizes.num_agents,
+    sable = Sable(
+        sizes.observation_dim + sizes.num_agents,
         sizes.num_actions,
         size=options.size,
         heads=options.heads,
         blocks=options.blocks,
-        decay=options.decay,
         norm_input=options.norm_input,
+        decay=options.decay,
         dead=options.dead_blocks,
     )
+    return SableGuide(sizes.num_agents, sizes.num_actions, sable)
 
 
 def make_mat(setup: Setup) -> MatGuide:
     """The multi-agent transformer, as a run's options have it."""
     options, sizes = setup.options, setup.dimensions
-    return MatGuide(
-        sizes.observation_dim,
-        sizes.num_agents,
+    mat = Mat(
+        sizes.observation_dim + sizes.num_agents,
         sizes.num_actions,
         size=options.size,
         heads=options.heads,
         blocks=options.blocks,
         norm_input=options.norm_input,
     )
+    return MatGuide(sizes.num_agents, sizes.num_actions, mat)

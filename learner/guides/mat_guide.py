@@ -20,32 +20,11 @@ from learner.guides.mat import Mat
 
 
 class MatGuide(Guide):
-    """The multi-agent transformer, which knows nothing but this step.
+    """The multi-agent transformer, which knows nothing but this step."""
 
-    Args:
-        norm_input: see `SableGuide`.
-    """
-
-    def __init__(
-        self,
-        features: int,
-        num_agents: int,
-        num_actions: int,
-        *,
-        size: int,
-        heads: int,
-        blocks: int,
-        norm_input: bool,
-    ) -> None:
+    def __init__(self, num_agents: int, num_actions: int, mat: Mat) -> None:
         super().__init__(num_agents, num_actions)
-        self.mat = Mat(
-            features + num_agents,
-            num_actions,
-            size=size,
-            heads=heads,
-            blocks=blocks,
-            norm_input=norm_input,
-        )
+        self.mat = mat
 
     def begin(self, batch: int) -> Memory:
         del batch

@@ -22,38 +22,11 @@ from learner.guides.sable import Sable, SableState
 
 
 class SableGuide(Guide):
-    """Sable, which remembers the episode.
+    """Sable, which remembers the episode."""
 
-    Args:
-        norm_input: what agents see is normed first, as released. Of a vector with one large number
-            that hides which number it is (CoordSum's targets).
-        dead: feed-forward blocks that never learn, as released.
-    """
-
-    def __init__(
-        self,
-        features: int,
-        num_agents: int,
-        num_actions: int,
-        *,
-        size: int,
-        heads: int,
-        blocks: int,
-        decay: float,
-        norm_input: bool,
-        dead: bool,
-    ) -> None:
+    def __init__(self, num_agents: int, num_actions: int, sable: Sable) -> None:
         super().__init__(num_agents, num_actions)
-        self.sable = Sable(
-            features + num_agents,
-            num_actions,
-            size=size,
-            heads=heads,
-            blocks=blocks,
-            decay=decay,
-            dead=dead,
-            norm_input=norm_input,
-        )
+        self.sable = sable
 
     def begin(self, batch: int) -> Memory:
         state = self.sable.begin(batch)
