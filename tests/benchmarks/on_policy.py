@@ -18,7 +18,6 @@ evaluations do not count.
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -43,7 +42,7 @@ from learner.comm.unroll import Carry, UnrollInput, unroll
 from learner.experience.episode import Dimensions, Episode
 from learner.learner import Learner
 from tests.benchmarks.machine import load_average, machine, source
-from tests.process.runs import Launched
+from tests.benchmarks.trained import trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +122,7 @@ def measure(case: str, agents: int, options: Options) -> tuple[float, int, float
     words = words_of(algorithm, agents, options)
     if how == "torch":
         return TorchRun(load_run_config(words, population=registry.population_of)).train()
-    with tempfile.TemporaryDirectory(prefix="on-policy-") as scratch:
-        more = ("--serial",) if how == "serial" else ()
-        with Launched(Path(scratch), *words, *more) as run:
-            if run.finish(3600.0) != 0:
-                raise RuntimeError(run.output.read_text()[-1500:])
-            summary = run.summary()
+    summary = trained(*words, *(("--serial",) if how == "serial" else ()))
     seconds = float(summary["stage_s"]["running"])
     update_s = float(summary["learner_update_s_mean"] or 0.0)
     return summary["env_steps"] / seconds, int(summary["learner_updates"]), update_s

@@ -38,6 +38,8 @@ STANDALONE = {
 """Scripts beside this file that stand for themselves; only run when they are named."""
 
 OF_THEIR_OWN = {
+    "on_policy": "steps/s of training from rollouts (python -m tests.benchmarks.on_policy)",
+    "rollout_cpu": "CPU seconds of a rollout of CoordSum (python -m tests.benchmarks.rollout_cpu)",
     "commits": "two commits side by side (python -m tests.benchmarks.commits OLD NEW)",
     "time_to_result": "the wait for a good policy (python -m tests.benchmarks.time_to_result TASK)",
 }
