@@ -1,5 +1,7 @@
 """A guide in the learner's process: real sockets against one process, and what is refused."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from numpy.testing import assert_array_equal
 from agents.policy import load_policy
 from runtime.launch import main
 from runtime.record.json_lines import read_records
-from tests.process.runs import scratch_folder
+from tests.process.runs import Launched, scratch_folder, wait_for
 from tests.process.test_serial import episodes, summary
 
 pytestmark = pytest.mark.process
@@ -55,6 +57,28 @@ def test_one_process_and_many_play_the_same_episodes_and_learn_the_same(
     assert_array_equal(one.flat, many.flat)
     for name in ("return_mean", "message_payload_bytes"):  # ticks of rest cost others a few
         assert summary(serial)[name] == summary(processes)[name], name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("algorithm", ["magpo", "sable"])
+def test_a_run_goes_on_when_its_learner_dies_and_the_guide_with_it(
+    tmp_path: Path, algorithm: str
+) -> None:
+    options = ("--steps", "16000", "--evaluation.interval-steps", "4000",
+               "--learner.checkpoint-period-s", "0.5",
+               "--algorithm.options", "episodes=4,epochs=1,minibatches=1,size=16")  # fmt: skip
+    given = (*OPTIONS, "--algorithm", algorithm, *GIVEN[algorithm], *options)
+    with Launched(tmp_path, *given) as run:
+        for _ in range(2):
+            enough = run.updates() + 5
+            wait_for("updates", lambda enough=enough: run.updates() >= enough, 120.0)
+            os.kill(run.processes["learner"], signal.SIGKILL)
+        assert run.finish(200.0) == 0, run.output.read_text()
+    told = run.summary()
+    assert told["env_steps"] >= 16000
+    # Of 40 rollouts a few are lost with the learners that died.
+    assert 30 <= told["learner_updates"] <= 40
 
 
 def test_no_agent_acts_by_what_a_guide_alone_has_learnt(tmp_path: Path) -> None:
