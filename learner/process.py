@@ -36,7 +36,7 @@ from learner.learner import Learner
 from learner.ranks import Ranks, launched
 from learner.saving import Saving
 from learner.setup import LearnerSetup
-from learner.status import Status, reportable
+from learner.status import Status, reportable, traffic_figures
 from learner.subscribers import Subscribers
 from learner.termination import Stopped, Termination, leave_agent, leave_with_parent
 from runtime.net import wire
@@ -283,7 +283,7 @@ class LearnerProcess:
                 case wire.EpisodeRecord() if peer == WORLD.encode():
                     self._intake.take(packet, time.monotonic())
                 case wire.GuideQuestion() if peer == WORLD.encode():
-                    self._hub.send(peer, self._learner.guide(packet))
+                    self._hub.send(peer, self._status.guide(packet))
                 case wire.Trajectory() | wire.EpisodeRecord() | wire.GuideQuestion():
                     self._traffic.dropped("unknown_sender")
                 case _:
@@ -338,8 +338,7 @@ class LearnerProcess:
             **self._subscribers.figures(),
             **self._intake.figures(),
             **self._saving.figures(),
-            "trajectory_bytes": traffic["received_payload_trajectory"],
-            "policy_bytes": traffic["sent_payload_parameters"],
+            **traffic_figures(traffic),
             "dropped_frames": traffic.dropped_total,
             "log_lines_lost": lines_lost(),
         }

@@ -14,7 +14,7 @@ from learner.intake import Intake
 from learner.process import make_learner, resume
 from learner.saving import Saving
 from learner.setup import LearnerSetup
-from learner.status import Status, reportable
+from learner.status import Status, reportable, traffic_figures
 from learner.subscribers import Subscribers
 from runtime.net import wire
 from runtime.net.traffic import Traffic, TrafficClass
@@ -99,7 +99,7 @@ class SerialLearner:
         self._traffic.received(TrafficClass.GUIDE, len(asked))
         packet = wire.decode(asked)
         assert isinstance(packet, wire.GuideQuestion)
-        told = wire.encode(self._learner.guide(packet))
+        told = wire.encode(self._status.guide(packet))
         self._traffic.sent(TrafficClass.GUIDE, len(told))
         answer = wire.decode(told)
         assert isinstance(answer, wire.GuideAnswer)
@@ -142,8 +142,7 @@ class SerialLearner:
                 **self._subscribers.figures(),
                 **self._intake.figures(),
                 **self._saving.figures(),
-                "trajectory_bytes": self._traffic["received_payload_trajectory"],
-                "policy_bytes": self._traffic["sent_payload_parameters"],
+                **traffic_figures(self._traffic),
             }
         )
 

@@ -1,6 +1,7 @@
 """What the learner reports about itself: the figures of its last update, and of all it holds."""
 
 import logging
+import time
 from collections import deque
 
 import numpy as np
@@ -10,6 +11,8 @@ from configs.schema import RunConfig
 from learner.gate_watch import GateWatch
 from learner.learner import Learner
 from learner.sparse.accounting import account
+from runtime.net import wire
+from runtime.net.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ class Status:
         self._metrics: dict[str, float] = {}
         self._updates, self._updating_s = 0, 0.0
         """Of this life, and the seconds that they took."""
+        self._answers, self._answering_s = 0, 0.0
+        """Of a guide, in this life."""
         self._lags: deque[int] = deque(maxlen=_LAGS_REMEMBERED)
         learns_gates = scheme_of(config.comm).gate_mode(config.gate.mode) == "learned"
         self._gate_watch = GateWatch(config.gate, config.steps) if learns_gates else None
@@ -49,6 +54,14 @@ class Status:
             if line is not None:
                 logger.warning("%s", line)
 
+    def guide(self, question: wire.GuideQuestion) -> wire.GuideAnswer:
+        """What the learner's guide answers, with a look at the clock."""
+        began_s = time.monotonic()
+        answer = self._learner.guide(question)
+        self._answers += 1
+        self._answering_s += time.monotonic() - began_s
+        return answer
+
     def lagged(self, versions: int) -> None:
         """A trajectory has come of a policy so many versions old."""
         self._lags.append(versions)
@@ -69,9 +82,20 @@ class Status:
             **self._account,
             **({} if learner.topology is None else learner.topology.figures()),
         }
+        if self._answers:
+            figures["guide_s_mean"] = self._answering_s / self._answers
         if self._lags:
             figures["policy_lag_mean"] = sum(self._lags) / len(self._lags)
         return figures
+
+
+def traffic_figures(traffic: Traffic) -> dict[str, float]:
+    """Bytes of payload that have crossed between the learner and everybody else."""
+    return {
+        "trajectory_bytes": traffic["received_payload_trajectory"],
+        "policy_bytes": traffic["sent_payload_parameters"],
+        "guide_bytes": traffic["received_payload_guide"] + traffic["sent_payload_guide"],
+    }
 
 
 def reportable(figures: dict[str, float]) -> dict[str, float]:

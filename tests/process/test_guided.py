@@ -53,6 +53,10 @@ def test_one_process_and_many_play_the_same_episodes_and_learn_the_same(
     names = [name for name in last[0] if name.startswith("learner/") and "loss" in name]
     assert last[0]["learner/updates"] == last[1]["learner/updates"] == 12
     assert [last[0][name] for name in names] == [last[1][name] for name in names]
+    for record in last:
+        assert 0.0 < record["learner/guide_s_mean"] < 1.0
+        # Of each tick at least what 3 agents see in 4 copies, once 1200 steps and their ends.
+        assert record["learner/guide_bytes"] > 1200 * 3 * 7
     one, many = (load_policy(run / "policy.safetensors") for run in (serial, processes))
     assert_array_equal(one.flat, many.flat)
     for name in ("return_mean", "message_payload_bytes"):  # ticks of rest cost others a few
