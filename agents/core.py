@@ -114,7 +114,7 @@ class AgentCore:
         self._masks = EdgeMasks(graph.num_edges)
         self._messages = self._new_inbox(spec.message)
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
-        self._policy = parameters.policy(spec, rules.num_agents)
+        self._policy = parameters.policy(spec, rules.num_agents, identity)
         self._own_outputs = own_outputs(spec, identity)
         self._policy_version: int = parameters.version
         self._hidden_EH: FloatArray = self._policy.begin(copies)
@@ -301,7 +301,7 @@ class AgentCore:
         if is_new:
             previous = self._policy
             rules = self._rules
-            self._policy = self._parameters.policy(rules.spec, rules.num_agents)
+            self._policy = self._parameters.policy(rules.spec, rules.num_agents, self.identity)
             self._hidden_EH = self._policy.adopt(self._hidden_EH, previous)
             self._policy_version = self._parameters.version
 

@@ -58,9 +58,9 @@ class ParameterStore:
         self._mask = None if masked is None else masked.mask
         return Outcome.APPLIED
 
-    def policy(self, spec: PolicySpec, num_agents: int) -> PolicyVersion:
-        """The newest version, ready to run."""
-        return PolicyVersion(spec, self.flat, num_agents)
+    def policy(self, spec: PolicySpec, num_agents: int, agent: int = 0) -> PolicyVersion:
+        """The newest version, ready to be run by an agent."""
+        return PolicyVersion(spec.one, spec.own(self.flat, agent), num_agents)
 
     def _with_changes(self, packet: wire.DeltaParameters) -> FloatArray | None:
         if packet.base_version != self.version or not self._fits(packet):

@@ -72,6 +72,9 @@ class PolicySpec:
     scheme_options: str = ""
     heads: int = 1
     """Output layers of the head: agent i acts by layer i modulo their number."""
+    policies: int = 1
+    """Networks that share nothing, one after the other in the flat vector: agent i acts by number i
+    modulo their number."""
     action_bounds: str = ""
     """Where num_actions real numbers make up an action, what bounds each, as -1:1,0:5; empty: one
     of num_actions is chosen."""
@@ -138,6 +141,7 @@ class PolicySpec:
             network=network.name,
             network_options=network.options,
             heads=network.heads,
+            policies=network.policies,
             scheme=name,
             scheme_options="" if name != comm else comm_options,
             action_bounds="" if bounds is None else bounds_to_text(bounds),
@@ -181,9 +185,23 @@ class PolicySpec:
         return _options(scheme_of(self.scheme).Options, self.scheme_options, "--comm.options")
 
     @property
+    def one(self) -> "PolicySpec":
+        """Of a single one of its networks."""
+        return self if self.policies == 1 else replace(self, policies=1)
+
+    def own(self, flat: FloatArray, agent: int) -> FloatArray:
+        """The numbers of the network that an agent acts by, a view of [P]."""
+        return flat.reshape(self.policies, -1)[agent % self.policies]
+
+    @property
     def layout(self) -> Layout:
-        """Names and shapes in the order of the flat vector; matrices are [out, in] as in torch."""
-        return _layout(self)
+        """Names and shapes in the order of the flat vector; matrices are [out, in] as in torch.
+        Of several networks the number of each stands before the names: 0/encoder.weight.
+        """
+        one = _layout(self.one)
+        if self.policies == 1:
+            return one
+        return tuple((f"{n}/{name}", shape) for n in range(self.policies) for name, shape in one)
 
     @property
     def size(self) -> int:
@@ -254,6 +272,8 @@ def checksum(flat: FloatArray) -> int:
 
 def initialise(spec: PolicySpec, rng: np.random.Generator) -> FloatArray:
     """Draw an untrained policy, tensor by tensor in the order of its layout."""
+    if spec.policies > 1:
+        return np.concatenate([initialise(spec.one, rng) for _ in range(spec.policies)])
     flat = np.empty(spec.size, dtype=np.float32)
     tensors = views(spec, flat)
     network, scheme = network_of(spec.network), scheme_of(spec.scheme)

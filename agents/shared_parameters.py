@@ -28,7 +28,11 @@ _CONSUMED = frozenset({"reads"})
 
 
 def freeze(spec: PolicySpec, flat: FloatArray, num_agents: int) -> Frozen:
-    """A version for all agents of a host: ready to run, or else its flat vector."""
+    """A version for all agents of a host: ready to run, or else its flat vector, as where agents
+    have networks of their own.
+    """
+    if spec.policies > 1:
+        return Frozen(flat)
     try:
         return Frozen(PolicyVersion(spec, flat, num_agents), without=_CONSUMED)
     except NotShareableError:
@@ -76,11 +80,11 @@ class HostParameters:
         self.shared_bytes += held.block.size
         return Outcome.APPLIED
 
-    def policy(self, spec: PolicySpec, num_agents: int) -> PolicyVersion:
-        """The newest version, ready to run."""
+    def policy(self, spec: PolicySpec, num_agents: int, agent: int = 0) -> PolicyVersion:
+        """The newest version, ready to be run by an agent."""
         if isinstance(self._newest, PolicyVersion):
             return self._newest
-        return self._newest.policy(spec, num_agents)
+        return self._newest.policy(spec, num_agents, agent)
 
     def _apply_whole(self, packet: wire.Parameters) -> Outcome:
         # Only the node has what a delta could be applied to, and sends us none.

@@ -15,6 +15,7 @@ _KEPT = (
     *(f"network.{x}" for x in ("hidden", "message", "attention", "beacon", "edge_embedding")),
     "network.scorer",
     "network.heads",
+    "network.policies",
     "learner.algorithm",
     "learner.aux",
 )

@@ -32,7 +32,7 @@ _TwinT = TypeVar("_TwinT", NetworkTwin, SchemeTwin)
 
 
 class PolicyNetwork(nn.Module):
-    """A trainable policy for N agents that share parameters."""
+    """A trainable policy for N agents that share parameters, or several of them (`each`)."""
 
     encoding: NetworkTwin
     scheme: SchemeTwin
@@ -43,6 +43,13 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.num_agents = num_agents
+        self._of_other_sizes: dict[int, PolicyNetwork] = {}
+        self._each = nn.ModuleList()
+        if spec.policies > 1:
+            several = [PolicyNetwork(spec.one, num_agents) for _ in range(spec.policies)]
+            self._each.extend(several)
+            self.encoding, self.scheme = several[0].encoding, several[0].scheme
+            return
         self.encoding = _network_twin(spec, num_agents)
         self.scheme = _scheme_twin(spec, num_agents)
         layers: dict[str, nn.Module] = {
@@ -54,7 +61,11 @@ class PolicyNetwork(nn.Module):
         # Children in the order of the layout: optimiser and checkpoints go by it.
         for layer in dict.fromkeys(name.partition(".")[0] for name, _ in spec.layout):
             self.add_module(layer, layers[layer])
-        self._of_other_sizes: dict[int, PolicyNetwork] = {}
+
+    @property
+    def each(self) -> "Sequence[PolicyNetwork]":
+        """Networks that share nothing, of which every agent acts by one; empty: all share this."""
+        return [one for one in self._each if isinstance(one, PolicyNetwork)]
 
     def of_size(self, num_agents: int) -> "PolicyNetwork":
         """The same policy, with the very same parameters, for another number of agents."""
@@ -70,6 +81,12 @@ class PolicyNetwork(nn.Module):
 
     def tensors(self) -> Mapping[str, nn.Parameter]:
         """The parameters by their names in the layout, in its order."""
+        if self.each:
+            return {
+                f"{number}/{name}": parameter
+                for number, one in enumerate(self.each)
+                for name, parameter in one.tensors().items()
+            }
         found = dict(self.named_parameters())
         names = {**self.encoding.names, **self.scheme.names}
         return {name: found[names.get(name, name)] for name, _ in self.spec.layout}

@@ -36,6 +36,7 @@ def make_spec(
     beacon_period: int = 1,
     action_bounds: str = "",
     heads: int = 1,
+    policies: int = 1,
 ) -> PolicySpec:
     """Every dimension differs, so that a mix-up of two shows."""
     return PolicySpec(
@@ -53,6 +54,7 @@ def make_spec(
         beacon_period=beacon_period,
         action_bounds=action_bounds,
         heads=heads,
+        policies=policies,
     )
 
 
@@ -65,7 +67,9 @@ def make_flat(spec: PolicySpec = SPEC, *, seed: int = 0, score_bias: float = 0.0
     `score_bias` is the scorer's last bias: ±50 opens or shuts every edge, 0 leaves it to the rest.
     """
     flat = initialise(spec, np.random.default_rng(seed)) * np.float32(3.0)
-    views(spec, flat)["scorer_out.bias"][...] = score_bias
+    for name, view in views(spec, flat).items():
+        if name.endswith("scorer_out.bias"):
+            view[...] = score_bias
     return flat
 
 

@@ -35,6 +35,7 @@ def make_run(
     train_steps: int = 30,
     columns: tuple[Column, ...] = (Q_VALUES,),
     heads: int = 1,
+    policies: int = 1,
     **given: object,
 ) -> SerialRun:
     """One copy in which agents explore, gates have noise and everything is recorded."""
@@ -44,6 +45,7 @@ def make_run(
         num_actions=task.num_actions,
         action_bounds="" if task.bounds is None else bounds_to_text(task.bounds),
         heads=heads,
+        policies=policies,
     )
     rules = agents_helpers.make_rules(
         num_agents=task.num_agents, spec=spec, timing=timing, ships="all"

@@ -26,6 +26,10 @@ class NetworkConfig:
     """Output layers: agent i acts by layer i modulo their number. With as many as agents each has
     its own behind what all share, as where HAPPO's agents differ."""
 
+    policies: Annotated[int, between(1, 4096)] = 1
+    """Networks that share nothing: agent i acts by number i modulo their number. With as many as
+    agents each has its own, as in HAPPO. They have no language in common, so it takes comm none."""
+
     message: Annotated[int, between(1, 4096)] = 64
     """Numbers M in one message."""
 

@@ -60,6 +60,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         extensions.address(extensions.SCHEME, self.comm)
+        if self.network.policies > 1 and self.comm != "none":
+            raise ValueError(
+                f"network.policies {self.network.policies}: networks that share nothing do not "
+                f"understand each other's messages: give --comm none, got {self.comm}"
+            )
 
     @property
     def start_patience_s(self) -> float:

@@ -224,12 +224,19 @@ class Algorithm(ABC):
         run = self.setup.run
         return GateRule.of(run.comm, run.gate, self.schedules.factor("temperature"), noise)
 
-    def unroll(self, part: Part, *, gates: Literal["drawn", "recorded"] = "drawn") -> Unrolled:
+    def unroll(
+        self,
+        part: Part,
+        *,
+        gates: Literal["drawn", "recorded"] = "drawn",
+        learns: int | None = None,
+    ) -> Unrolled:
         """The policy in training over T + 1 steps.
 
         Args:
             gates: drawn anew with noise; or those that were open when the data was made, so that
                 the agents hear what they heard then. Either way gradients reach the scores.
+            learns: as in `learner.comm.unroll`.
         """
         noisy_B = part.noisy_episodes(self.setup.run.gate.noise_share)
         rule = self.rule(part.generator)
@@ -240,7 +247,7 @@ class Algorithm(ABC):
             recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
             rule = replace(rule, recorded_TBNK=recorded_TBNK)
         network = self.policy.of_size(part.num_agents)
-        output = unroll(network, _window(part), rule, _carry(network, part))
+        output = unroll(network, _window(part), rule, _carry(network, part), learns)
         return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()

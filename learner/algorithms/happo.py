@@ -38,7 +38,10 @@ _MOST = 60.0
 
 
 class Happo(Mappo):
-    """All agents share parameters."""
+    """Agents share parameters, or have output layers (`network.heads`) or whole networks
+    (`network.policies`) of their own. In an agent's turn nothing but what it acts by is improved:
+    with networks of their own that is nobody else's.
+    """
 
     traits = TRAITS
     Options = OPTIONS
@@ -81,7 +84,10 @@ class Happo(Mappo):
 
     def loss(self, part: Part, divisors: Divisors) -> Loss:
         factor_TBN = part.columns[FACTOR.name]
-        for_critic = not bool(factor_TBN.any())
+        # Whose turn it is; nobody's is the critic's.
+        turn = int(factor_TBN.sum((0, 1)).argmax()) if factor_TBN.any() else None
+        for_critic = turn is None
+        learns = None if turn is None else turn % self.setup.spec.policies
         mine, of_mine = part, divisors
         if not for_critic:
             # A mean over the steps of the batch, to which an agent adds nothing while it is dead.
@@ -94,7 +100,7 @@ class Happo(Mappo):
             of_mine = Divisors(divisors.steps, divisors.steps)
         # What is not trained is watched: the figures of all turns have the same names.
         with torch.set_grad_enabled(not for_critic):
-            unrolled = self.unroll(part, gates="recorded")
+            unrolled = self.unroll(part, gates="recorded", learns=learns)
             actor = self.actor(unrolled, mine, of_mine)
             actor += self.policy_terms(unrolled, part, divisors)
         with torch.set_grad_enabled(for_critic):

@@ -11,6 +11,7 @@ trains and simulates.
 Dimension key: T = time, B = batch, N = agents, K = out-edges, M = message, A = actions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,7 +43,11 @@ class UnrollOutput:
 
 
 def unroll(
-    network: PolicyNetwork, window: UnrollInput, rule: GateRule, carry: Carry | None = None
+    network: PolicyNetwork,
+    window: UnrollInput,
+    rule: GateRule,
+    carry: Carry | None = None,
+    learns: int | None = None,
 ) -> UnrollOutput:
     """Run N agents over T steps of B episodes.
 
@@ -51,9 +56,16 @@ def unroll(
         window: what they see.
         rule: timing, mode and noise of the gate.
         carry: what an earlier call has left; None begins episodes.
+        learns: number of the only network that gets a gradient, where agents have their own; None:
+            all do.
+
+    Raises:
+        ValueError: agents have networks of their own, and edges.
     """
     if carry is None:
         carry = Carry.begin(network, window.observations_TBND.shape[1], window.start_B)
+    if network.each:
+        return _each_by_its_own(network, window, rule, carry, learns)
     if not (network.encoding.is_row_by_row and network.scheme.leaves_out_the_dead):
         window = replace(window, living_R=None)
     # Of the living alone, as [T, 1, R, …], where the others are left out.
@@ -79,6 +91,51 @@ def unroll(
         ),
         own_loss_TB=network.scheme.own_loss(said, q_TBNA) if torch.is_grad_enabled() else None,
     )
+
+
+def _each_by_its_own(
+    network: PolicyNetwork,
+    window: UnrollInput,
+    rule: GateRule,
+    carry: Carry,
+    learns: int | None,
+) -> UnrollOutput:
+    """Every network over all agents, and of each agent what its own has said: where nobody hears
+    the others, what stands beside an agent makes no difference to it.
+    """
+    if rule.mode != "closed":
+        raise ValueError(f"networks that share nothing are unrolled without edges, got {rule.mode}")
+    outputs = list[UnrollOutput]()
+    for number, one in enumerate(network.each):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns in (None, number)):
+            outputs.append(unroll(one, window, rule, carry))
+    first, carries = outputs[0], [output.carry for output in outputs]
+    return replace(
+        first,
+        q_TBNA=_of_its_own([output.q_TBNA for output in outputs], agents=2),
+        messages_TBNM=_of_its_own([output.messages_TBNM for output in outputs], agents=2),
+        carry=replace(
+            first.carry,
+            hidden_BNH=_of_its_own([carry.hidden_BNH for carry in carries], agents=1),
+            message_BNM=_of_its_own([carry.message_BNM for carry in carries], agents=1),
+            own={
+                name: _of_its_own([carry.own[name] for carry in carries], agents=1)
+                for name in first.carry.own
+            },
+        ),
+    )
+
+
+def _of_its_own(by_network: Sequence[Tensor], agents: int) -> Tensor:
+    """Of what each network says of all agents, what an agent's own says of it.
+
+    Args:
+        agents: dimension of the agents.
+    """
+    whole = torch.stack(tuple(by_network))
+    numbers_N = torch.arange(whole.shape[agents + 1], device=whole.device)
+    rows = whole.movedim(agents + 1, 1)[numbers_N % len(by_network), numbers_N]
+    return rows.movedim(0, agents)
 
 
 def _remembered(network: PolicyNetwork, window: UnrollInput, carry: Carry) -> Tensor:

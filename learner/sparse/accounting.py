@@ -40,7 +40,11 @@ def in_training(networks: Networks, targets: Collection[str], size: Callable[[La
         size: `weights`, or `parameters`: "total size" in table 1.
     """
     parts = {"policy": networks.agent, **networks.parts}
-    return sum(size(layers) * (1 + (name in targets)) for name, layers in parts.items())
+    times = {"policy": networks.policies}
+    return sum(
+        times.get(name, 1) * size(layers) * (1 + (name in targets))
+        for name, layers in parts.items()
+    )
 
 
 def account(learner: Learner, config: RunConfig) -> dict[str, float]:
@@ -66,6 +70,8 @@ def networks_of(learner: Learner, config: RunConfig) -> Networks:
 
     def layers(name: str, uses: Mapping[str, int] | None = None) -> Layers:
         network: Any = learner.online[name]  # torch does not type named_modules()
+        if name == "policy" and learner.network.each:
+            network = network.each[0]
         modules: Iterable[tuple[str, nn.Module]] = network.named_modules()
         found = [_layer(learner, module, (uses or {}).get(path, 1)) for path, module in modules]
         return tuple(layer for layer in found if layer is not None)
@@ -74,6 +80,7 @@ def networks_of(learner: Learner, config: RunConfig) -> Networks:
     return Networks(
         num_agents=num_agents,
         num_actions=learner.dimensions.num_actions,
+        policies=learner.network.spec.policies,
         agent=layers("policy", learner.network.uses(GateRule.of(config.comm, config.gate))),
         parts={name: layers(name) for name in others},
         mixing_flops=learner.algorithm.mixing_flops(learner.algorithm.setup),

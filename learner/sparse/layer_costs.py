@@ -43,6 +43,8 @@ class Networks:
     agent: Layers
     parts: Mapping[str, Layers] = field(default_factory=dict[str, Layers])
     """Networks beside the policy, without the auxiliary one: such as "mixer" (hypernetworks)."""
+    policies: int = 1
+    """Networks such as `agent` that agents do not share."""
     mixing_flops: int = 0
     """Of the mixing itself, whose weights are the hypernetworks' output."""
 

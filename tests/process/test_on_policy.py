@@ -1,6 +1,7 @@
 """On policy, processes and `--serial` give the same numbers: the policy is pinned within rollouts,
 whatever way and time a version takes."""
 
+import json
 import os
 import signal
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.policy import load_policy
+from runtime import evaluate
 from runtime.launch import main
 from runtime.record.json_lines import read_records
 from tests.process.runs import Launched, scratch_folder, wait_for
@@ -95,3 +97,24 @@ def test_rollouts_of_fixed_length_survive_an_agent_and_a_learner(
     assert summary["env_steps"] >= 12000
     # Of 120 rollouts a few are lost with those that died.
     assert 100 <= summary["learner_updates"] <= 120
+
+
+def test_agents_with_networks_of_their_own_are_trained_and_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(scratch_folder(monkeypatch)))
+    options = ("--algorithm", "happo", "--comm", "none", "--network.policies", "6",
+               "--algorithm.options", "episodes=4,epochs=1,minibatches=1")  # fmt: skip
+    serial = trained(tmp_path / "serial", "--serial", *options)
+    processes = trained(tmp_path / "processes", *options)
+    assert episodes(serial) == episodes(processes)
+    one, many = (load_policy(run / "policy.safetensors") for run in (serial, processes))
+    assert one.spec.policies == 6
+    assert_array_equal(one.flat, many.flat)
+    capsys.readouterr()
+    found = list[dict[str, Any]]()
+    for how in ((), ("--simulate",)):
+        given = ("--policy", f"{serial / 'policy.safetensors'}", "--env", "relay", "--agents", "6")
+        assert evaluate.main([*given, "--episodes", "8", "--json", *how]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["return_mean"] == found[1]["return_mean"]

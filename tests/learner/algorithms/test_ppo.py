@@ -27,7 +27,9 @@ EPISODES = 4
 OPTIONS = f"episodes={EPISODES},epochs=1,minibatches=1"
 
 
-def collected(env: Env | None = None, steps: int = 0) -> tuple[SerialRun, list[Episode]]:
+def collected(
+    env: Env | None = None, steps: int = 0, **given: Any
+) -> tuple[SerialRun, list[Episode]]:
     """Episodes that real agents have played, with noise in their gates."""
     env = env or Relay(AGENTS)
     run = make_run(
@@ -35,6 +37,7 @@ def collected(env: Env | None = None, steps: int = 0) -> tuple[SerialRun, list[E
         acting="sample",
         columns=(LOG_PROB,),
         train_steps=EPISODES * (steps or env.spec.episode_limit),
+        **given,
     )
     return run, played(run)[:EPISODES]
 
@@ -49,7 +52,7 @@ def learner_of(
     settings = LearnerConfig(device="cpu", algorithm=algorithm, options=options, gamma=0.9)
     settings = replace(settings, **settings_given)
     spec = run.rules.spec
-    config = make_config(learner=settings, gate=gate)
+    config = make_config(comm=run.rules.comm, learner=settings, gate=gate)
     config = replace(
         config,
         num_agents=AGENTS,
