@@ -41,8 +41,13 @@ def measure(case: UpdateCase) -> Figures:
     calls = 0
 
     def counted(
-        network: PolicyNetwork, window: UnrollInput, rule: GateRule, carry: Carry | None = None
+        network: PolicyNetwork,
+        window: UnrollInput,
+        rule: GateRule,
+        carry: Carry | None = None,
+        learns: int | None = None,
     ) -> UnrollOutput:
+        assert learns is None, "all agents share the network"
         nonlocal calls
         calls += 1
         return plain_unroll(network, window, rule, carry)
