@@ -6,6 +6,7 @@
 Dimension key: T = time, B = batch, N = agents, A = actions.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -53,9 +54,9 @@ class Guided(PolicyGradient):
         return {"guide": guide, **scale}
 
     @classmethod
+    @abstractmethod
     def make_guide(cls, setup: Setup) -> Guide:
         """What decides for all agents."""
-        raise NotImplementedError
 
     @property
     def guide(self) -> Guide:

@@ -137,7 +137,7 @@ class Rollout(Replay):
             number = whole[0].piece.rollout
             others = [e for e in self._episodes if e.piece.rollout > number]
             self._lost = Counter({n: steps for n, steps in self._lost.items() if n > number})
-        # Whoever was first: a run depends on its seed alone.
+        # In the order of their numbers, not of arrival: a run depends on its seed alone.
         whole.sort(key=lambda episode: episode.number)
         self._work = whole
         self._episodes = deque([*whole, *others])

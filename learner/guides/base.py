@@ -4,7 +4,7 @@
     a whole episode, its actions       -> judge -> logits, values
 
 `act` goes step by step while the world plays, `judge` over all steps at once while the learner
-learns: both are the same arithmetic, so that a guide's first minibatch is on policy to rounding.
+learns: both agree to rounding, and so a guide's first minibatch is on policy.
 
 An agent knows its number by a one-hot behind what it sees. The dead are told of as if they had
 played action 0.

@@ -1,4 +1,4 @@
-"""Actions that are real numbers, from training by processes to whoever asks the policy."""
+"""Actions that are real numbers, from training by processes to agents that are asked one by one."""
 
 import json
 import subprocess

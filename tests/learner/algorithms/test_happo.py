@@ -28,7 +28,7 @@ from tests.learner_helpers import (
 AGENTS = DIMENSIONS.num_agents
 OPTIONS = "episodes=2,epochs=2,minibatches=1"
 RATIOS = np.array([1.6, 0.8, 0.8, 0.8])
-"""What becomes of 1/4 each where the first action of four gets 2/5 and the others 1/5."""
+"""Ratios where four actions had 1/4 each, and the first now has 2/5 and the others 1/5."""
 LIFETIMES = (6, 2, 6, 0, 6, 6)
 """Moments; agent 1 plays two steps, agent 3 none."""
 
