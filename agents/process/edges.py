@@ -131,6 +131,12 @@ class Edges:
             self.out_sockets.append(channel.socket)
             self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
 
+    def move(self, endpoints: tuple[str, ...]) -> None:
+        """Follow out-neighbours that listen elsewhere now; as after a restart, they say hello."""
+        for channel, endpoint in zip(self._out, endpoints, strict=True):
+            if channel.move(endpoint):
+                self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
+
     @property
     def unwelcomed(self) -> list[int]:
         """Out-neighbours that have not answered our greeting yet."""

@@ -251,7 +251,9 @@ class AgentProcess(Shell):
 
     def _obey_node(self) -> None:
         for packet in self._take_control():
-            if not isinstance(packet, wire.AddressBook):
+            if isinstance(packet, wire.AddressBook):
+                self._edges.move(packet.endpoints)
+            else:
                 self._carry_out(self._core.handle(packet))
 
     def _carry_out(self, commands: list[Command]) -> None:

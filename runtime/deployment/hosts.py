@@ -17,8 +17,8 @@ import errno
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,6 +109,25 @@ class Hosts:
             return _tcp(self[host_name], 0)
         return _tcp(self[self.head], _HEAD_PORTS[identity])
 
+    def whereabouts(self) -> tuple[str, ...]:
+        """Where the node of each host listens: what follows from it is where its agents do."""
+        return tuple(_tcp(host, 0) for host in self.hosts)
+
+    def at(self, whereabouts: Sequence[str]) -> "Hosts":
+        """The same hosts elsewhere; the inverse of `whereabouts`.
+
+        Raises:
+            ValueError: not one endpoint for each host, or none of ours.
+        """
+        if len(whereabouts) != len(self.hosts):
+            raise ValueError(f"{len(whereabouts)} places for {len(self.hosts)} hosts")
+        places = [_place(endpoint) for endpoint in whereabouts]
+        hosts = tuple(
+            replace(host, address=address, port=port)
+            for host, (address, port) in zip(self.hosts, places, strict=True)
+        )
+        return Hosts(hosts, self.head)
+
     def identities(self) -> tuple[str, ...]:
         """Names of everybody who needs keys: nodes, agents, and the head's three."""
         nodes = tuple(node_routing_id(name).decode() for name in self.names)
@@ -163,6 +182,12 @@ class Hosts:
 def _tcp(host: Host, offset: int) -> str:
     bracketed = f"[{host.address}]" if ":" in host.address else host.address
     return f"tcp://{bracketed}:{host.port + offset}"
+
+
+def _place(endpoint: str) -> tuple[str, int]:
+    """Address and port; the inverse of `_tcp`."""
+    address, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return str(ipaddress.ip_address(address.strip("[]"))), int(port)
 
 
 def load_hosts(path: Path, num_agents: int) -> Hosts:

@@ -121,6 +121,13 @@ class HostClocks:
         }
         self._told: tuple[int, ...] | None = None
 
+    def move(self, hosts: Hosts) -> None:
+        """Follow hosts that are elsewhere now; another machine has another clock."""
+        self._hosts = hosts
+        for name, peer in self._peers.items():
+            if peer.channel.move(hosts.endpoint(node_routing_id(name).decode())):
+                peer.clock = HostClock()
+
     @property
     def sockets(self) -> "list[zmq.Socket[bytes]]":
         """To be watched, so that stamps are taken when packets arrive."""

@@ -474,13 +474,16 @@ class Node:
 
     def _take_launcher(self) -> None:
         assert self._launcher is not None
-        for packet in self._launcher.drain(wire.Stop, wire.Instruction, wire.Alive, wire.Status):
+        accepted = (wire.Stop, wire.Instruction, wire.Alive, wire.Status, wire.AddressBook)
+        for packet in self._launcher.drain(*accepted):
             self._heard_s = time.monotonic()
             match packet:
                 case wire.Alive():
                     pass
                 case wire.Status():  # the run's figures, if the launcher is on this host
                     self._table.set_run(packet.values)
+                case wire.AddressBook():
+                    self._follow(packet.endpoints)
                 case wire.Instruction(name="announce"):  # it had lost sight of us
                     self._carry_out(self._supervisor.announce_all())
                 case wire.Stop():
@@ -494,6 +497,20 @@ class Node:
                     self._carry_out(self._supervisor.kill(packet.value))
                 case _:
                     self._traffic.dropped("kind")
+
+    def _follow(self, whereabouts: tuple[str, ...]) -> None:
+        """A host's node has been placed elsewhere, and its agents with it."""
+        place = self._setup.place
+        if place is None or self._clocks is None:
+            self._traffic.dropped("kind")
+            return
+        try:
+            hosts = place.hosts.at(whereabouts)
+        except ValueError:
+            self._traffic.dropped("range")
+            return
+        self._clocks.move(hosts)
+        self._carry_out(self._supervisor.move(_agent_endpoints(hosts)))
 
     def _mind_the_launcher(self, now_s: float) -> None:
         """Without a parent's sentinel, silence is what tells that a run is over."""

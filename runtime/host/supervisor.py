@@ -187,6 +187,17 @@ class Supervisor:
             for agent, life in self._lives.items()
         ]
 
+    def move(self, endpoints: Mapping[int, str]) -> list[SupervisorCommand]:
+        """Agents of other hosts listen elsewhere now: ours that know where they were are told."""
+        moved = {agent for agent, where in endpoints.items() if self._endpoints[agent] != where}
+        self._endpoints.update(endpoints)
+        return [
+            self._book(agent)
+            for agent, life in self._lives.items()
+            if life.state in (_State.CONNECTING, _State.READY)
+            and not moved.isdisjoint(self._graph.out_neighbours(agent))
+        ]
+
     def stop(self) -> None:
         """From now on deaths are expected."""
         self._stopping = True

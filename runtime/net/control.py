@@ -51,7 +51,8 @@ class Join(Packet):
 @packet(21, 4 * MIB)
 @dataclass(frozen=True, slots=True)
 class AddressBook(Packet):
-    """Endpoints in the order of the receiver's need (an agent: its out-neighbours by offset)."""
+    """Endpoints in the order of the receiver's need (an agent: its out-neighbours by offset; a
+    node: the nodes of all hosts)."""
 
     endpoints: Annotated[tuple[str, ...], Texts(MOST_AGENTS)]
 

@@ -182,8 +182,27 @@ class Channel:
         except zmq.ZMQError as error:
             self.socket.close(0)
             raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
+        self._endpoint = endpoint
         self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
         self._ask = _plain_get(self.socket)
+
+    def move(self, endpoint: str) -> bool:
+        """Connect to where the Hub is now; False: there it was already.
+
+        Raises:
+            SetupError: others could reach the endpoint, and there are no keys; or it is none.
+        """
+        if endpoint == self._endpoint:
+            return False
+        if not self._curve:
+            require_secure(endpoint, None)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
+        self.socket.disconnect(self._endpoint)
+        self._endpoint = endpoint
+        return True
 
     @property
     def handshake_bytes(self) -> int:

@@ -133,6 +133,28 @@ def test_messages_go_out_and_beacons_come_back_on_the_same_connection(
 
 
 @pytest.mark.parametrize("curve", [False, True], ids=["clear", "curve"])
+def test_an_edge_follows_a_neighbour_that_is_placed_elsewhere(
+    curve: bool, stack: ExitStack, tmp_path: Path
+) -> None:
+    rings = keyrings_for(curve)
+    ours, theirs = pair_of_ends(stack, tmp_path, *rings)
+    anew = setup_of(1, tmp_path, incarnation=1, **rings[1])
+    elsewhere = stack.enter_context(End(anew))
+    elsewhere.edges.connect((ours.edges.endpoint,))
+    ours.edges.move((elsewhere.edges.endpoint,))
+
+    def open_again() -> bool:
+        ours.turn()
+        elsewhere.turn()
+        ours.edges.send_message(MESSAGE)
+        return bool(elsewhere.turn()[0])
+
+    wait_for("a message where it lives now", open_again, 20.0)
+    messages, _ = theirs.turn()
+    assert messages == [], "nobody talks to where it was"
+
+
+@pytest.mark.parametrize("curve", [False, True], ids=["clear", "curve"])
 def test_bytes_counted_on_edges_are_those_of_the_kernel(
     curve: bool, stack: ExitStack, tmp_path: Path
 ) -> None:

@@ -52,6 +52,23 @@ def test_ports_count_up_from_the_hosts_own(tmp_path: Path) -> None:
     assert hosts.endpoint("agent-8") == f"tcp://10.0.0.3:{hosts['c'].last_port}"
 
 
+def test_hosts_that_are_elsewhere_keep_their_agents(tmp_path: Path) -> None:
+    hosts = hosts_of(tmp_path, THREE, 9)
+    assert hosts.at(hosts.whereabouts()) == hosts
+    where = ("tcp://10.0.0.1:7400", "tcp://10.0.0.2:7500", "tcp://[fd00::9]:9000")
+    moved = hosts.at(where)
+    assert moved.whereabouts() == where
+    assert moved.endpoint("agent-8") == f"tcp://[fd00::9]:{9000 + FIRST_AGENT_PORT + 1}"
+    assert moved.host_of_agents() == hosts.host_of_agents()
+    assert moved.endpoint("agent-6") == hosts.endpoint("agent-6")
+
+
+@pytest.mark.parametrize("where", [(), ("tcp://10.0.0.1:7400",) * 2, ("tcp://a:1",) * 3])
+def test_places_that_are_none_are_refused(tmp_path: Path, where: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"places|address"):
+        hosts_of(tmp_path, THREE, 9).at(where)
+
+
 def test_everybody_has_an_endpoint_of_their_own(tmp_path: Path) -> None:
     hosts = hosts_of(tmp_path, THREE, 9)
     endpoints = {hosts.endpoint(name) for name in hosts.identities()}

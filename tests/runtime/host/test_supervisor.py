@@ -365,3 +365,40 @@ def test_an_agent_killed_on_purpose_while_it_could_not_be_started_is_not_tried_a
     supervisor.kill(1)
     supervisor.not_started(1, 10.0)
     assert supervisor.due(100.0) == []
+
+
+# --- agents of other hosts ------------------------------------------------------------------------
+
+
+def test_ours_are_told_when_a_neighbour_on_another_host_is_placed_elsewhere() -> None:
+    before = {agent: f"tcp://10.0.0.{agent}:7408" for agent in range(NUM_AGENTS)}
+    supervisor = Supervisor(
+        (0, 1),
+        NUM_AGENTS,
+        max_restarts=0,
+        patience=StartPatience(DEADLINE_S, 0.0),
+        endpoints=before,
+    )
+    supervisor.start()
+    for agent in (0, 1):
+        supervisor.hello(agent, 0, "")
+    supervisor.agent_ready(0, 0)
+    after = before | {3: "tcp://10.0.0.9:7408"}
+    # Agent 1 sends to 2, 3 and 0; agent 0 to 1, 2 and 4.
+    assert supervisor.move(after) == [SendBook(1, (before[2], after[3], before[0]))]
+    assert supervisor.move(after) == [], "that is no news"
+
+
+def test_an_agent_that_starts_later_gets_the_newest_book() -> None:
+    before = {agent: f"tcp://10.0.0.{agent}:7408" for agent in range(NUM_AGENTS)}
+    supervisor = Supervisor(
+        (1,),
+        NUM_AGENTS,
+        max_restarts=0,
+        patience=StartPatience(DEADLINE_S, 0.0),
+        endpoints=before,
+    )
+    supervisor.start()
+    after = before | {3: "tcp://10.0.0.9:7408"}
+    assert supervisor.move(after) == []
+    assert supervisor.hello(1, 0, "") == [SendBook(1, (before[2], after[3], before[0]))]
