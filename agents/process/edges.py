@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from agents.events import SendBeacon, SendMessage
 from agents.process.setup import ShellSetup
 from runtime.net import latency, wire
+from runtime.net.addresses import is_name
 from runtime.net.security import Gatekeeper
 from runtime.net.tcp_info import TcpConnection, connections
 from runtime.net.traffic import Traffic, TrafficClass
@@ -322,6 +323,8 @@ class Edges:
         """In-edges share our inbox's port, out-edges lead to the neighbours' inboxes."""
         inbox = self._inbox.endpoint.removeprefix("tcp://")
         outs = {last_endpoint(socket).removeprefix("tcp://") for socket in self.out_sockets}
+        # The kernel knows no names, and where they lead may change: there the port has to do.
+        named = {port for host, _, port in (out.rpartition(":") for out in outs) if is_name(host)}
         try:
             found = connections()
         except OSError as error:  # no descriptor left; the last reading holds until the next
@@ -330,7 +333,13 @@ class Edges:
                 self._said_unreadable = True
                 logger.warning("connections cannot be read: %s", error)
             return
-        self.count_tcp([c for c in found if c.local == inbox or c.peer in outs])
+        self.count_tcp(
+            [
+                c
+                for c in found
+                if c.local == inbox or c.peer in outs or c.peer.rpartition(":")[2] in named
+            ]
+        )
 
     def count_tcp(self, found: Sequence[TcpConnection]) -> None:
         """A connection that has closed keeps its last reading: counters never fall."""

@@ -175,11 +175,12 @@ def write_bundles(
     return written
 
 
-def read_all(out: Path, hosts: Hosts | None = None) -> list[Bundle]:
+def read_all(out: Path, hosts: Hosts | None = None, *, complete: bool = True) -> list[Bundle]:
     """All bundles of one deployment, from the machine that made them.
 
     Args:
         hosts: what they must have been made for; None takes any.
+        complete: none may be missing; else some may lie with their hosts alone.
 
     Raises:
         SetupError: there are none, some are missing or damaged, they belong to different
@@ -192,7 +193,8 @@ def read_all(out: Path, hosts: Hosts | None = None) -> list[Bundle]:
     book = bundles[0].book
     if {bundle.book.deployment for bundle in bundles} != {book.deployment}:
         raise SetupError(f"{out}: bundles of different deployments: make them again")
-    if missing := set(book.hosts.names) - {bundle.host.name for bundle in bundles}:
+    missing = set(book.hosts.names) - {bundle.host.name for bundle in bundles}
+    if missing and complete:
         raise SetupError(f"{out}: the bundle of host {sorted(missing)[0]} is missing")
     if hosts is not None and hosts != book.hosts:
         raise SetupError(

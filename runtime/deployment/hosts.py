@@ -6,7 +6,7 @@
     hosts:
       a: {address: 10.0.0.1}
       b: {address: 10.0.0.2, agents: 4, port: 7500}
-      c: {address: 10.0.0.3}
+      c: {address: c.example.org}
 
 Ports count up from `port` (default 7400): the node, three for the head's processes, four to
 spare, then one for each agent of the host, so that a firewall needs one range per host. Hosts that
@@ -24,6 +24,7 @@ from typing import Any, cast
 
 from configs import bounded
 from configs.bounded import brief
+from runtime.net.addresses import is_name, parse_address
 from runtime.net.errors import SetupError
 from runtime.net.transport import (
     LAUNCHER,
@@ -52,7 +53,7 @@ class Host:
 
     name: str
     address: str
-    """IP address by which the others reach it, and on which it listens."""
+    """IP address or DNS name by which the others reach it, and on which it listens."""
     port: int
     agents: tuple[int, ...]
     """Identities of its share, contiguous."""
@@ -162,7 +163,7 @@ class Hosts:
                 raise ValueError(f"a host called {host['name']!r:.40}")
             if not isinstance(host["address"], str):  # a number would pass for an address
                 raise TypeError(f"address of host {host['name']}")
-            ipaddress.ip_address(host["address"])
+            parse_address(host["address"])
         hosts = tuple(
             Host(host["name"], host["address"], host["port"], tuple(host["agents"]))
             for host in data["hosts"]
@@ -244,13 +245,15 @@ def _host(path: Path, name: str, entry: object) -> tuple[str, int, int | None]:
     values = _mapping(entry, origin, _KEYS)
     address, port, agents = values.get("address"), values.get("port"), values.get("agents")
     try:
-        parsed = ipaddress.ip_address(str(address))
+        parsed = parse_address(str(address or ""))
     except ValueError as error:
         raise SetupError(
-            f"{origin}: address must be an IP address, got {brief(address)}"
+            f"{origin}: address must be an IP address or a DNS name, got {brief(address)}"
         ) from error
-    if parsed.is_unspecified or parsed.is_multicast:
-        raise SetupError(f"{origin}: {parsed} is no address that others could connect to")
+    if not is_name(parsed):
+        number = ipaddress.ip_address(parsed)
+        if number.is_unspecified or number.is_multicast:
+            raise SetupError(f"{origin}: {parsed} is no address that others could connect to")
     port = DEFAULT_PORT if port is None else port
     if type(port) is not int or not 1024 <= port <= 65_000:
         raise SetupError(f"{origin}: port must be between 1024 and 65000, got {brief(port)}")
@@ -259,7 +262,7 @@ def _host(path: Path, name: str, entry: object) -> tuple[str, int, int | None]:
             f"{origin}: agents must be a number above 0, got {brief(agents)} "
             f"(at most {_MOST_AGENTS})"
         )
-    return str(parsed), port, agents
+    return parsed, port, agents
 
 
 def _share_out(path: Path, wanted: Mapping[str, int | None], num_agents: int) -> dict[str, int]:

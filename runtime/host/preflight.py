@@ -10,6 +10,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,12 +27,17 @@ from envs import registry
 from envs.base import EnvSpec
 from envs.battle.opponents import PolicyFileOpponent, opponent_file
 from runtime.host.exporter import require_free_port
+from runtime.net.addresses import is_name
 from runtime.net.errors import SetupError
 from runtime.net.topology import Graph
 from runtime.terminal.places import probe
 from runtime.terminal.scratch import require_temporary_folder
 
 _COUNT_GPUS = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+NAME_PATIENCE_S = 60.0
+"""Seconds that a host's DNS name has to become an address of this machine: cluster DNS keeps an
+answer for up to thirty."""
+_NAME_RETRY_S = 0.5
 _COPIES_OF_WEIGHTS = 5
 """The learner holds its weights, the target network's, their gradient and Adam's two moments."""
 
@@ -382,20 +388,31 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def require_local_address(address: str, what: str) -> None:
+def require_local_address(
+    address: str, what: str, *, name_patience_s: float = NAME_PATIENCE_S
+) -> None:
     """Check that this machine has an address on which it is to listen.
+
+    A name is waited for: a cluster publishes it only when its owner already runs, and for some
+    seconds with the address of the owner's former life.
 
     Raises:
         SetupError: it has not; begins with `what`, which wants it.
     """
+    until_s = time.monotonic() + (name_patience_s if is_name(address) else 0.0)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
+    while True:
         try:
-            probe.bind((address, 0))
+            with socket.socket(family) as probe:
+                probe.bind((address, 0))
+            return
+        except socket.gaierror as error:
+            obstacle, cause = f"cannot be looked up ({error.strerror})", error
         except OSError as error:
-            raise SetupError(
-                f"{what} with address {address}, which this machine does not have"
-            ) from error
+            obstacle, cause = "this machine does not have", error
+        if time.monotonic() >= until_s:
+            raise SetupError(f"{what} with address {address}, which {obstacle}") from cause
+        time.sleep(_NAME_RETRY_S)
 
 
 def require_policy(path: Path, spec: PolicySpec) -> None:

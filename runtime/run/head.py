@@ -2,7 +2,8 @@
 
     hosts file, folder of bundles -> open_bundles -> the head's Bundle -> invitations
 
-Keys are made the first time and kept: hosts need their folders once, not for every run.
+Keys are made the first time and kept: hosts need their folders once, not for every run. A head
+needs no bundle but its own: somebody else may have made them.
 """
 
 from pathlib import Path
@@ -25,16 +26,20 @@ def open_bundles(hosts_file: Path, bundles: Path, num_agents: int) -> Bundle:
     require_local_address(hosts[hosts.head].address, f"{hosts_file}: the head is {hosts.head}")
     if not (bundles / hosts.head / MANIFEST).exists():
         write_bundles(bundles, hosts, make_keys(hosts))
-    by_name = {bundle.host.name: bundle for bundle in read_all(bundles, hosts)}
+    by_name = {bundle.host.name: bundle for bundle in read_all(bundles, hosts, complete=False)}
     return by_name[hosts.head]
 
 
 def invitations(head: Bundle) -> list[str]:
     """What a person does on every other host, two lines each."""
     hosts = head.book.hosts
-    return [
-        f"copy {head.folder.with_name(host.name)} to host {host.name} ({host.address}), and run "
-        f"there:\n  python -m runtime.node --join {hosts[hosts.head].address} --bundle {host.name}"
-        for host in hosts.hosts
-        if host.name != hosts.head
-    ]
+    join = f"python -m runtime.node --join {hosts[hosts.head].address} --bundle"
+    lines: list[str] = []
+    for host in hosts.hosts:
+        folder, where = head.folder.with_name(host.name), f"host {host.name} ({host.address})"
+        if host.name == hosts.head:
+            continue
+        copy = f"copy {folder} to {where}, and run there"
+        run = copy if folder.exists() else f"run on {where}, which has its bundle"
+        lines.append(f"{run}:\n  {join} {host.name}")
+    return lines

@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from runtime.record.json_lines import last_record
@@ -29,6 +30,7 @@ HEAD, REMOTE = "a", ("b", "c")
 NUM_AGENTS = 6
 """Two on each host: every agent has neighbours on all three."""
 
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -44,26 +46,38 @@ def record(lost: str, recovered_s: float, recovery: str, **more: float) -> None:
 class Fleet:
     """One run: launcher, world, learner and a node on host a, a node each on hosts b and c."""
 
-    def __init__(self, hosts: Hosts, folder: Path) -> None:
+    def __init__(self, hosts: Hosts, folder: Path, names: Mapping[str, str] = NO_NAMES) -> None:
         self.hosts = hosts
         self.folder = folder
         self._scratch = scratch_folder(self)
         self.bundles = folder / "bundles"
         self.started: dict[str, list[subprocess.Popen[str]]] = {host.name: [] for host in hosts}
         """Commands started on each host, the newest last."""
-        text = "".join(f"  {host.name}: {{address: {host.address}}}\n" for host in hosts)
+        self.addresses = {host.name: host.address for host in hosts} | dict(names)
+        text = "".join(f"  {name}: {{address: {a}}}\n" for name, a in self.addresses.items())
         self.hosts_file = folder / "hosts.yaml"
         self.hosts_file.write_text(f"head: {HEAD}\nhosts:\n{text}")
 
     @classmethod
     @contextlib.contextmanager
-    def start(cls, folder: Path, *options: str, join: Sequence[str] = REMOTE) -> Generator["Fleet"]:
+    def start(
+        cls,
+        folder: Path,
+        *options: str,
+        join: Sequence[str] = REMOTE,
+        names: Mapping[str, str] = NO_NAMES,
+    ) -> Generator["Fleet"]:
         """Start a run with these options of the launcher, and the nodes of the hosts in `join`.
 
         Whatever is left of it when the `with` block is left is killed.
+
+        Args:
+            names: DNS names of hosts, to be used in place of their addresses.
         """
         with Hosts.create(HEAD, *REMOTE) as hosts:
-            fleet = cls(hosts, folder)
+            if names:
+                hosts.publish(names)
+            fleet = cls(hosts, folder, names)
             fleet.make_bundles()
             fleet.launch(*options)
             for name in join:
@@ -85,7 +99,7 @@ class Fleet:
 
     def join(self, name: str, *options: str, bundle: Path | None = None) -> None:
         """Start the node's command on a host."""
-        arguments = ["runtime.node", "--join", self.hosts[HEAD].address, "--metrics-port", "0"]
+        arguments = ["runtime.node", "--join", self.addresses[HEAD], "--metrics-port", "0"]
         arguments += ["--bundle", str(bundle or self.bundles / name)]
         arguments += ["--runs-dir", str(self.folder / f"runs-{name}")]
         self._popen(name, [*arguments, *options])

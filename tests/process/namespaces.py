@@ -48,6 +48,9 @@ _OFFLOADS = {"tso": (0x1E, 0x1F), "gso": (0x23, 0x24), "gro": (0x2B, 0x2C), "tx"
 """Commands of linux/ethtool.h that read and set each; the ethtool program may not be there. (tx:
 checksums, which a frame that passes a packet socket must have.)"""
 
+_NAMES = Path("/etc/netns")
+"""Where `ip netns exec` looks for files of a namespace's own."""
+
 _GONE_WITHIN_S = 10.0
 
 
@@ -184,6 +187,13 @@ class Host:
     def link_up(self) -> None:
         _ip("-n", self._wire, "link", "set", self._port, "up")
 
+    def move_to(self, address: str) -> None:
+        """Another address than before, as a pod has that starts anew."""
+        ours = ("-n", self.namespace, "address")
+        _ip(*ours, "delete", f"{self.address}/16", "dev", "eth0")
+        _ip(*ours, "add", f"{address}/16", "dev", "eth0")
+        self.address = address
+
     @contextlib.contextmanager
     def slow_link(self, delay_s: float, delay_back_s: float | None = None) -> Generator[SlowCable]:
         """Meanwhile all that leaves this host takes delay_s longer to anywhere, and back likewise.
@@ -229,6 +239,7 @@ class Host:
                         with contextlib.suppress(BrokenPipeError):  # unsent lines to the dead
                             pipe.close()
             self._children.clear()
+            shutil.rmtree(_NAMES / self.namespace, ignore_errors=True)
             _ip("netns", "delete", self.namespace)
 
 
@@ -265,6 +276,16 @@ class Hosts:
                 _plug_in(host, wire, port)
                 hosts.append(host)
             yield cls(hosts)
+
+    def publish(self, names: Mapping[str, str]) -> None:
+        """Programs that are started from now on look up these DNS names, of hosts by theirs; those
+        that run see what later calls change. `ip netns exec` puts the file in place of /etc/hosts.
+        """
+        text = "".join(f"{self[host].address} {name}\n" for host, name in names.items())
+        for host in self:
+            path = _NAMES / host.namespace / "hosts"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"127.0.0.1 localhost\n{text}")  # in its place: others have it mounted
 
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]

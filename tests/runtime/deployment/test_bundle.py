@@ -311,7 +311,7 @@ def test_a_whole_number_will_do_for_a_rate(out: Path) -> None:
         {"hosts": 5},
         {"hosts": [{"name": "b"}]},
         {"hosts": [{"name": "b", "address": 5, "port": 7400, "agents": [0, 1]}], "head": "b"},
-        {"hosts": [{"name": "b", "address": "x", "port": 7400, "agents": [0, 1]}], "head": "b"},
+        {"hosts": [{"name": "b", "address": "x y", "port": 7400, "agents": [0, 1]}], "head": "b"},
         {"hosts": [{"name": "b", "address": "::1", "port": "7", "agents": [0, 1]}], "head": "b"},
         {"hosts": [{"name": "b", "address": "::1", "port": 7400, "agents": [1, 0]}], "head": "b"},
         {"hosts": [{"name": "b", "address": "::1", "port": 7400, "agents": "01"}], "head": "b"},

@@ -94,8 +94,15 @@ def test_ipv6_addresses_are_bracketed(tmp_path: Path) -> None:
     assert hosts.endpoint("node-a") == "tcp://[fd00::1]:7400"
 
 
-def test_a_book_gives_the_hosts_back(tmp_path: Path) -> None:
-    hosts = hosts_of(tmp_path, THREE, 9)
+def test_names_stay_names_to_be_looked_up_at_every_connection(tmp_path: Path) -> None:
+    hosts = hosts_of(tmp_path, "hosts: {a: {address: Node-0.Murmuration}}", 2)
+    assert hosts["a"].address == "node-0.murmuration"
+    assert hosts.endpoint("agent-1") == "tcp://node-0.murmuration:7409"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "a.example.org"])
+def test_a_book_gives_the_hosts_back(tmp_path: Path, address: str) -> None:
+    hosts = hosts_of(tmp_path, THREE.replace("10.0.0.1", address), 9)
     assert Hosts.from_json(hosts.to_json()) == hosts
 
 
@@ -153,8 +160,9 @@ def host(entry: str) -> str:
         ("hosts: {'a/b': {address: 10.0.0.1}}", "host a/b: a name has letters"),
         ("hosts: {'../up': {address: 10.0.0.1}}", "host ../up: a name has letters"),
         (f"hosts: {{{'a' * 33}: {{address: 10.0.0.1}}}}", "at most 32"),
-        (host("{}"), "address must be an IP address, got None"),
-        (host("{address: example.org}"), "address must be an IP address, got 'example.org'"),
+        (host("{}"), "must be an IP address or a DNS name, got None"),
+        (host("{address: ex_ample}"), "must be an IP address or a DNS name, got 'ex_ample'"),
+        (host("{address: 10.0.0.300}"), "must be an IP address or a DNS name"),
         (host("{address: 10.0.0.1:7400}"), "address must be an IP address"),
         (host("{address: 0.0.0.0}"), "0.0.0.0 is no address that others could connect to"),
         (host("{address: '::'}"), ":: is no address that others could connect to"),

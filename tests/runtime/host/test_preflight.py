@@ -174,3 +174,33 @@ def test_a_population_that_the_environment_does_not_take_is_refused() -> None:
     config = with_populations(4000, env="battle")
     with pytest.raises(ValueError, match="4000"):
         preflight.require_populations(config, spec_of(config.env, 16))
+
+
+def test_a_name_that_is_ours_is_an_address_to_listen_on() -> None:
+    preflight.require_local_address("localhost", "host a", name_patience_s=0.0)
+
+
+def test_a_name_is_waited_for_until_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, answers = socket.socket.bind, iter(["unknown", "192.0.2.1", "127.0.0.1"])
+
+    def bind(end: socket.socket, where: tuple[str, int]) -> None:
+        assert where[0] == "node-0.cluster"
+        answer = next(answers)  # of cluster DNS: not yet, the former life's, ours
+        if answer == "unknown":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        ours(end, (answer, where[1]))
+
+    monkeypatch.setattr(
+        preflight.socket, "socket", type("Socket", (socket.socket,), {"bind": bind})
+    )
+    preflight.require_local_address("node-0.cluster", "host a")
+    assert not list(answers)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("no-such-host.invalid", "cannot be looked up"), ("192.0.2.1", "this machine does not have")],
+)
+def test_an_address_that_is_not_ours_is_refused(name: str, says: str) -> None:
+    with pytest.raises(SetupError, match=f"host a with address {name}, which {says}"):
+        preflight.require_local_address(name, "host a", name_patience_s=0.0)
