@@ -58,6 +58,16 @@ class ParameterStore:
         self._mask = None if masked is None else masked.mask
         return Outcome.APPLIED
 
+    def replace(self, flat: FloatArray, version: int) -> None:
+        """Have this version from now on, also if it is older than ours."""
+        self.flat, self.version, self._mask = flat, version, None
+
+    def expect(self, version: int) -> None:
+        """Take this version when it comes, also if it is older than ours: a deployed policy may be
+        taken back.
+        """
+        self.version = min(self.version, version - 1)
+
     def policy(self, spec: PolicySpec, num_agents: int, agent: int = 0) -> PolicyVersion:
         """The newest version, ready to be run by an agent."""
         return PolicyVersion(spec.one, spec.own(self.flat, agent), num_agents)

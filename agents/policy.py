@@ -438,10 +438,15 @@ def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:
         PolicyFileError: names every dimension that differs.
     """
     found = replace(found, beacon_delta=wanted.beacon_delta, beacon_period=wanted.beacon_period)
-    differences = [
-        f"{field.name} is {getattr(found, field.name)}, this run has {getattr(wanted, field.name)}"
+    said = [f"{name} is {a}, this run has {b}" for name, a, b in differences(found, wanted)]
+    if said:
+        raise PolicyFileError(f"policy file {path} does not fit: {'; '.join(said)}")
+
+
+def differences(found: PolicySpec, wanted: PolicySpec) -> list[tuple[str, object, object]]:
+    """Every dimension that differs: its name, what was found, what is wanted."""
+    return [
+        (field.name, getattr(found, field.name), getattr(wanted, field.name))
         for field in fields(PolicySpec)
         if getattr(found, field.name) != getattr(wanted, field.name)
     ]
-    if differences:
-        raise PolicyFileError(f"policy file {path} does not fit: {'; '.join(differences)}")

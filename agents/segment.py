@@ -124,6 +124,11 @@ class SegmentWriter:
             return wire.SharedVersion(version, slot, frozen.size, crc32)
         return None
 
+    def withdraw(self, said: wire.SharedVersion) -> None:
+        """Let nobody else find a version that is not the newest; agents that read it keep it."""
+        assert said.slot != self._newest
+        _HEADER.pack_into(self._map, said.slot * self._slot_bytes, 0, 0, 0)
+
     def _allocate(self, slot: int) -> bool:
         if not self._allocated[slot]:
             try:

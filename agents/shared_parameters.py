@@ -80,6 +80,10 @@ class HostParameters:
         self.shared_bytes += held.block.size
         return Outcome.APPLIED
 
+    def expect(self, version: int) -> None:
+        """As `ParameterStore.expect`."""
+        self.version = min(self.version, version - 1)
+
     def policy(self, spec: PolicySpec, num_agents: int, agent: int = 0) -> PolicyVersion:
         """The newest version, ready to be run by an agent."""
         if isinstance(self._newest, PolicyVersion):

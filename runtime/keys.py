@@ -28,8 +28,10 @@ from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges
 from configs.schema import MAX_AGENTS
-from runtime.deployment.bundle import POLICY, make_keys, read_all, write_bundles
+from runtime.deployment.bundle import POLICY, Bundle, make_keys, read_all, write_bundles
 from runtime.deployment.hosts import load_hosts
+from runtime.deployment.update_file import NAME as UPDATE
+from runtime.deployment.update_file import newest_policy
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.security import KeyPair
@@ -105,9 +107,16 @@ def rotate(out: Path, names: Sequence[str]) -> list[Path]:
             raise SetupError(f"nobody is called {name}: there are {_some(sorted(keys))}")
         keys[name] = KeyPair.generate()
     first = bundles[0]
-    policy = (first.folder / POLICY).read_bytes() if first.is_deployment else None
+    policy = _newest_policy(first) if first.is_deployment else None
     options = None if first.options is None else dataclasses.replace(first.options)
     return write_bundles(out, hosts, keys, policy=policy, options=options)
+
+
+def _newest_policy(bundle: Bundle) -> bytes:
+    """The file of the version that was pushed to this deployment last, or was deployed."""
+    assert bundle.policy is not None
+    newest = newest_policy(bundle.folder, bundle.book.deployment, bundle.policy)
+    return (bundle.folder / (POLICY if newest is bundle.policy else UPDATE)).read_bytes()
 
 
 def _some(names: Sequence[str]) -> str:

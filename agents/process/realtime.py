@@ -9,6 +9,9 @@ order of arrival. With a rate the wall clock ticks (agents/process/tick_clock.py
 takes the newest observation; one that brings nothing new is no tick, because a policy has never
 seen the same observation twice as two moments, and is counted as missed. An agent acts as soon as
 its body speaks; its edges open meanwhile.
+
+A policy that is replaced in place (runtime/host/updates.py) changes between two ticks: the agent
+has the new version before the first tick that is acted by it, and keeps its recurrent state.
 """
 
 import logging
@@ -33,7 +36,7 @@ from agents.process.body_link import BodyLink, NewBody, Sensed, as_observation, 
 from agents.process.setup import ShellSetup
 from agents.process.shell import Context, Shell
 from agents.process.tick_clock import TickClock
-from runtime.net import wire
+from runtime.net import ticks, wire
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +84,10 @@ class DeployedAgent(Shell):
         self._newest: Sensed | None = None
         """What the next tick of the clock will take."""
         self._answering: Sensed
+        self._switch: wire.PolicySwitch | None = None
+        """Which version comes next, and from which tick on it holds."""
+        self._held: wire.AgentParameters | None = None
+        """That version, until then."""
         self._steps = 0
         """Since the episode began, or since we did."""
 
@@ -127,13 +134,34 @@ class DeployedAgent(Shell):
     def _obey_node(self) -> None:
         for packet in self._take_control():
             if not isinstance(packet, wire.AddressBook):
-                self._carry_out(self._core.handle(packet))
+                self._take_version(packet)
             elif not self._edges.out_sockets:
                 self._edges.connect(packet.endpoints)
                 for socket in self._edges.out_sockets:
                     self._poller.register(socket, zmq.POLLIN)
                 self._edges.greet(time.monotonic())
                 self._ready()
+
+    def _prepare_switch(self, switch: wire.PolicySwitch) -> None:
+        self._switch, self._held = switch, None
+
+    def _take_version(self, packet: wire.AgentParameters) -> None:
+        """Take a version up, or keep it until its tick."""
+        switch = self._switch
+        if switch is None or packet.version != switch.version:
+            self._carry_out(self._core.handle(packet))
+        elif switch.waits and self._clock is not None:
+            self._held = packet
+        else:
+            self._take_up(packet)
+
+    def _take_up(self, packet: wire.AgentParameters) -> None:
+        """Have the next step be the first by this version."""
+        self._switch = self._held = None
+        self._parameters.expect(packet.version)
+        self._carry_out(self._core.handle(packet))
+        self._report_at = 0.0  # somebody waits to hear of it
+        logger.info("policy version %d from now on", self._parameters.version)
 
     def _heed(self, news: Sensed | NewBody) -> None:
         if isinstance(news, NewBody):
@@ -152,6 +180,10 @@ class DeployedAgent(Shell):
         if tick.was_put_back:
             logger.warning("the clock was put back: ticks are numbered anew from %d", tick.number)
             self._carry_out(self._core.handle(Renumbered()))
+        if self._held is not None:
+            assert self._switch is not None
+            if ticks.ahead(tick.number, self._switch.tick) >= 0:
+                self._take_up(self._held)
         newest, self._newest = self._newest, None
         if self._body.is_embodied:
             self._traffic.add("ticks_missed", tick.missed + (newest is None))

@@ -145,6 +145,7 @@ class Shell(ABC):
             wire.AddressBook,
             *wire.AGENT_PARAMETERS,
             wire.ClockOffsets,
+            wire.PolicySwitch,
             wire.Stop,
         )
         for packet in self._node.drain(*accepted):
@@ -153,11 +154,18 @@ class Shell(ABC):
                     raise Stopped(packet.reason)
                 case wire.ClockOffsets():
                     self._edges.set_clock_offsets(packet.offsets_ns)
+                case wire.PolicySwitch():
+                    self._prepare_switch(packet)
                 case wire.AddressBook() if not self._edges.fits(packet.endpoints):
                     self._traffic.dropped("shape")
                 case _:
                     assert isinstance(packet, wire.AddressBook | wire.AgentParameters)
                     yield packet
+
+    def _prepare_switch(self, switch: wire.PolicySwitch) -> None:
+        """Learn which version comes next, and when it holds; a run in lock-step has no such."""
+        del switch
+        self._traffic.dropped("kind")
 
     # --- what goes --------------------------------------------------------------------------------
 

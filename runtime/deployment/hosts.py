@@ -8,9 +8,10 @@
       b: {address: 10.0.0.2, agents: 4, port: 7500}
       c: {address: c.example.org}
 
-Ports count up from `port` (default 7400): the node, three for the head's processes, four to
-spare, then one for each agent of the host, so that a firewall needs one range per host. Hosts that
-do not say how many agents they take share the rest evenly, in the order of the file.
+Ports count up from `port` (default 7400): the node, three for the head's processes, one at which a
+deployed node waits for updates, three to spare, then one for each agent of the host, so that a
+firewall needs one range per host. Hosts that do not say how many agents they take share the rest
+evenly, in the order of the file.
 """
 
 import errno
@@ -41,6 +42,7 @@ FIRST_AGENT_PORT = 8
 """Ports of a host that come before its first agent's."""
 
 _HEAD_PORTS = {LAUNCHER: 1, WORLD: 2, LEARNER: 3}
+_UPDATE_PORT = 4
 _KEYS = {"address", "port", "agents"}
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}")
 _MOST_HOSTS = 256
@@ -57,6 +59,11 @@ class Host:
     port: int
     agents: tuple[int, ...]
     """Identities of its share, contiguous."""
+
+    @property
+    def update_port(self) -> int:
+        """At which a deployed node waits for updates."""
+        return self.port + _UPDATE_PORT
 
     @property
     def last_port(self) -> int:
@@ -128,6 +135,10 @@ class Hosts:
             for host, (address, port) in zip(self.hosts, places, strict=True)
         )
         return Hosts(hosts, self.head)
+
+    def update_endpoint(self, name: str) -> str:
+        """Where the deployed node of that host waits for updates."""
+        return _tcp(self[name], _UPDATE_PORT)
 
     def identities(self) -> tuple[str, ...]:
         """Names of everybody who needs keys: nodes, agents, and the head's three."""

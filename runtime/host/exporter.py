@@ -217,6 +217,7 @@ class _HostCollector(Collector):
         yield from self._families()
         yield from run_figures.families(dict.fromkeys(run_figures.NAMES, 0.0))
         yield from (run_figures.own_family(), _policy_lag(), _action_latency_family())
+        yield from _policy_changes()
 
 
 def _version() -> str:
@@ -404,6 +405,19 @@ def _versions(table: HostTable, records: list[AgentRecord], now_s: float) -> Ite
     versions = [record.policy_version for record in records if not record.is_silent(now_s)]
     if versions:
         yield _policy_lag(max(newest - min(versions), 0))
+    if table.policy_changes is not None:
+        yield from _policy_changes(*table.policy_changes)
+
+
+def _policy_changes(updates: int = 0, rollbacks: int = 0) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "murmuration_policy_updates",
+        "Policy versions that a deployed host's agents were handed while they acted.",
+        updates,
+    )
+    yield CounterMetricFamily(
+        "murmuration_policy_rollbacks", "Those of them that were taken back.", rollbacks
+    )
 
 
 def _policy_lag(versions: float | None = None) -> Metric:

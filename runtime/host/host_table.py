@@ -166,6 +166,9 @@ class HostTable:
         self._node = NodeRecord(counters=np.zeros(len(COUNTERS), np.uint64), policy_version=0)
         self._run: Mapping[str, float] = {}
         self._has_ended = False
+        self.policy_changes: tuple[int, int] | None = None
+        """Versions that a deployed host's agents took up in place, and those of them that were
+        taken back; None: this host is not deployed."""
 
     @property
     def num_edges(self) -> int:

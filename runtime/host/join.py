@@ -36,6 +36,7 @@ from envs.registry import bounds_of, observation_shape_of
 from runtime.deployment.body_endpoint import require_bodies
 from runtime.deployment.bundle import Bundle, read_bundle
 from runtime.deployment.hosts import Host
+from runtime.deployment.update_file import newest_policy
 from runtime.host import process as node
 from runtime.host.attendance import TAKEN
 from runtime.host.exporter import require_free_port
@@ -78,6 +79,10 @@ class NodeCommand:
 
     runs_dir: str = "runs"
     """Folder under which this host keeps logs and summary."""
+
+    updates: str = ""
+    """Folder in which policy versions are kept that a deployed host is pushed; the bundle's own
+    unless set."""
 
     metrics_port: Annotated[int, between(0, MAX_PORT)] = 9464
     """Port of /metrics; 0 switches the exporter off."""
@@ -142,22 +147,23 @@ def _check(command: NodeCommand, bundle: Bundle) -> None:
     require_temporary_folder()
     if bundle.options is not None:
         require_bodies(bundle.options.body, bundle.host.agents, bundle.folder)
-    _require_free_ports(bundle.host)
+    _require_free_ports(bundle.host, takes_updates=bundle.is_deployment)
     if command.metrics_port:
         require_free_port(command.metrics_port, command.metrics_address)
     if command.join:
         head_endpoint(command.join, bundle)
 
 
-def _require_free_ports(host: Host) -> None:
+def _require_free_ports(host: Host, *, takes_updates: bool) -> None:
     """Check that nobody runs this host already; agents of a node that was killed leave first.
 
     Raises:
         SetupError: a port of the node or of an agent is taken.
     """
     agents = range(host.last_port - len(host.agents) + 1, host.last_port + 1)
+    wanted = (host.port, *((host.update_port,) if takes_updates else ()), *agents)
     patience_until_s = time.monotonic() + _PREDECESSORS_LEAVE_S
-    while (taken := next(filter(host.is_taken, (host.port, *agents)), None)) is not None:
+    while (taken := next(filter(host.is_taken, wanted), None)) is not None:
         if time.monotonic() > patience_until_s:
             raise SetupError(
                 f"port {taken} of {host.address} is taken: host {host.name} runs already, or "
@@ -183,9 +189,11 @@ def deployed_setup(
     command: NodeCommand, bundle: Bundle, sockets: str, directory: Path
 ) -> NodeSetup:
     """The setup of a node whose agents serve bodies."""
-    policy, options = bundle.policy, bundle.options
-    assert policy is not None
+    made_with, options = bundle.policy, bundle.options
+    assert made_with is not None
     assert options is not None
+    updates = Path(command.updates or bundle.folder)
+    policy = newest_policy(updates, bundle.book.deployment, made_with)
     return NodeSetup(
         agents=bundle.host.agents,
         rules=AgentRules(
@@ -214,6 +222,9 @@ def deployed_setup(
         deployment=RealTime(
             bodies={agent: bundle.body_endpoint(agent) for agent in bundle.host.agents},
             rate_hz=options.rate_hz,
+            name=bundle.book.deployment,
+            policy=policy,
+            updates=updates,
         ),
         metrics_address=command.metrics_address,
         metrics_port=command.metrics_port,
@@ -447,7 +458,8 @@ def _line(bundle: Bundle, setup: NodeSetup, now: dict[str, float], before: dict[
     if setup.deployment is not None:
         p50_ms = now.get("action_latency_p50_ms", 0.0)
         p99_ms = now.get("action_latency_p99_ms", 0.0)
-        parts.insert(2, f"action latency p50 {p50_ms:.2f} ms p99 {p99_ms:.2f} ms")
+        parts.insert(1, f"policy {now['policy_version']:.0f}")
+        parts.insert(3, f"action latency p50 {p50_ms:.2f} ms p99 {p99_ms:.2f} ms")
     return " | ".join(parts)
 
 

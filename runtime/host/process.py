@@ -39,11 +39,13 @@ from runtime.host.setup import LOCAL_HOST, NodeSetup
 from runtime.host.sharing import Sharing
 from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
+from runtime.host.update_door import UpdateDoor
+from runtime.host.updates import TakeUp
 from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
-from runtime.net.traffic import FORM_OF, Traffic, TrafficClass
+from runtime.net.traffic import CLASS_OF, FORM_OF, Traffic, TrafficClass
 from runtime.net.transport import (
     CONTROL,
     LAUNCHER,
@@ -122,6 +124,17 @@ class Node:
             assert self._keyring is not None
             self._clocks = HostClocks(
                 self._context, place.hosts, place.host, self._keyring, self._traffic
+            )
+        self._door: UpdateDoor | None = None
+        if place is not None and setup.deployment is not None:
+            self._door = UpdateDoor(
+                self._context,
+                place,
+                setup.deployment,
+                setup.rules,
+                self._traffic,
+                figures=self._values,
+                take_up=self._take_up,
             )
         self._parameters = setup.parameters
         self._sharing = Sharing.where_possible(setup.rules, setup.parameters)
@@ -213,6 +226,8 @@ class Node:
         if self._clocks is not None:
             for socket in self._clocks.sockets:
                 self._watch(socket, self._clocks.take)
+        if self._door is not None:
+            self._watch(self._door.socket, self._door.take)
         if self._launcher is not None:
             self._watch(self._launcher.socket, self._take_launcher)
             hello = wire.Hello("node", 0, 0, os.getpid(), self._hub.endpoint)
@@ -367,7 +382,7 @@ class Node:
         if self._learner is not None and self._learner_monitor is not None:
             self._learner.socket.disable_monitor()
             self._learner_monitor.close(0)
-        for end in (self._hub, self._launcher, self._learner, self._clocks):
+        for end in (self._hub, self._launcher, self._learner, self._door, self._clocks):
             if end is not None:
                 end.close()
         if self._sharing is not None:
@@ -398,6 +413,8 @@ class Node:
                 attempt(self._take_parameters)
             if self._clocks is not None:
                 attempt(self._compare_clocks, self._clocks)
+            if self._door is not None:
+                attempt(self._door.turn)
             if now_s - self._turned_s > _SUSPENDED_S:
                 # This process was suspended, so silence proves nothing about the others.
                 self._heard_s = now_s
@@ -447,6 +464,8 @@ class Node:
                 self._carry_out(self._supervisor.agent_ready(agent, packet.incarnation))
                 began_with = self._agents.version_of(agent)
                 if began_with != self._parameters.version or self._is_newest_unshared:
+                    if self._door is not None:  # it may have begun with one that was taken back
+                        self._hub.send(peer, wire.PolicySwitch(self._parameters.version, 0, 0))
                     self._hub.send(peer, self._whole_version())
             case wire.SnapshotRequest():
                 self._hub.send(peer, self._parameters.snapshot())
@@ -563,6 +582,19 @@ class Node:
             for agent in self._supervisor.ready:
                 self._hub.send_frame(agent_routing_id(agent), frame, TrafficClass.PARAMETERS)
 
+    def _take_up(self, change: TakeUp) -> None:
+        """Have the agents of a deployment act by another version, newer or older."""
+        policy, tick = change.policy, change.tick
+        self._parameters.replace(policy.flat, policy.version)
+        if self._sharing is not None:
+            self._sharing.share_instead(self._parameters)
+        switch = wire.PolicySwitch(policy.version, tick or 0, int(tick is not None))
+        for packet in (switch, self._whole_version()):
+            frame = wire.encode(packet)
+            kind = CLASS_OF.get(type(packet), TrafficClass.CONTROL)
+            for agent in self._supervisor.ready:
+                self._hub.send_frame(agent_routing_id(agent), frame, kind)
+
     @property
     def _is_newest_unshared(self) -> bool:
         """Whether agents that begin now find an older version in the segment."""
@@ -633,6 +665,9 @@ class Node:
         for form in FORM_OF.values():  # from the learner to us, and from us to our agents
             for name in (f"versions_{form}", f"version_payload_{form}"):
                 values[name] += self._traffic[name]
+        if self._door is not None:
+            updates, rollbacks = self._table.policy_changes = self._door.counts
+            values |= {"policy_updates": float(updates), "policy_rollbacks": float(rollbacks)}
         if (mean_mb := self._agents.pss_mb_mean) is not None:
             values["agent_pss_mb_mean"] = mean_mb
         return values

@@ -11,7 +11,7 @@ from typing import Literal
 
 from agents.acting import Acting
 from agents.parameters import ParameterStore
-from agents.policy import PolicySpec
+from agents.policy import PolicyFile, PolicySpec
 from agents.process import pinning
 from agents.rules import AgentRules
 from configs.algorithms.base import OnPolicy, Traits
@@ -37,6 +37,12 @@ class RealTime:
     """Where each agent of this host waits for its body."""
     rate_hz: float
     """Ticks a second; 0.0 ticks on each observation."""
+    name: str
+    """Which deployment this is: pushed versions name it."""
+    policy: PolicyFile
+    """What the agents begin with."""
+    updates: Path
+    """Folder in which pushed versions are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,6 +77,19 @@ class Sharing:
             )
         return self._newest
 
+    def share_instead(self, parameters: ParameterStore) -> wire.SharedVersion | None:
+        """Put a version there in place of the newest, than which it may be older.
+
+        Returns:
+            As `share`.
+        """
+        before = self._newest
+        said = self.share(parameters)
+        if before is not None and said is not None:
+            # Agents that begin now take the greatest number that they find.
+            self._segment.withdraw(before)
+        return said
+
     @property
     def newest(self) -> wire.SharedVersion | None:
         """What an agent is told that may have missed it; None: the version has found no place."""

@@ -48,6 +48,7 @@ CLASS_OF: dict[type[wire.Packet], TrafficClass] = {
     wire.SparseDelta: TrafficClass.PARAMETERS,
     wire.SharedVersion: TrafficClass.PARAMETERS,
     wire.SnapshotRequest: TrafficClass.PARAMETERS,
+    wire.PolicyOffer: TrafficClass.PARAMETERS,
     wire.BodyObservation: TrafficClass.OBSERVATION,
     wire.BodyAction: TrafficClass.ACTION,
     wire.BodyReals: TrafficClass.ACTION,

@@ -2,10 +2,10 @@
 
     dataclass -> encode -> msgpack array [version, kind, field, …] -> decode -> the same dataclass
 
-The packets themselves stand by story in step, trajectory, guidance, parameters, control and
-body_packets beside this file, and are all found here by name. No pickle anywhere. Limits stand in
-the field annotations (runtime/net/codecs.py) and are checked before anything is built from a frame,
-its size first of all. Whatever does not fit raises WireFormatError, whose reason is counted.
+The packets themselves stand by story in step, trajectory, guidance, parameters, control, updates
+and body_packets beside this file, and are all found here by name. No pickle anywhere. Limits stand
+in the field annotations (runtime/net/codecs.py) and are checked before anything is built from a
+frame, its size first of all. Whatever does not fit raises WireFormatError, whose reason is counted.
 """
 
 from collections.abc import Callable
@@ -110,6 +110,12 @@ from runtime.net.trajectory import (
     Trajectory,
     TrajectoryAck,
 )
+from runtime.net.updates import (
+    PolicyOffer,
+    PolicySwitch,
+    UpdateOrder,
+    UpdateState,
+)
 
 __all__ = [
     "AGENT_PARAMETERS",
@@ -168,6 +174,8 @@ __all__ = [
     "Packet",
     "Parameters",
     "PolicyDue",
+    "PolicyOffer",
+    "PolicySwitch",
     "Ready",
     "Real",
     "Scalars",
@@ -185,6 +193,8 @@ __all__ = [
     "Trajectory",
     "TrajectoryAck",
     "Uint",
+    "UpdateOrder",
+    "UpdateState",
     "WorldState",
     "action_dtype",
     "decode",

@@ -1,13 +1,16 @@
 """python -m runtime.deploy: a policy becomes bundles, or one line says why not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agents.policy import PolicyFile, save_policy
+from agents.policy import PolicyFile, load_policy, save_policy
 from runtime import deploy, keys
 from runtime.deployment.bundle import POLICY, read_all
+from runtime.deployment.update_file import NAME as UPDATE
+from runtime.deployment.update_file import addressed
 from tests.agents_helpers import make_spec
 
 HOSTS = "hosts: {a: {address: 10.0.0.1}, b: {address: 10.0.0.2, agents: 1}}"
@@ -18,8 +21,8 @@ class Desk:
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.out = folder / "out"
-        self._policy, self._hosts = folder / "policy.safetensors", folder / "hosts.yaml"
-        self._hosts.write_text(HOSTS)
+        self._policy, self.hosts = folder / "policy.safetensors", folder / "hosts.yaml"
+        self.hosts.write_text(HOSTS)
         self._capsys = capsys
         self.train()
 
@@ -33,7 +36,7 @@ class Desk:
         return self._policy.read_bytes()
 
     def deploy(self, *args: str) -> str:
-        files = ("--policy", f"{self._policy}", "--hosts", f"{self._hosts}", "--out", f"{self.out}")
+        files = ("--policy", f"{self._policy}", "--hosts", f"{self.hosts}", "--out", f"{self.out}")
         assert deploy.main([*files, "--agents", "3", *args]) == 0
         return self._capsys.readouterr().out
 
@@ -174,3 +177,71 @@ def test_a_folder_whose_name_is_too_long_is_refused(
     assert error.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written: File name too long" in line
+
+
+# --- an update, as far as nobody need run ---------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as error:
+        deploy.main(args)
+    assert error.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_an_update_of_another_kind_is_refused_before_anybody_is_asked(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    desk.deploy()
+    newer, spec = tmp_path / "newer.safetensors", make_spec()
+    update = ("--policy", f"{newer}", "--update", f"{desk.out}")
+    flat = np.zeros(spec.size, np.float32)
+    wider = replace(spec, hidden=spec.hidden + 1)
+    save_policy(newer, PolicyFile(wider, np.zeros(wider.size, np.float32), 4, {}))
+    says = f"hidden is {wider.hidden}, deployed is {spec.hidden}: deploy this policy anew"
+    assert says in refused(capsys, *update)
+    for key, value in (("comm", "none"), ("gate_mode", "open"), ("gate_timing", "paper")):
+        save_policy(newer, PolicyFile(spec, flat, 4, {key: value}))
+        assert f"{key.replace('_', '.')} is {value}, deployed is" in refused(capsys, *update)
+    flat[3] = np.nan
+    save_policy(newer, PolicyFile(spec, flat, 4, {}))
+    assert "holds values that are not finite" in refused(capsys, *update)
+
+
+def test_only_the_heads_bundle_can_push(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.deploy()
+    update = ("--policy", f"{desk.out / 'a' / POLICY}", "--update", f"{desk.out / 'b'}")
+    assert "the head's key is in the bundle of host a" in refused(capsys, *update)
+    keys.main(["--hosts", f"{desk.hosts}", "--agents", "3", "--out", f"{desk.out}-run"])
+    capsys.readouterr()
+    update = ("--policy", f"{desk.out / 'a' / POLICY}", "--update", f"{desk.out}-run")
+    assert "has no policy: it is for runs" in refused(capsys, *update)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--update", "bundles", "--agents", "3"), "--agents is settled when a policy is deployed"),
+        (("--update", "bundles", "--rate-hz", "3"), "--rate-hz is settled when a policy is"),
+        (("--update", "no/such/folder"), "no bundles here"),
+        (("--as-version", "3", "--update", "x", "--watch-s", "-1"), "watch-s must be in [0, 3600]"),
+        (("--agents", "3", "--hosts", "hosts.yaml"), "--out is missing: give --agents, --hosts"),
+        (("--agents", "3", "--hosts", "h", "--out", "o", "--watch-s", "3"), "belongs to --update"),
+    ],
+)  # fmt: skip
+def test_options_of_deploying_and_of_updating_are_not_mixed(
+    desk: Desk, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], says: str
+) -> None:
+    desk.deploy()
+    assert says in refused(capsys, "--policy", f"{desk.out / 'a' / POLICY}", *args)
+
+
+def test_rotated_keys_come_with_the_version_that_was_pushed_last(desk: Desk) -> None:
+    desk.deploy()
+    pushed = load_policy(desk.out / "a" / POLICY)
+    deployment = read_all(desk.out)[0].book.deployment
+    for name in ("a", "b"):
+        save_policy(desk.out / name / UPDATE, addressed(pushed, deployment, 8))
+    keys.main(["--out", f"{desk.out}", "--rotate", "all"])
+    assert [bundle.policy.version for bundle in read_all(desk.out) if bundle.policy] == [8, 8]

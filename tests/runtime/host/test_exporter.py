@@ -490,3 +490,13 @@ def test_a_regular_scraper_is_awaited_until_it_has_heard_of_the_end(table: HostT
             time.sleep(0.01)
     finally:
         exporter.close()
+
+
+def test_a_deployed_host_counts_versions_taken_up_in_place_and_taken_back(
+    table: HostTable, exporter: Exporter
+) -> None:
+    assert not family(scrape(exporter), "policy_updates_total")
+    table.policy_changes = (3, 1)
+    series = scrape(exporter)
+    assert series[key("policy_updates_total")] == 3
+    assert series[key("policy_rollbacks_total")] == 1

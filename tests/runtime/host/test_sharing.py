@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from agents.parameters import ParameterStore
+from agents.parameters import Outcome, ParameterStore
 from agents.segment import SLOTS, Segment
 from agents.shared_parameters import HostParameters
 from runtime.host.sharing import Sharing
@@ -96,5 +96,28 @@ def test_a_version_without_a_place_is_said_once_and_the_next_one_may_have_one(
         said = sharing.share(store)
         assert said is not None
         assert agents[1].apply(said).name == "APPLIED"
+    finally:
+        sharing.close()
+
+
+def test_a_version_that_is_taken_back_is_found_by_nobody_who_begins_later() -> None:
+    store = ParameterStore(make_flat(), 3)
+    sharing = Sharing(RULES, store)
+    try:
+        agent = HostParameters(Segment(sharing.handle), SPEC)
+        store.replace(make_flat(seed=1), 7)
+        said = sharing.share_instead(store)
+        assert said is not None
+        assert agent.apply(said) is Outcome.APPLIED
+        newer = agent.policy(SPEC, RULES.num_agents)
+        store.replace(make_flat(), 3)
+        said = sharing.share_instead(store)
+        assert said is not None
+        assert HostParameters(Segment(sharing.handle), SPEC).version == 3
+        assert agent.apply(said) is Outcome.OLD, "nobody has said that an older one comes"
+        agent.expect(3)
+        assert agent.apply(said) is Outcome.APPLIED
+        assert agent.version == 3
+        assert agent.policy(SPEC, RULES.num_agents) is not newer
     finally:
         sharing.close()
