@@ -31,6 +31,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from runtime.host import run_figures
+from runtime.host.health import Check
 from runtime.host.host_table import AgentRecord, Counts, HostTable, total
 from runtime.host.metrics_server import MetricsServer
 from runtime.net import latency
@@ -82,6 +83,7 @@ class Exporter:
         address: str = ADDRESS,
         facts: Mapping[str, str] | None = None,
         per_edge: bool = False,
+        checks: Mapping[str, Check] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start serving on a thread of its own; port 0 takes any free one, see `port`.
@@ -90,6 +92,7 @@ class Exporter:
             address: where to listen; whoever reaches it can read everything, nobody can write.
             facts: further labels of murmuration_build_info, such as the transport.
             per_edge: export the series of every edge as well, unless there are too many.
+            checks: served beside /metrics, by path.
             clock: the monotonic clock that the table was updated by.
 
         Raises:
@@ -106,7 +109,7 @@ class Exporter:
         self._collector = _HostCollector(table, facts or {}, per_edge, clock)
         registry.register(self._collector)
         try:
-            self._server = MetricsServer(port, address, registry)
+            self._server = MetricsServer(port, address, registry, checks=checks)
         except (OSError, OverflowError, UnicodeError) as error:
             raise _unusable(port, address, error) from error
 

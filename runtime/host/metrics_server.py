@@ -1,6 +1,6 @@
 """The HTTP server behind /metrics: a thread for each request, and never many of them.
 
-    connection -> one too many, or too slow? cut off : registry -> text
+    connection -> one too many, or too slow? cut off : registry -> text, or a check -> 200 or 503
 
 Anybody who reaches the port can connect and say nothing. Each such connection costs a thread and a
 descriptor of the node, so both their number and their time are bounded. Where they are too many the
@@ -11,11 +11,17 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, exposition
+
+from runtime.host.health import Check
+
+Application = Callable[[dict[str, Any], Callable[..., object]], Iterable[bytes]]
+"""As in PEP 3333."""
 
 MOST_REQUESTS = 16
 """Requests under way at once before the oldest is cut off."""
@@ -33,8 +39,12 @@ class MetricsServer:
         registry: CollectorRegistry,
         *,
         longest_s: float = LONGEST_S,
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
         """Start serving on a thread of its own; port 0 takes any free one, see `port`.
+
+        Args:
+            checks: what answers on paths of their own (runtime/host/health.py).
 
         Raises:
             OSError: the port is taken, or the address is not one of this host.
@@ -45,7 +55,8 @@ class MetricsServer:
             address_family = family
 
         self._server = Server((str(where[0]), port), longest_s)
-        self._server.set_app(cast("Any", exposition).make_wsgi_app(registry))  # untyped
+        metrics: Application = cast("Any", exposition).make_wsgi_app(registry)  # untyped
+        self._server.set_app(_with_checks(metrics, checks or {}))
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="metrics", daemon=True
         )
@@ -64,6 +75,21 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _with_checks(metrics: Application, checks: Mapping[str, Check]) -> Application:
+    """Ask the check of that path, if there is one; every other path is /metrics."""
+
+    def answer(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
+        check = checks.get(environ["PATH_INFO"])
+        if check is None:
+            return metrics(environ, start)
+        wrong = check()
+        status = "503 Service Unavailable" if wrong else "200 OK"
+        start(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{wrong or 'ok'}\n".encode()]
+
+    return answer
 
 
 class _Handler(WSGIRequestHandler):

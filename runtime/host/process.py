@@ -29,6 +29,7 @@ from zmq.utils.monitor import recv_monitor_message
 from agents.parameters import Outcome
 from agents.process.shell import LEAVE_S, leave_s
 from runtime.deployment.hosts import Hosts
+from runtime.host import health
 from runtime.host import supervisor as watch
 from runtime.host.agent_processes import AgentProcesses
 from runtime.host.exporter import Exporter
@@ -259,6 +260,11 @@ class Node:
                     address=setup.metrics_address,
                     facts={"transport": "ipc" if setup.ipc_dir else "tcp"},
                     per_edge=setup.metrics_per_edge,
+                    checks=health.checks(
+                        lambda: math.inf if self._done.is_set() else self._turned_s,
+                        lambda: self._supervisor.num_ready,
+                        len(setup.agents),
+                    ),
                 )
             except SetupError as error:
                 self._give_up(str(error))

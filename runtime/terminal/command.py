@@ -27,9 +27,12 @@ INTERRUPTED = 130
 def guard() -> None:
     """Until `run_command`, a Ctrl-C ends the process at once and without a traceback.
 
-    Nothing has been started or made by then.
+    Nothing has been started or made by then. Nor does SIGTERM wait if we are a container's first
+    process, to which the kernel gives no signal that it does not handle.
     """
     signal.signal(signal.SIGINT, _leave)
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _leave)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

@@ -1,17 +1,18 @@
 import logging
+import math
 import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.host import run_figures
+from runtime.host import health, run_figures
 from runtime.host.exporter import BUCKETS_S, MOST_EDGES, Exporter, require_free_port
 from runtime.host.host_table import HostTable, PeerClock
 from runtime.host.metrics_server import MOST_REQUESTS, MetricsServer
@@ -500,3 +501,30 @@ def test_a_deployed_host_counts_versions_taken_up_in_place_and_taken_back(
     series = scrape(exporter)
     assert series[key("policy_updates_total")] == 3
     assert series[key("policy_rollbacks_total")] == 1
+
+
+def test_checks_answer_beside_the_metrics_with_what_is_wrong(table: HostTable) -> None:
+    turned_s, num_ready = NOW_S - 1.0, 2
+    checks = health.checks(lambda: turned_s, lambda: num_ready, 3, clock=lambda: NOW_S)
+    exporter = Exporter(table, 0, checks=checks)
+    try:
+        assert ask(exporter, "/livez") == (200, "ok\n")
+        assert ask(exporter, "/readyz") == (503, "2 of 3 agents are up\n")
+        turned_s, num_ready = NOW_S - 1.5 * health.LIVE_S, 3
+        assert ask(exporter, "/livez") == (503, "no look at the agents for 15 s\n")
+        assert ask(exporter, "/readyz") == (200, "ok\n")
+        turned_s = math.inf  # it stops, which may take longer than a turn
+        assert ask(exporter, "/livez") == (200, "ok\n")
+        assert "murmuration_build_info" in ask(exporter, "/metrics")[1]
+        assert not exporter.is_awaited(NOW_S), "a check is no scrape"
+    finally:
+        exporter.close()
+
+
+def ask(exporter: Exporter, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}{path}", timeout=10) as found:
+            return found.status, found.read().decode()
+    except HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.read().decode()

@@ -18,10 +18,12 @@ run_command(main)
 """
 
 
-def run(body: str, imports: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    body: str, imports: str = "", *, within: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     program = PROGRAM.format(imports=imports, body=lines)
-    command = [sys.executable, "-c", program]
+    command = [*within, sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -31,6 +33,19 @@ def test_a_ctrl_c_in_the_midst_of_an_import_is_one_line() -> None:
         "return 0",
         "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n"
         "    pass",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_containers_first_process_ends_at_sigterm_from_its_first_moment() -> None:
+    """To process 1 the kernel delivers what is handled, and nothing else."""
+    first = ("unshare", "--fork", "--pid")
+    if subprocess.run([*first, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("making a namespace of processes needs unshare, and root")
+    done = run(
+        "return 0",
+        "import os, signal\nassert os.getpid() == 1\nos.kill(1, signal.SIGTERM)",
+        within=first,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
