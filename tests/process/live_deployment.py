@@ -241,7 +241,9 @@ class LiveDeployment:
 
     def look(self) -> dict[str, wire.UpdateState]:
         """What each host says to the holder of the head's key."""
-        nodes = Nodes(read_bundle(self.out / next(iter(self._hosts))))
+        name, host = next(iter(self._hosts.items()))
+        with contextlib.nullcontext() if host is None else host.inside():
+            nodes = Nodes(read_bundle(self.out / name))
         try:
             states = nodes.order("look", Terms(watch_s=0.0, timeout_s=20.0))
         finally:

@@ -1,11 +1,13 @@
 """A deployed policy is replaced while its agents act: on all hosts at one tick, or on none."""
 
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.process.live_deployment import LiveDeployment
+from tests.process.namespaces import Hosts
 from tests.process.runs import wait_for
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -101,8 +103,85 @@ def test_an_agent_that_fails_by_the_new_version_makes_all_hosts_go_back(
     wait_for("the agent to be back", lambda: versions_on(deployment, "b") == (2.0, current))
 
 
+# --- three hosts ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def three_hosts(folder: Path) -> Generator[tuple[LiveDeployment, Hosts]]:
+    """Network namespaces, two agents in each; every agent has neighbours on all three."""
+    with Hosts.create("a", "b", "c") as hosts:
+        places = {host.name: host for host in hosts}
+        with LiveDeployment.start(folder, places, 6) as deployment:
+            yield deployment, hosts
+
+
+@pytest.mark.slow
+def test_agents_of_three_hosts_go_over_at_one_tick_and_lose_none(tmp_path: Path) -> None:
+    with three_hosts(tmp_path) as (deployment, hosts), hosts["c"].slow_link(0.05):
+        ticks = deployment.ticks()
+        try:
+            pushed = deployment.push(deployment.newer(5), at=hosts["a"])
+        finally:
+            ticks.stop()
+        assert pushed.code == 0, pushed
+        assert ticks.lost() == []
+        assert all(ticks.versions(agent) == [1, 5] for agent in range(6))
+        assert len(set(ticks.first_by(5).values())) == 1
+        # A host that is started again begins with what has proved itself.
+        deployment.kill("c")
+        deployment.run_node("c")
+        deployment.wait_until_up("c")
+        assert in_use(deployment) == 5
+        print(f"{len(ticks.asked)} ticks of 6 agents on 3 hosts, lost: {len(ticks.lost())}")
+
+
+@pytest.mark.slow
+def test_a_host_that_is_started_again_in_the_middle_has_the_version_before_and_so_have_all(
+    tmp_path: Path,
+) -> None:
+    with three_hosts(tmp_path) as (deployment, hosts):
+
+        def start_again(line: str) -> None:
+            if "act by version" in line:
+                deployment.kill("b")
+                deployment.run_node("b")
+
+        pushed = deployment.push(
+            deployment.newer(5), "--timeout-s", "20", at=hosts["a"], when=start_again
+        )
+        assert pushed.code == 1, pushed
+        assert "taken back on all hosts: host b: it was started again" in pushed.refusal
+        deployment.wait_until_up("b")
+        assert in_use(deployment) == 1
+
+
+@pytest.mark.slow
+def test_a_host_that_is_cut_off_in_the_middle_goes_back_by_itself(tmp_path: Path) -> None:
+    with three_hosts(tmp_path) as (deployment, hosts):
+
+        def pull(line: str) -> None:
+            if "act by version" in line:
+                hosts["c"].link_down()
+
+        pushed = deployment.push(deployment.newer(5), "--timeout-s", "3", at=hosts["a"], when=pull)
+        assert pushed.code == 3, pushed
+        assert "host c does not answer" in pushed.refusal
+        assert "it goes back by itself" in pushed.refusal
+        assert "version 5 is taken back, 1 is in use" in deployment.log("a")
+        wait_for(
+            "the host that was cut off to go back",
+            lambda: "version 5 is taken back, 1 is in use" in deployment.log("c"),
+        )
+        hosts["c"].link_up()
+        wait_for("all hosts to answer", lambda: len(deployment.look()) == 3)
+        assert in_use(deployment) == 1
+
+
+# --- what was seen --------------------------------------------------------------------------------
+
+
 def in_use(deployment: LiveDeployment) -> int:
-    """Version that both hosts have."""
+    """Version that all hosts have."""
     (version,) = {state.version for state in deployment.look().values()}
     return version
 
