@@ -123,6 +123,7 @@ class LiveDeployment:
         self._hosts = hosts
         self.out = self.scratch / "out"
         self.policy = fresh_policy(OBSERVATIONS, ACTIONS)
+        self._pusher: subprocess.Popen[str] | None = None
         self.nodes: dict[str, subprocess.Popen[str]] = {}
         base = _free_ports(_PORTS_PER_HOST * len(hosts))
         lines = [
@@ -252,6 +253,11 @@ class LiveDeployment:
             name: state for name, state in states.items() if isinstance(state, wire.UpdateState)
         }
 
+    def interrupt_push(self) -> None:
+        """Ctrl-C at the command that pushes."""
+        assert self._pusher is not None
+        os.killpg(self._pusher.pid, signal.SIGINT)
+
     # --- the desk ---------------------------------------------------------------------------------
 
     def push(
@@ -276,6 +282,7 @@ class LiveDeployment:
                     start_new_session=True,
                 )  # fmt: skip
         assert process.stdout is not None
+        self._pusher = process
         lines: list[str] = []
         with process.stdout:
             for line in process.stdout:

@@ -2,10 +2,14 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from runtime.deployment.bundle import read_bundle
+from runtime.deployment.push import Nodes, Terms
+from runtime.net.transport import LAUNCHER
 from tests.process.live_deployment import LiveDeployment
 from tests.process.namespaces import Hosts
 from tests.process.runs import wait_for
@@ -60,6 +64,20 @@ def test_a_key_of_another_deployment_opens_no_door(
     )
     assert pushed.code == 2, pushed
     assert "does not know this key of the head" in pushed.refusal
+    assert in_use(deployment) == current
+
+
+def test_no_other_key_of_the_deployment_opens_the_door(deployment: LiveDeployment) -> None:
+    current = in_use(deployment)
+    own = read_bundle(deployment.out / "b")
+    for name in ("node-b", "agent-2"):
+        stolen = replace(own, keys={LAUNCHER: own.keys[name]})
+        nodes = Nodes(stolen)
+        try:
+            answers = nodes.offer(b"", Terms(watch_s=0.0, timeout_s=1.0))
+        finally:
+            nodes.close()
+        assert all("does not know this key" in str(answer) for answer in answers.values())
     assert in_use(deployment) == current
 
 
@@ -133,6 +151,21 @@ def test_agents_of_three_hosts_go_over_at_one_tick_and_lose_none(tmp_path: Path)
         deployment.wait_until_up("c")
         assert in_use(deployment) == 5
         print(f"{len(ticks.asked)} ticks of 6 agents on 3 hosts, lost: {len(ticks.lost())}")
+
+
+@pytest.mark.slow
+def test_an_interrupted_push_takes_all_hosts_back(tmp_path: Path) -> None:
+    with three_hosts(tmp_path) as (deployment, hosts):
+
+        def interrupt(line: str) -> None:
+            if "act by version" in line:
+                deployment.interrupt_push()
+
+        pushed = deployment.push(deployment.newer(5), at=hosts["a"], when=interrupt)
+        assert pushed.code == 130, pushed
+        assert pushed.refusal == "interrupted"
+        assert in_use(deployment) == 1
+        assert "version 5 is taken back, 1 is in use" in deployment.log("b")
 
 
 @pytest.mark.slow
