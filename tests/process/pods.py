@@ -2,13 +2,16 @@
 
     template, objects -> volumes as folders, environment -> init containers -> the main container
 
-Paths of the container begin anew below a folder of the pod's. Its network and its DNS name are its
-own; root file system, user and limits are not.
+Paths of the container begin anew below a folder of the pod's. It has the user, the rights and the
+volumes that the template gives it, a network and a DNS name of its own, and a root that it cannot
+write: the machine's, not an image's. Limits of memory are not set. As programs and folders of the
+test may be closed to others, it may read everything.
 """
 
 import base64
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +65,9 @@ class Pod:
         """Run the init containers to their ends, and start the container."""
         for container in self.template["spec"].get("initContainers", []):
             self._mount(container)
-            self.host.run(self._command(container), env=self._environment(container))
+            self.host.run(
+                self._contained(container), cwd=self.folder, env=self._environment(container)
+            )
         self.restart()
 
     def restart(self) -> None:
@@ -71,7 +76,7 @@ class Pod:
         log = self.folder / f"log-{len(self.lives)}.txt"
         self.lives.append(
             self.host.popen(
-                self._command(self.main),
+                self._contained(self.main),
                 cwd=self.folder,
                 env=self._environment(self.main),
                 output=log,
@@ -91,6 +96,38 @@ class Pod:
                     for name, text in found["data"].items():
                         content = base64.b64decode(text) if kind == "Secret" else text.encode()
                         (place / name).write_bytes(content)
+            self._own(place, volume)
+
+    def _own(self, place: Path, volume: Manifest) -> None:
+        """Volumes belong to root, and to the pod's group as far as that may do something there."""
+        for path in (place, *place.iterdir()):
+            os.chown(path, 0, self._context["fsGroup"])
+            mode = volume.get("secret", {}).get("defaultMode", 0o644)
+            path.chmod(0o2775 if path.is_dir() else mode)
+        os.chown(self._sockets, 0, self._context["fsGroup"])
+        self._sockets.chmod(0o2775)
+
+    @property
+    def _context(self) -> Manifest:
+        return self.template["spec"]["securityContext"]
+
+    def _contained(self, container: Manifest) -> list[str]:
+        """The container's command, in its surroundings: `ip netns exec` has made mounts our own."""
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        mounts = [f"mount --bind {self._sockets} {self._sockets}"]
+        for mount in container["volumeMounts"]:
+            place = shlex.quote(str(self._volume(mount["name"])))
+            mounts.append(f"mount --bind {place} {place}")
+            if mount.get("readOnly"):
+                mounts.append(f"mount -o remount,bind,ro {place}")
+        mounts.append("mount -o remount,bind,ro /")
+        user, group = self._context["runAsUser"], self._context["runAsGroup"]
+        rights = f"--reuid {user} --regid {group} --groups {self._context['fsGroup']}"
+        rights += " --no-new-privs --inh-caps=-all,+dac_read_search"
+        rights += " --ambient-caps=-all,+dac_read_search"
+        script = "; ".join(mounts) + f'; exec setpriv {rights} "$@"'
+        return ["sh", "-ec", script, "sh", *self._command(container)]
 
     def _volume(self, name: str) -> Path:
         return self.folder / "volumes" / name
@@ -109,7 +146,9 @@ class Pod:
         return self.folder / path.lstrip("/")
 
     def _environment(self, container: Manifest) -> dict[str, str]:
-        return environment(TMPDIR=str(self._sockets), HOME="/tmp", **self._variables(container))
+        return environment(
+            TMPDIR=str(self._sockets), HOME=str(self._sockets), **self._variables(container)
+        )
 
     def _variables(self, container: Manifest) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -121,11 +121,13 @@ def test_pods_train_and_a_head_that_is_moved_goes_on_where_it_was(tmp_path: Path
         cluster.head.start()
         cluster.wait_until_learning()
         for pod in cluster.pods:
+            status = Path(f"/proc/{pod.newest.pid}/status").read_text()
+            assert "\nUid:\t10001\t10001\t10001\t10001\n" in status
             assert probe(pod, "livenessProbe")
             wait_for("a pod to be ready", lambda pod=pod: probe(pod, "readinessProbe"))
         for node in cluster.nodes:
-            seen = list((node.folder / "murmuration" / "bundles").iterdir())
-            assert len(seen) == 1, "its own bundle, and no other's"
+            (bundle,) = (node.folder / "murmuration" / "bundles").iterdir()
+            assert (bundle / "keys.json").stat().st_uid == 10001, "its own bundle, and no other's"
             assert not (node.folder / "murmuration" / "secret").exists()
 
         assert cluster.evict(cluster.head) == 130
