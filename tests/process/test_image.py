@@ -7,6 +7,7 @@ the index that it is set up for.
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.dockerfile import Stage, lineage, stages
 from tests.manifests import PROJECT, commands
@@ -59,6 +61,15 @@ def test_the_image_is_built_from_all_packages_and_nothing_is_ignored_that_it_nee
     lines = (CLUSTERS / "Dockerfile.dockerignore").read_text().splitlines()
     assert {line.removeprefix("!") for line in lines if line.startswith("!")} == needed
     assert lines[1] == "**", "all else: keys and runs lie in such folders"
+
+
+def test_the_train_image_has_torch_and_the_engine() -> None:
+    (command,) = STAGES["train-builder"].all("RUN")
+    (names,) = re.findall(r"\.\[([\w,]+)\]", command)
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    wanted = [Requirement(line).name for name in names.split(",") for line in extras[name]]
+    assert {"torch", "magent2"} <= set(wanted), "the example trains Battle"
 
 
 def copies(stage: Stage) -> list[tuple[str, str]]:
