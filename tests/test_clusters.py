@@ -209,6 +209,15 @@ def test_each_secret_holds_the_bundles_of_its_pods_and_of_no_others(
     assert nodes == {f"{name}.tar": {name} for name in names}
 
 
+def test_what_is_made_by_the_page_is_closed_to_others(
+    home: Path, manifests: list[Manifest]
+) -> None:
+    assert manifests, "it has been made"
+    with_keys = [*home.rglob("*.tar"), *home.rglob("rendered.yaml"), *home.rglob("keys.json")]
+    assert len(with_keys) >= 4 + 1 + 4
+    assert all(path.stat().st_mode & 0o077 == 0 for path in with_keys)
+
+
 def test_only_the_init_container_sees_a_secret(pods: dict[str, Manifest]) -> None:
     for pod in pods.values():
         (main,) = pod["spec"]["containers"]

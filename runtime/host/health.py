@@ -19,7 +19,7 @@ LIVE_S = 10.0
 def checks(
     turned_s: Callable[[], float],
     num_ready: Callable[[], int],
-    num_agents: int,
+    num_agents: Callable[[], int],
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, Check]:
@@ -28,6 +28,7 @@ def checks(
     Args:
         turned_s: when the node has looked at its agents last; infinite once it stops them.
         num_ready: how many of its agents have opened their edges.
+        num_agents: how many it has now.
     """
 
     def live() -> str:
@@ -35,7 +36,7 @@ def checks(
         return f"no look at the agents for {silent_s:.0f} s" if silent_s > LIVE_S else ""
 
     def ready() -> str:
-        up = num_ready()
-        return f"{up} of {num_agents} agents are up" if up < num_agents else ""
+        up, wanted = num_ready(), num_agents()
+        return f"{up} of {wanted} agents are up" if up < wanted else ""
 
     return {"/livez": live, "/readyz": ready}

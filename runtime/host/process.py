@@ -263,7 +263,7 @@ class Node:
                     checks=health.checks(
                         lambda: math.inf if self._done.is_set() else self._turned_s,
                         lambda: self._supervisor.num_ready,
-                        len(setup.agents),
+                        lambda: len(self._setup.agents),
                     ),
                 )
             except SetupError as error:

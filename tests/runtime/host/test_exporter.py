@@ -504,8 +504,10 @@ def test_a_deployed_host_counts_versions_taken_up_in_place_and_taken_back(
 
 
 def test_checks_answer_beside_the_metrics_with_what_is_wrong(table: HostTable) -> None:
-    turned_s, num_ready = NOW_S - 1.0, 2
-    checks = health.checks(lambda: turned_s, lambda: num_ready, 3, clock=lambda: NOW_S)
+    turned_s, num_ready, num_agents = NOW_S - 1.0, 2, 3
+    checks = health.checks(
+        lambda: turned_s, lambda: num_ready, lambda: num_agents, clock=lambda: NOW_S
+    )
     exporter = Exporter(table, 0, checks=checks)
     try:
         assert ask(exporter, "/livez") == (200, "ok\n")
@@ -513,6 +515,8 @@ def test_checks_answer_beside_the_metrics_with_what_is_wrong(table: HostTable) -
         turned_s, num_ready = NOW_S - 1.5 * health.LIVE_S, 3
         assert ask(exporter, "/livez") == (503, "no look at the agents for 15 s\n")
         assert ask(exporter, "/readyz") == (200, "ok\n")
+        num_agents = 4  # one has moved here
+        assert ask(exporter, "/readyz") == (503, "3 of 4 agents are up\n")
         turned_s = math.inf  # it stops, which may take longer than a turn
         assert ask(exporter, "/livez") == (200, "ok\n")
         assert "murmuration_build_info" in ask(exporter, "/metrics")[1]
