@@ -215,8 +215,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "all agents are on this machine (runtime.hosts is empty)",
-        lambda c: not c.runtime.hosts,
+        lambda c: not c.runtime.spreads,
         ("runtime.host_timeout_s", "runtime.head_timeout_s", "runtime.bundles"),
+    ),
+    Rule(
+        "Ray places no host (runtime.placer hosts)",
+        lambda c: c.runtime.placer != "ray",
+        ("runtime.ray_",),
     ),
 )
 

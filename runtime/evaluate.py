@@ -74,6 +74,7 @@ from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.logs import setup_logging
 from runtime.run.evaluation_figures import figures_of_run, figures_of_simulation
 from runtime.run.head import invitations, open_bundles
+from runtime.run.placer import Placer
 from runtime.run.plan import Plan, RunEnd
 from runtime.run.run import Run
 from runtime.run.view import RunSnapshot, View, make_view
@@ -441,6 +442,7 @@ def play(
     *,
     record: bool = False,
     head: Bundle | None = None,
+    placer: Placer | None = None,
     failures: Failures = NO_FAILURES,
 ) -> tuple[RunEnd, Run]:
     """Evaluate with real processes.
@@ -448,12 +450,14 @@ def play(
     Args:
         record: the run's recorder then holds every episode.
         head: keys and addresses of an evaluation across hosts, whose nodes join.
+        placer: looks after these nodes; None: a person does.
         failures: what is made to fail; a kill wants as many copies as episodes.
     """
     assert not failures.kill_fraction or config.env.copies == episodes
     plan = Plan.of_evaluation(
         config, policy, episodes, directory, record=record, head=head, failures=failures
     )
+    plan = dataclasses.replace(plan, placer=placer)
     run = Run(plan, view, None)
     return run.execute(), run
 

@@ -67,12 +67,14 @@ from learner.setup import LearnerSetup
 from runtime.host import preflight
 from runtime.net.errors import SetupError
 from runtime.net.logs import setup_logging
+from runtime.ray.placer import RayPlacer
 from runtime.record import run_folder
 from runtime.record.json_lines import read_records
 from runtime.record.run_log import RunLog, new_run_directory
 from runtime.record.trackers import open_tracker, require_tracker
 from runtime.run.central import Centre
-from runtime.run.head import invitations, open_bundles
+from runtime.run.head import open_bundles
+from runtime.run.placer import ByHand, Placer
 from runtime.run.plan import LearnerPlace, Plan, PlayedBefore
 from runtime.run.run import Run
 from runtime.run.serial_learner import SerialLearner
@@ -108,6 +110,8 @@ def main(
             exit_with_error(error)
         except OSError as error:
             exit_with_error(SetupError(f"{error.filename}: {error.strerror}"))
+        if plan.placer is not None:
+            stack.callback(plan.placer.close)
         try:
             if not config.resume:
                 stack.enter_context(run_folder.held(plan.directory))
@@ -134,8 +138,8 @@ def _see_through(plan: Plan, run: Run | SerialTraining, log: RunLog, remarks: Se
     logger.info("run %s begins", plan.directory)
     for line in remarks:
         logger.warning("%s", line)
-    if plan.head is not None:
-        print("\n".join(invitations(plan.head)), flush=True)
+    if plan.placer is not None:
+        plan.placer.begin()
     try:
         outcome = run.execute()
     finally:
@@ -181,15 +185,16 @@ def make_plan(config: RunConfig) -> Plan:
     preflight.require_memory(config, spec, env)
     preflight.require_device(config.learner)
     require_tracker(config.runtime.track)
-    head = None
     is_central = scheme_of(config.comm).centralised
     if config.runtime.serial:
         require_one_process(config)
     elif is_central:
         raise refusal(config.comm, "train with --serial")
+    placer: Placer | None = None
     if config.runtime.hosts:
         where = Path(config.runtime.hosts), Path(config.runtime.bundles)
-        head = open_bundles(*where, config.num_agents)
+        placer = ByHand(open_bundles(*where, config.num_agents))
+    if config.runtime.spreads:
         config = dataclasses.replace(
             config, runtime=dataclasses.replace(config.runtime, transport="tcp")
         )
@@ -212,6 +217,8 @@ def make_plan(config: RunConfig) -> Plan:
         parameters = _initial_policy(config, spec).flat
         directory = _new_directory(config)
     _keep_configuration(config, directory)
+    if config.runtime.placer == "ray":
+        placer = _place_by_ray(config, directory)
 
     def setup_of(place: LearnerPlace) -> LearnerSetup:
         return LearnerSetup(
@@ -230,7 +237,8 @@ def make_plan(config: RunConfig) -> Plan:
         )
 
     def start_learner(place: LearnerPlace) -> BaseProcess:
-        return spawn(learner_entry.main, setup_of(place), "murmuration learner")
+        environment = None if placer is None else dict(placer.learner_environment)
+        return spawn(learner_entry.main, setup_of(place), "murmuration learner", environment)
 
     def open_learner(place: LearnerPlace) -> SerialLearner:
         from learner import serial  # torch, which a launcher otherwise does without
@@ -257,7 +265,8 @@ def make_plan(config: RunConfig) -> Plan:
         open_learner=open_learner if config.runtime.serial else None,
         open_centre=open_centre if is_central else None,
         played_before=played_before,
-        head=head,
+        head=None if placer is None else placer.head,
+        placer=placer,
     )
 
 
@@ -267,13 +276,24 @@ def require_one_process(config: RunConfig) -> None:
     Raises:
         SetupError: names the option.
     """
-    if config.runtime.hosts:
-        raise SetupError("--serial keeps everything in one process: leave out --hosts")
+    if config.runtime.spreads:
+        option = "--hosts" if config.runtime.hosts else "--placer ray"
+        raise SetupError(f"--serial keeps everything in one process: leave out {option}")
     if config.learner.ranks > 1:
         raise SetupError(
             f"--serial keeps everything in one process: --learner.ranks {config.learner.ranks} "
             "needs as many, leave it out"
         )
+
+
+def _place_by_ray(config: RunConfig, directory: Path) -> RayPlacer:
+    """Hosts from Ray; what cannot be had leaves no folder behind."""
+    try:
+        return RayPlacer.open(config, directory)
+    except BaseException:
+        if not config.resume:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
 def _new_directory(config: RunConfig) -> Path:

@@ -27,6 +27,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "runtime.host": (
         "configs", "runtime.net", "runtime.terminal", "runtime.deployment", "agents", "envs",
     ),
+    # Ray runs it in processes of its own, on the machines that it gives.
+    "runtime.ray": (
+        "configs", "runtime.net", "runtime.terminal", "runtime.deployment", "runtime.run.placer",
+    ),
     "runtime.run": (
         "configs", "runtime.net", "runtime.terminal", "runtime.record", "runtime.world",
         "runtime.host", "runtime.deployment", "agents", "envs", "learner.experience",

@@ -13,6 +13,7 @@ BeaconDtype = Literal["int8", "float16", "float32"]
 PublishMode = Literal["dense", "delta", "sparse"]
 PublishDtype = Literal["float32", "float16"]
 Transport = Literal["ipc", "tcp"]
+Placer = Literal["hosts", "ray"]
 TrackerName = Literal["none", "wandb", "trackio"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 SparseLayer = Literal[

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from configs.ranges import between, check_ranges, within
-from configs.schema.choices import TrackerName, Transport
-from configs.schema.fields import short
+from configs.schema.choices import Placer, TrackerName, Transport
+from configs.schema.fields import require, short
 from configs.schema.limits import MAX_PORT
 
 
@@ -57,6 +57,26 @@ class RuntimeConfig:
     bundles: Annotated[str, short("bundles")] = "bundles"
     """Folder of the hosts' keys; made on the first run with these hosts."""
 
+    placer: Annotated[Placer, short("placer")] = "hosts"
+    """What puts nodes on hosts: a person, by a hosts file, or a Ray cluster (docs/clusters.md; pip
+    install -e ".[ray]")."""
+
+    hosts_count: Annotated[int, short("hosts-count"), between(0, 256)] = 0
+    """Hosts that are asked for from Ray, this machine among them."""
+
+    ray_address: Annotated[str, short("ray-address")] = "auto"
+    """ADDRESS:PORT of the Ray cluster; auto takes RAY_ADDRESS, or the one on this machine."""
+
+    ray_cpus: Annotated[float, short("ray-cpus"), within(0.0, 4096.0, above_low=True)] = 1.0
+    """CPUs that are asked for on each host."""
+
+    ray_gpus: Annotated[int | None, short("ray-gpus"), between(0, 64)] = None
+    """GPUs that are asked for on the learner's host, which is this machine; None: one for each rank
+    of a learner that trains on GPUs."""
+
+    ray_timeout_s: Annotated[float, short("ray-timeout-s"), within(1.0, 86_400.0)] = 60.0
+    """Seconds that Ray has to give the hosts of a run before it begins."""
+
     telemetry: bool = True
     """Count bytes, packets and latencies, read memory and serve /metrics; off measures what that
     costs. Heartbeats, steps and open edges are counted all the same."""
@@ -80,3 +100,11 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "runtime")
+        by_ray = self.placer == "ray"
+        require(not (by_ray and self.hosts), "--placer ray needs no hosts file: leave out --hosts")
+        require(by_ray == (self.hosts_count > 0), "--placer ray and --hosts-count N go together")
+
+    @property
+    def spreads(self) -> bool:
+        """Whether agents live on several hosts."""
+        return bool(self.hosts) or self.placer != "hosts"

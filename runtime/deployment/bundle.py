@@ -145,34 +145,52 @@ def write_bundles(
     Raises:
         SetupError: a folder cannot be written, or holds something that is no bundle.
     """
-    book = {
-        "deployment": deployment or secrets.token_hex(8),
-        **hosts.to_json(),
-        "public": {name: keys[name].public for name in hosts.identities()},
-    }
+    deployment = deployment or secrets.token_hex(8)
     for host in hosts.hosts:  # before anything is written: all bundles, or none
         _require_replaceable(out / host.name)
     written: list[Path] = []
     for host in hosts.hosts:
-        secret = {name: asdict(keys[name]) for name in hosts.identities_on(host.name)}
-        files = {BOOK: _json(book), KEYS: _json(secret)}
-        if policy is not None and options is not None:
-            files |= {POLICY: policy, CONFIG: _json(asdict(options))}
-        manifest = {
-            "format": FORMAT,
-            "deployment": book["deployment"],
-            "host": host.name,
-            "sha256": {
-                name: hashlib.sha256(content).hexdigest() for name, content in files.items()
-            },
-        }
+        files = bundle_files(hosts, host.name, keys, deployment, policy=policy, options=options)
         folder = out / host.name
         try:
-            _replace_folder(folder, {**files, MANIFEST: _json(manifest)})
+            _replace_folder(folder, files)
         except OSError as error:
             raise SetupError(f"{folder} cannot be written: {error.strerror}") from error
         written.append(folder)
     return written
+
+
+def bundle_files(
+    hosts: Hosts,
+    name: str,
+    keys: Mapping[str, KeyPair],
+    deployment: str,
+    *,
+    policy: bytes | None = None,
+    options: DeployOptions | None = None,
+) -> dict[str, bytes]:
+    """What is in one host's folder, by name of the file."""
+    book = {
+        "deployment": deployment,
+        **hosts.to_json(),
+        "public": {name: keys[name].public for name in hosts.identities()},
+    }
+    secret = {identity: asdict(keys[identity]) for identity in hosts.identities_on(name)}
+    files = {BOOK: _json(book), KEYS: _json(secret)}
+    if policy is not None and options is not None:
+        files |= {POLICY: policy, CONFIG: _json(asdict(options))}
+    manifest = {
+        "format": FORMAT,
+        "deployment": deployment,
+        "host": name,
+        "sha256": {name: _digest(content) for name, content in files.items()},
+    }
+    return {**files, MANIFEST: _json(manifest)}
+
+
+def place_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write one host's folder, where it is needed."""
+    _replace_folder(folder, files)
 
 
 def read_all(out: Path, hosts: Hosts | None = None, *, complete: bool = True) -> list[Bundle]:

@@ -199,7 +199,7 @@ def _tcp(host: Host, offset: int) -> str:
 def _place(endpoint: str) -> tuple[str, int]:
     """Address and port; the inverse of `_tcp`."""
     address, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return str(ipaddress.ip_address(address.strip("[]"))), int(port)
+    return parse_address(address.strip("[]")), int(port)
 
 
 def load_hosts(path: Path, num_agents: int) -> Hosts:
@@ -235,6 +235,29 @@ def load_hosts(path: Path, num_agents: int) -> Hosts:
         )
     _require_disjoint_ports(path, hosts)
     return Hosts(tuple(hosts), head)
+
+
+def spread(places: Mapping[str, tuple[str, int]], num_agents: int) -> Hosts:
+    """Hosts at these addresses and ports, the head first, and an even share of agents for each.
+
+    Raises:
+        SetupError: there are more hosts than agents.
+    """
+    if len(places) > num_agents:
+        raise SetupError(f"{len(places)} hosts for {num_agents} agents: ask for fewer hosts")
+    hosts: list[Host] = []
+    first = 0
+    for (name, (address, port)), count in zip(
+        places.items(), _evenly(num_agents, len(places)), strict=True
+    ):
+        hosts.append(Host(name, address, port, tuple(range(first, first + count))))
+        first += count
+    return Hosts(tuple(hosts), hosts[0].name)
+
+
+def _evenly(num_agents: int, num_hosts: int) -> list[int]:
+    """Agents of each host; the first ones have one more."""
+    return [num_agents // num_hosts + (n < num_agents % num_hosts) for n in range(num_hosts)]
 
 
 def _mapping(value: object, origin: str, known: set[str] | None) -> dict[str, Any]:
@@ -285,10 +308,7 @@ def _share_out(path: Path, wanted: Mapping[str, int | None], num_agents: int) ->
             + (f" and {len(open_ended)} hosts need some more" if open_ended else "")
             + f", there are {num_agents}: change the shares or --agents"
         )
-    shares = {
-        name: left // len(open_ended) + (rank < left % len(open_ended))
-        for rank, name in enumerate(open_ended)
-    }
+    shares = dict(zip(open_ended, _evenly(left, len(open_ended)), strict=True)) if left else {}
     return {name: shares[name] if count is None else count for name, count in wanted.items()}
 
 

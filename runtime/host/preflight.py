@@ -363,7 +363,7 @@ def memory_needed(config: RunConfig, spec: PolicySpec, env: EnvSpec) -> dict[str
             * env.observation_dim
         ),
     }
-    if not config.runtime.hosts:
+    if not config.runtime.spreads:
         agents = f"networks of {config.num_agents} agents (network.hidden {config.network.hidden})"
         needed[agents] = 4 * config.num_agents * spec.size
     if learner.device == "cuda":

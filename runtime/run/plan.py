@@ -15,6 +15,7 @@ from runtime.deployment.bundle import Bundle
 from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.security import Keyring
 from runtime.run.central import OpenCentre
+from runtime.run.placer import Placer
 from runtime.run.serial_learner import SerialLearner
 
 Recorded = Literal["training", "all", "none"]
@@ -67,6 +68,8 @@ class Plan:
     the same step (env.copies = `evaluation_episodes`)."""
     head: Bundle | None = None
     """Keys and addresses of a run across hosts; None if everything is on this machine."""
+    placer: Placer | None = None
+    """What puts nodes on the other hosts; None if nobody has to be looked after."""
 
     @classmethod
     def of_evaluation(

@@ -117,6 +117,10 @@ class Run:
         self._gatekeeper: Gatekeeper | None = None
         self._finished_hosts: set[str] = set()
         self._greeted_s = 0.0
+        self._greets: set[str] = set()
+        """Hosts whose nodes have said hello since they joined: before that they hear nothing."""
+        self._whereabouts: tuple[str, ...] = ()
+        """Where the nodes of all hosts are, once one has moved."""
         self._up: set[int] = set()
         self._learner_endpoint = ""
         self._device = ""
@@ -233,6 +237,7 @@ class Run:
     def _assign(self, command: attendance.Assign) -> None:
         """Tell a host that has joined what is run, and with which policy it begins."""
         logger.info("host %s has joined", command.host)
+        self._greets.discard(command.host)
         self._board.host_begins_anew(command.host)
         for packet in self._places.assignment(command.first_incarnation):
             self._hub.send(node_routing_id(command.host), packet)
@@ -278,9 +283,10 @@ class Run:
         self._attend(self._attendance.due(now_s))
         if now_s - self._greeted_s >= _GREETING_PERIOD_S:
             self._greeted_s = now_s
-            for host in self._attendance.remote:
+            for host in self._greets.intersection(self._attendance.remote):
                 self._hub.send(node_routing_id(host), wire.Alive())
             self._tell_figures()
+            self._look_after_hosts()
         started = self._board.agents_started
         self._carry_out(
             self._conductor.due(
@@ -292,6 +298,26 @@ class Run:
             )
         )
         self._report.show(self._conductor.stage, self._elapsed_s())
+
+    def _look_after_hosts(self) -> None:
+        """A host that is lost is over; if one is elsewhere now, all others have to know."""
+        if self._plan.placer is None:
+            return
+        news = self._plan.placer.look()
+        for host in news.lost:
+            # It may only be lost to those who have placed it: two cannot have the same agents.
+            self._hub.send(node_routing_id(host), wire.Stop("placed elsewhere"))
+            self._attend(self._attendance.left(host))
+        if news.hosts is not None:
+            self._whereabouts = news.hosts.whereabouts()
+            here = {self._host} if self._children.has_spoken("node") else set[str]()
+            for host in here | self._greets.intersection(self._attendance.remote):
+                self._tell_whereabouts(node_routing_id(host))
+
+    def _tell_whereabouts(self, peer: bytes) -> None:
+        """Tell a node that may not know, or that may have missed it, where all others are."""
+        if self._whereabouts:
+            self._hub.send(peer, wire.AddressBook(self._whereabouts))
 
     def _tell_figures(self) -> None:
         """Give our own node the figures of the whole run, which it exports."""
@@ -325,6 +351,9 @@ class Run:
                     self._learner_endpoint = packet.endpoint
                     if first:
                         self._start_world(packet.endpoint)
+                if host is not None:
+                    self._greets.add(host)
+                    self._tell_whereabouts(peer)
                 self._carry_out(self._conductor.hello(packet.role, packet.endpoint))
             case wire.Leaving() if host is not None and host != self._host:
                 logger.warning("host %s has left the run", host)
@@ -391,6 +420,7 @@ class Run:
                     self._assign(command)
                 case attendance.ToHost():
                     self._hub.send(node_routing_id(command.host), command.packet)
+                    self._tell_whereabouts(node_routing_id(command.host))
                 case attendance.ToWorld():
                     state = command.packet
                     (self._up.add if state.up else self._up.discard)(state.agent)

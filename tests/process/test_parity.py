@@ -32,6 +32,7 @@ from learner.network import PolicyNetwork
 from runtime import evaluate
 from runtime.deployment.bundle import Bundle
 from runtime.evaluate import play
+from runtime.run.placer import Placer
 from tests.process.parity_bound import bound
 from tests.process.runs import (
     SilentView,
@@ -52,10 +53,13 @@ def record(
     episodes: int,
     directory: Path,
     head: Bundle | None = None,
+    placer: Placer | None = None,
 ) -> list[Episode]:
     """Episodes of real processes; with `head` those of its run across hosts."""
     config = dataclasses.replace(config, agents=dataclasses.replace(config.agents, record_q=True))
-    outcome, run = play(config, policy, episodes, directory, SilentView(), record=True, head=head)
+    outcome, run = play(
+        config, policy, episodes, directory, SilentView(), record=True, head=head, placer=placer
+    )
     assert outcome.exit_code == 0, outcome.reason
     assert outcome.summary["messages_late"] == 0
     assert outcome.summary["messages_dropped"] == 0, outcome.summary["dropped_by_agents"]
