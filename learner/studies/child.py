@@ -4,23 +4,22 @@ Any signal that asks for the end (runtime/terminal/stop_signals.py) and the end 
 child write its checkpoint; a second signal, or a minute and a half, does not wait for it.
 """
 
-import ctypes
 import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.terminal import stop_signals
+from runtime.terminal.with_parent import python_with_us
 
 LEAVE_S = 90.0
 """Seconds that a child has for its checkpoint before it is killed."""
-_PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl
+LOST = -1000
+"""In place of an exit code: the machine is gone on which a command ran."""
 
 
 class Stop:
@@ -76,7 +75,7 @@ class Child:
 def start(
     module: str,
     arguments: Sequence[str],
-    lock: int,
+    lock: int | None,
     output: Path,
     figures: Path | None = None,
     environment: Mapping[str, str] | None = None,
@@ -84,7 +83,8 @@ def start(
     """Run `python -m module`.
 
     Args:
-        lock: descriptor to be inherited: the cell is taken until the child is gone, too.
+        lock: descriptor to be inherited: the cell is taken until the child is gone, too. None:
+            another process holds it.
         output: file to which it appends what it prints.
         figures: file for its stdout instead.
         environment: variables beside ours.
@@ -93,19 +93,14 @@ def start(
         if figures is not None:
             printed.truncate(0)
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            # Should this process be killed, its child gets a Ctrl-C.
+            python_with_us(signal.SIGINT, ["-m", module, *arguments]),
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=complaints,
-            pass_fds=(lock,),
+            pass_fds=() if lock is None else (lock,),
             env={**os.environ, **(environment or {})},
             # A terminal's Ctrl-C is for us alone, who pass it on once.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
         )
     return Child(process)
-
-
-def _end_with_parent() -> None:
-    """Between fork and exec: should this process be killed, its child gets a Ctrl-C."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

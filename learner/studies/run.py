@@ -18,19 +18,20 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from configs.cpus import usable_cpus
 from configs.errors import UserError
 from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_EPISODES, MAX_SEED, MAX_STEPS, TrackerName
 from learner.studies.child import Stop
 from learner.studies.plan import DECIDED, Plan, Request, plan, whole
+from learner.studies.pool import PoolOptions, open_pool
 from learner.studies.report import report, standings
 from learner.studies.scheduler import Scheduler
 from learner.studies.study import ScaleName, Study, names, read_study
@@ -40,7 +41,7 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StudyOptions:
+class StudyOptions(PoolOptions):
     """Run a study of configs/studies/, or go on with it."""
 
     study: Annotated[str, tyro.conf.Positional] = ""
@@ -68,7 +69,8 @@ class StudyOptions:
     """Greedy episodes of each final evaluation, the same ones for all; 0 takes the scale's."""
 
     jobs: Annotated[int, between(0, 1024)] = 0
-    """Trainings at once. 0 takes one for each core where each is one process, and else one."""
+    """Trainings at once. 0 takes one for each core where each is one process, and else one; as many
+    as have room on a Ray cluster."""
 
     minutes: Annotated[float, within(0.0, 1e6)] = 0.0
     """Stop cleanly after so many minutes; 0 works everything off."""
@@ -84,6 +86,7 @@ class StudyOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        self.resources()
         if not self.study and not self.list:
             raise ValueError("name a study, or give --list")
         if len(set(self.seeds)) < len(self.seeds):
@@ -140,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ValueError) as error:
         exit_with_error(error)
     folder = options.out / f"{study.name}-{options.scale}"
-    return work(study, options.request, planned, folder, options.jobs, Stop(options.minutes))
+    stop = Stop(options.minutes)
+    return work(study, options.request, planned, folder, options.jobs, stop, options)
 
 
 def work(
@@ -150,12 +154,14 @@ def work(
     folder: Path,
     at_once: int,
     stop: Stop,
+    pool_options: PoolOptions,
 ) -> int:
     """Bring cells to their end, and report; the exit code.
 
     Args:
         folder: of tables and pictures.
         at_once: cells; 0 decides by how they run.
+        pool_options: where they run.
     """
     try:
         require_folder(folder, "--out")
@@ -163,15 +169,20 @@ def work(
         exit_with_error(error)
     for each in planned.refusals:
         print(f"{each.task}, {each.arm}: cannot run: {each.why}", flush=True)
-    are_serial = all(job.config.runtime.serial for job in planned.jobs)
-    scheduler = Scheduler(
-        stop,
-        at_once or (usable_cpus() if are_serial else 1),
-        flags=request.words,
-        environment={f"{name}_RUN_GROUP": study.name for name in ("WANDB", "TRACKIO")},
-    )
-    with stop.installed():
-        scheduler.work_off(planned.jobs)
+    with ExitStack() as stack:
+        try:
+            pool = stack.enter_context(open_pool(pool_options, planned.jobs))
+        except UserError as error:
+            exit_with_error(error)
+        scheduler = Scheduler(
+            stop,
+            at_once or pool.at_once,
+            flags=request.words,
+            environment={f"{name}_RUN_GROUP": study.name for name in ("WANDB", "TRACKIO")},
+            pool=pool,
+        )
+        with stop.installed():
+            scheduler.work_off(planned.jobs)
     failures = scheduler.failures + len(planned.refusals)
     try:
         all_of_it = plan(study, whole(study, request))

@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 from configs.load import ConfigError
 from learner.studies.cells import Evaluation, State
-from learner.studies.child import Child, Stop, start
+from learner.studies.child import LOST, Stop
 from learner.studies.memory_watch import MemoryWatch
 from learner.studies.plan import Job
+from learner.studies.pool import Here, Pool, Work
 
 _TRAINING = "runtime.launch"
 _LOOK_S = 0.2
+_MOST_MACHINES = 4
+"""That may be lost under a training before it counts as failed."""
 SAY_S = 60.0
 """Seconds between lines about what goes on."""
 
@@ -42,7 +45,7 @@ class _AtWork:
     job: Job
     course: _Course
     command: _Command
-    child: Child
+    child: Work
     watch: MemoryWatch | None = None
 
     @property
@@ -61,6 +64,7 @@ class Scheduler:
         say: told a line now and then.
         flags: options of runtime.launch for cells that are resumed: the devices of this call.
         environment: variables of the trainings.
+        pool: where commands run; None: on this machine.
     """
 
     def __init__(
@@ -70,7 +74,9 @@ class Scheduler:
         say: Callable[[str], None] = lambda line: print(line, flush=True),
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        pool: Pool | None = None,
     ) -> None:
+        self._pool = Here() if pool is None else pool
         self._stop = stop
         self._at_once = at_once
         self._say = say
@@ -129,8 +135,8 @@ class Scheduler:
         each.command, each.child = command, self._start(each.job, command)
         return True
 
-    def _start(self, job: Job, command: _Command) -> Child:
-        return start(
+    def _start(self, job: Job, command: _Command) -> Work:
+        return self._pool.start(
             command.module,
             command.arguments,
             command.lock,
@@ -157,21 +163,10 @@ class Scheduler:
                 self._say(f"{name}: somebody else is at it")
                 return
             cell.require(job.config)  # somebody may have had it since it was planned
-            standing = cell.standing(job.wanted)
-            if standing.state is State.DONE:
+            if cell.standing(job.wanted).state is State.DONE:
                 return
-            if standing.state in (State.MISSING, State.HALF_DONE):
-                if standing.run is None:
-                    runs = ("--runtime.runs-dir", f"{cell.folder / 'runs'}")
-                    arguments = (*job.arguments, *runs, "--metrics-port", "0")
-                    self._say(f"{name}: begins, {job.wanted.steps:,} steps")
-                else:
-                    own = (*self._flags, "--steps", f"{job.wanted.steps}")
-                    arguments = ("--resume", f"{standing.run}", *own)
-                    self._say(f"{name}: goes on after {standing.env_steps:,} steps")
-                code = yield _Command(_TRAINING, arguments, lock)
-                if not self._has_gone_well(job, code, "training"):
-                    return
+            if not (yield from self._training(job, lock)):
+                return
             for evaluation in job.wanted.evaluations:
                 if self._stop.is_due:
                     return
@@ -181,6 +176,27 @@ class Scheduler:
                     return
             cell.keep_failure("")
             self._say(f"{name}: done")
+
+    def _training(self, job: Job, lock: int) -> Generator[_Command, int, bool]:
+        """Whether the cell is trained; where its machine is lost, it goes on elsewhere."""
+        cell, name, code = job.cell, self._names[job.label], 0
+        for _ in range(_MOST_MACHINES):
+            standing = cell.standing(job.wanted)
+            if standing.state not in (State.MISSING, State.HALF_DONE):
+                return True
+            if standing.run is None:
+                runs = ("--runtime.runs-dir", f"{cell.folder / 'runs'}")
+                arguments = (*job.arguments, *runs, "--metrics-port", "0")
+                self._say(f"{name}: begins, {job.wanted.steps:,} steps")
+            else:
+                own = (*self._flags, "--steps", f"{job.wanted.steps}")
+                arguments = ("--resume", f"{standing.run}", *own)
+                self._say(f"{name}: goes on after {standing.env_steps:,} steps")
+            code = yield _Command(_TRAINING, arguments, lock)
+            if code != LOST or self._stop.is_due:
+                break
+            self._say(f"{name}: the machine is lost that it was on")
+        return self._has_gone_well(job, code, "training")
 
     def _evaluation(
         self, job: Job, evaluation: Evaluation, lock: int

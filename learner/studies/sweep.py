@@ -29,6 +29,7 @@ from configs.schema import MAX_AGENTS, MAX_EPISODES, MAX_SEED, TrackerName
 from envs import registry
 from learner.studies.child import Stop
 from learner.studies.plan import Request, plan
+from learner.studies.pool import PoolOptions
 from learner.studies.report import standings
 from learner.studies.run import require_pairs, work
 from learner.studies.study import Arm, Options, Scale, Study, Task
@@ -37,7 +38,7 @@ _REPORT = ("headline", "auc", "return", "out_degree", "edge_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SweepOptions:
+class SweepOptions(PoolOptions):
     """Train every combination of some options' values with several seeds, and compare them."""
 
     vary: tuple[str, ...] = ()
@@ -63,7 +64,8 @@ class SweepOptions:
     """Figures of the table: headline, which is the environment's own, or names of its metrics."""
 
     jobs: Annotated[int, between(0, 1024)] = 0
-    """Trainings at once. 0 takes one for each core where each is one process, and else one."""
+    """Trainings at once. 0 takes one for each core where each is one process, and else one; as many
+    as have room on a Ray cluster."""
 
     minutes: Annotated[float, within(0.0, 1e6)] = 0.0
     """Stop cleanly after so many minutes; 0 works everything off."""
@@ -76,6 +78,7 @@ class SweepOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        self.resources()
         if not self.vary:
             raise ValueError("vary: name at least one option and its values")
         if not self.seeds:
@@ -149,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
     except (UserError, ValueError) as error:
         exit_with_error(error)
-    return work(study, request, planned, options.out, options.jobs, Stop(options.minutes))
+    stop = Stop(options.minutes)
+    return work(study, request, planned, options.out, options.jobs, stop, options)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from configs.load import dump_run_config
 from configs.run_files import METRICS, RESOLVED
 from learner.studies import scheduler
 from learner.studies.cells import Cell, State
-from learner.studies.child import Stop
+from learner.studies.child import LOST, Stop
 from learner.studies.plan import Job, Request, plan
+from learner.studies.pool import Here
 from learner.studies.scheduler import Scheduler
 from tests.learner.studies.test_cells import begin
 from tests.learner.studies.test_plan import STUDY
@@ -29,6 +30,7 @@ class Commands:
         self.started: list[str] = []
         self.at_once = self.most_at_once = 0
         self.failing: set[str] = set()
+        self.losing: list[str] = []
         self.asked = 0
 
     def start(
@@ -65,6 +67,9 @@ class Running:
         self._commands.at_once -= 1
         if self._job.arm in self._commands.failing:
             return 1
+        if self._job.arm in self._commands.losing:
+            self._commands.losing.remove(self._job.arm)
+            return LOST
         if self._figures is not None:
             self._figures.write_text('{"evaluation_episodes": 4, "return_mean": 1.0}')
         elif self._job.cell.run() is None:
@@ -95,7 +100,7 @@ def session() -> Generator[int]:
 @pytest.fixture
 def commands(jobs: tuple[Job, ...], session: int, monkeypatch: pytest.MonkeyPatch) -> Commands:
     found = Commands(jobs, session)
-    monkeypatch.setattr(scheduler, "start", found.start)
+    monkeypatch.setattr(Here, "start", staticmethod(found.start))
     monkeypatch.setattr(scheduler, "_LOOK_S", 0.0)
     return found
 
@@ -117,6 +122,28 @@ def test_each_cell_is_trained_and_then_evaluated(jobs: tuple[Job, ...], commands
     commands.started.clear()
     Scheduler(Stop()).work_off(jobs)
     assert commands.started == [], "what is done is skipped"
+
+
+def test_a_training_whose_machine_is_lost_goes_on_elsewhere(
+    jobs: tuple[Job, ...], commands: Commands
+) -> None:
+    commands.losing = [jobs[0].arm] * 2
+    said: list[str] = []
+    Scheduler(Stop(), say=said.append).work_off(jobs[:1])
+    assert [started.split()[0] for started in commands.started] == [*["launch"] * 3, "evaluate"]
+    assert states(jobs[:1]) == [State.DONE]
+    assert sum("the machine is lost" in line for line in said) == 2
+
+
+def test_a_training_that_loses_one_machine_after_the_other_has_failed(
+    jobs: tuple[Job, ...], commands: Commands
+) -> None:
+    commands.losing = [jobs[0].arm] * 9
+    worker = Scheduler(Stop(), say=lambda _: None)
+    worker.work_off(jobs[:1])
+    assert worker.failures == 1
+    assert len(commands.started) == 4
+    assert "no room" in jobs[0].cell.failure
 
 
 def test_so_many_go_on_at_once_as_are_allowed_to(jobs: tuple[Job, ...], commands: Commands) -> None:

@@ -1,0 +1,47 @@
+"""Where trainings run, as a person asks for it; tests/process/test_ray.py has Ray run some."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.load import ConfigError
+from learner.studies.plan import Request, plan
+from learner.studies.pool import Here, PoolOptions, open_pool
+from runtime.net.errors import SetupError
+from tests.learner.studies.test_plan import STUDY
+
+
+def test_resources_go_by_the_names_that_ray_has() -> None:
+    options = PoolOptions(ray_resources=("CPU=4", "GPU=0.5", "a100=1"))
+    assert options.resources() == {"CPU": 4.0, "GPU": 0.5, "a100": 1.0}
+
+
+@pytest.mark.parametrize("word", ["CPU", "CPU=", "CPU=many", "=1", "GPU=0", "GPU=-1", "GPU=nan"])
+def test_what_is_no_resource_is_named(word: str) -> None:
+    with pytest.raises(ValueError, match=f"ray-resources: {word} is not of the form"):
+        PoolOptions(ray_resources=(word,)).resources()
+
+
+def test_by_default_trainings_run_here_one_for_each_core(tmp_path: Path) -> None:
+    jobs = plan(STUDY, Request(scale="smoke", out=tmp_path)).jobs
+    with open_pool(PoolOptions(), jobs) as pool:
+        assert isinstance(pool, Here)
+        assert pool.at_once >= 1
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
+    jobs = plan(STUDY, Request(scale="smoke", out=tmp_path)).jobs
+    with (
+        pytest.raises(SetupError, match="--ray-address nowhere"),
+        open_pool(PoolOptions(pool="ray", ray_address="nowhere"), jobs),
+    ):
+        pass
+
+
+def test_memory_is_looked_at_here_only(tmp_path: Path) -> None:
+    (job, *_) = plan(STUDY, Request(scale="smoke", out=tmp_path)).jobs
+    with (
+        pytest.raises(ConfigError, match="memory of its trainings"),
+        open_pool(PoolOptions(pool="ray"), [job._replace(memory=True)]),
+    ):
+        pass
