@@ -28,9 +28,9 @@ FAILED = (
 class House:
     """A gatekeeper, one pair of keys of its own, and whoever has been heard of."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, is_patient: bool = False) -> None:
         self.context = context
-        self.gatekeeper = Gatekeeper(context)
+        self.gatekeeper = Gatekeeper(context, is_patient=is_patient)
         self.own = KeyPair.generate()
         self.keys = {name: KeyPair.generate() for name in ("agent-1", "agent-2", "node-b")}
         self.traffic = Traffic()

@@ -11,6 +11,7 @@ that it works.
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import zmq
@@ -20,7 +21,8 @@ from agents.events import SendBeacon, SendMessage
 from agents.process.setup import ShellSetup
 from runtime.net import latency, wire
 from runtime.net.addresses import is_name
-from runtime.net.security import Gatekeeper
+from runtime.net.moves import Move, renewed
+from runtime.net.security import CurveClient, Gatekeeper, Keyring
 from runtime.net.tcp_info import TcpConnection, connections
 from runtime.net.traffic import Traffic, TrafficClass
 from runtime.net.transport import EDGE, Channel, Hub, agent_routing_id, last_endpoint
@@ -61,6 +63,7 @@ class Edges:
         self._setup = setup
         self._traffic = traffic
         graph = setup.rules.graph
+        self._keyring = setup.keyring
         self._out_peers = graph.out_neighbours(identity)
         in_peers = graph.in_neighbours(identity)
         self._in_names = [agent_routing_id(peer) for peer in in_peers]
@@ -73,13 +76,13 @@ class Edges:
         self._curve = setup.keyring is not None
         curve = None
         if setup.keyring is not None:
-            public = setup.keyring.public
-            self._gatekeeper = Gatekeeper(context)
-            names = [name.decode() for name in self._in_names]
-            self._gatekeeper.admit(INBOX, {name: public[name] for name in names})
+            self._gatekeeper = Gatekeeper(context, is_patient=setup.keyring.is_renewed)
+            self._admit(setup.keyring)
             curve = setup.keyring.server(INBOX)
         self._inbox = Hub(context, setup.inbox_endpoint, traffic, EDGE, curve=curve)
         self._out: list[Channel] = []
+        self._rekeyed: set[int] = set()
+        """Out-neighbours whose keys are new, by offset."""
         self.out_sockets: list[zmq.Socket[bytes]] = []
         """[K] by offset; empty before `connect`."""
 
@@ -122,21 +125,48 @@ class Edges:
 
     def connect(self, endpoints: tuple[str, ...]) -> None:
         """Open one connection per out-edge, in the order of the offsets."""
-        keyring, own_name = self._setup.keyring, agent_routing_id(self._setup.identity)
-        for peer, endpoint in zip(self._out_peers, endpoints, strict=True):
-            curve = None
-            if keyring is not None:
-                curve = keyring.client_of(agent_routing_id(peer).decode())
-            channel = Channel(self._context, endpoint, own_name, self._traffic, EDGE, curve=curve)
+        own_name = agent_routing_id(self._setup.identity)
+        for k, endpoint in enumerate(endpoints):
+            channel = Channel(
+                self._context, endpoint, own_name, self._traffic, EDGE, curve=self._client_of(k)
+            )
             self._out.append(channel)
             self.out_sockets.append(channel.socket)
             self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
+        self._rekeyed.clear()
+
+    def _client_of(self, k: int) -> CurveClient | None:
+        """Keys for the edge to out-neighbour k."""
+        if self._keyring is None:
+            return None
+        return self._keyring.client_of(agent_routing_id(self._out_peers[k]).decode())
+
+    def _admit(self, keyring: Keyring) -> None:
+        """From now on let in-neighbours in by these keys."""
+        assert self._gatekeeper is not None
+        names = [name.decode() for name in self._in_names]
+        self._gatekeeper.admit(INBOX, {name: keyring.public[name] for name in names})
+
+    def learn(self, moves: Sequence[Move]) -> None:
+        """Agents have moved to other hosts and have new keys; an address book follows."""
+        if self._keyring is None:
+            return
+        old, public = self._keyring.public, renewed(self._keyring.public, moves)
+        self._keyring = replace(self._keyring, public=public)
+        self._admit(self._keyring)
+        names = [agent_routing_id(peer).decode() for peer in self._out_peers]
+        self._rekeyed |= {k for k, name in enumerate(names) if public[name] != old[name]}
+        for move in moves:
+            if (name := move.name.encode()) in self._in_edges:
+                peer, k, _ = self._in_edges[name]
+                self._in_edges[name] = peer, k, move.host
 
     def move(self, endpoints: tuple[str, ...]) -> None:
         """Follow out-neighbours that listen elsewhere now; as after a restart, they say hello."""
-        for channel, endpoint in zip(self._out, endpoints, strict=True):
-            if channel.move(endpoint):
+        for k, (channel, endpoint) in enumerate(zip(self._out, endpoints, strict=True)):
+            if channel.move(endpoint, self._client_of(k) if k in self._rekeyed else None):
                 self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
+        self._rekeyed.clear()
 
     @property
     def unwelcomed(self) -> list[int]:

@@ -34,6 +34,7 @@ from configs.streams import Role
 from runtime.net import latency, wire
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
+from runtime.net.moves import unpacked
 from runtime.net.report_period import report_period_s
 from runtime.net.traffic import Traffic, Uncounted
 from runtime.net.transport import CONTROL, Channel, agent_routing_id
@@ -146,6 +147,7 @@ class Shell(ABC):
             *wire.AGENT_PARAMETERS,
             wire.ClockOffsets,
             wire.PolicySwitch,
+            wire.Moves,
             wire.Stop,
         )
         for packet in self._node.drain(*accepted):
@@ -156,6 +158,8 @@ class Shell(ABC):
                     self._edges.set_clock_offsets(packet.offsets_ns)
                 case wire.PolicySwitch():
                     self._prepare_switch(packet)
+                case wire.Moves():
+                    self._learn(packet)
                 case wire.AddressBook() if not self._edges.fits(packet.endpoints):
                     self._traffic.dropped("shape")
                 case _:
@@ -166,6 +170,15 @@ class Shell(ABC):
         """Learn which version comes next, and when it holds; a run in lock-step has no such."""
         del switch
         self._traffic.dropped("kind")
+
+    def _learn(self, packet: wire.Moves) -> None:
+        """Agents live on other hosts."""
+        try:
+            moves = unpacked(packet, self._setup.rules.num_agents, self._setup.num_hosts)
+        except ValueError:
+            self._traffic.dropped("range")
+        else:
+            self._edges.learn(moves)
 
     # --- what goes --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ firewall needs one range per host. Hosts that do not say how many agents they ta
 evenly, in the order of the file.
 """
 
+import dataclasses
 import errno
 import ipaddress
 import re
@@ -27,6 +28,7 @@ from configs import bounded
 from configs.bounded import brief
 from runtime.net.addresses import is_name, parse_address
 from runtime.net.errors import SetupError
+from runtime.net.packet import MOST_HOSTS
 from runtime.net.transport import (
     LAUNCHER,
     LEARNER,
@@ -45,7 +47,7 @@ _HEAD_PORTS = {LAUNCHER: 1, WORLD: 2, LEARNER: 3}
 _UPDATE_PORT = 4
 _KEYS = {"address", "port", "agents"}
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}")
-_MOST_HOSTS = 256
+_LAST_PORT = 65_535
 _MOST_AGENTS = 4096
 
 
@@ -58,7 +60,7 @@ class Host:
     """IP address or DNS name by which the others reach it, and on which it listens."""
     port: int
     agents: tuple[int, ...]
-    """Identities of its share, contiguous."""
+    """Identities of its share, by port: contiguous in a bundle, then those that have moved here."""
 
     @property
     def update_port(self) -> int:
@@ -105,14 +107,42 @@ class Hosts:
 
     def host_of_agents(self) -> tuple[int, ...]:
         """[N] index of the host on which each agent lives."""
-        return tuple(index for index, host in enumerate(self.hosts) for _ in host.agents)
+        found = {agent: index for index, host in enumerate(self.hosts) for agent in host.agents}
+        return tuple(found[agent] for agent in range(len(found)))
+
+    def moved(self, homes: Mapping[int, str]) -> "Hosts":
+        """The same hosts when these agents live elsewhere.
+
+        Args:
+            homes: host by agent, of all that have ever moved, in the order in which they did: the
+                agents that a host has keep their ports when others come.
+        """
+        return dataclasses.replace(
+            self,
+            hosts=tuple(
+                dataclasses.replace(
+                    host,
+                    agents=(
+                        *(agent for agent in host.agents if agent not in homes),
+                        *(agent for agent, home in homes.items() if home == host.name),
+                    ),
+                )
+                for host in self.hosts
+            ),
+        )
+
+    def room(self, name: str) -> int:
+        """Agents that a host has ports for, up to the next host of its address."""
+        host = self[name]
+        others = [h.port for h in self.hosts if h.address == host.address and h.port > host.port]
+        return max(min([_LAST_PORT + 1, *others]) - host.port - FIRST_AGENT_PORT, 0)
 
     def endpoint(self, identity: str) -> str:
         """Where the process of that name listens."""
         name = identity.encode()
         if (agent := agent_of(name)) is not None:
-            host = self.hosts[self.host_of_agents()[agent]]
-            return _tcp(host, FIRST_AGENT_PORT + agent - host.agents[0])
+            host = next(host for host in self.hosts if agent in host.agents)
+            return _tcp(host, FIRST_AGENT_PORT + host.agents.index(agent))
         if (host_name := host_of(name)) is not None:
             return _tcp(self[host_name], 0)
         return _tcp(self[self.head], _HEAD_PORTS[identity])
@@ -181,7 +211,7 @@ class Hosts:
         )
         found = cls(hosts, data["head"])
         for host in hosts:
-            if type(host.port) is not int or not 1 <= host.port <= host.last_port <= 65_535:
+            if type(host.port) is not int or not 1 <= host.port <= host.last_port <= _LAST_PORT:
                 raise ValueError(f"ports of host {host.name} from {host.port!r}")
         agents = [agent for host in hosts for agent in host.agents]
         if len(agents) > 1 << 16 or agents != list(range(len(agents))):
@@ -218,8 +248,8 @@ def load_hosts(path: Path, num_agents: int) -> Hosts:
         raise SetupError(f"{path}: {error}") from error
     tree = _mapping(raw, f"{path}", {"head", "hosts"})
     entries = _mapping(tree.get("hosts"), f"{path}: hosts", None)
-    if not 1 <= len(entries) <= _MOST_HOSTS:
-        raise SetupError(f"{path}: between 1 and {_MOST_HOSTS} hosts, got {len(entries)}")
+    if not 1 <= len(entries) <= MOST_HOSTS:
+        raise SetupError(f"{path}: between 1 and {MOST_HOSTS} hosts, got {len(entries)}")
     settings = {name: _host(path, name, entry) for name, entry in entries.items()}
     counts = _share_out(path, {name: entry[2] for name, entry in settings.items()}, num_agents)
     hosts: list[Host] = []
@@ -314,7 +344,7 @@ def _share_out(path: Path, wanted: Mapping[str, int | None], num_agents: int) ->
 
 def _require_disjoint_ports(path: Path, hosts: list[Host]) -> None:
     for rank, host in enumerate(hosts):
-        if host.last_port > 65_535:
+        if host.last_port > _LAST_PORT:
             raise SetupError(f"{path}: host {host.name} needs ports up to {host.last_port}")
         for other in hosts[:rank]:
             overlap = host.port <= other.last_port and other.port <= host.last_port

@@ -88,6 +88,8 @@ FINISHED = "finished"
 """The reason when a run has done what it was asked to."""
 INTERRUPTED = "interrupted"
 """The reason at Ctrl-C: everybody is in a hurry then."""
+EVICTED = "this host was away for too long and its agents live on others: start it again to join"
+"""The reason for a host that comes back when its agents have moved."""
 
 
 @packet(24, KIB)
@@ -253,6 +255,20 @@ class Assignment(Packet):
     """Whether a learner publishes parameters."""
     incarnation: U32
     """How often this host has joined before: its agents' incarnations begin above that."""
+
+
+@packet(60, 4 * MIB)
+@dataclass(frozen=True, slots=True, eq=False)
+class Moves(Packet):
+    """Launcher to nodes, world and learner, node to agents: who lives on another host than the
+    bundles say, and by which keys they are known now (runtime/net/moves.py)."""
+
+    moved: Annotated[NDArray[np.uint32], Tensor(("uint32",), 2, 3 * MOST_AGENTS)]
+    """[M, 3] agent, index of its host, incarnation of its first life there."""
+    public: Annotated[tuple[str, ...], Texts(MOST_AGENTS, 40)]
+    """[M] their public keys."""
+    secret: Annotated[tuple[str, ...], Texts(MOST_AGENTS, 40)] = field(repr=False)
+    """[M] their secret keys, for their host's node; empty for everybody else."""
 
 
 @packet(31, KIB)

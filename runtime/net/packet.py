@@ -31,6 +31,7 @@ Label = Annotated[str, Text()]
 # Largest numbers of things in one packet: copies and agents (configs/schema/).
 MOST_COPIES = 1024
 MOST_AGENTS = 4096
+MOST_HOSTS = 256
 
 PerCopyU8 = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MOST_COPIES)]
 PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_COPIES)]

@@ -59,6 +59,8 @@ class Keyring:
     name: str
     own: KeyPair
     public: Mapping[str, str]
+    is_renewed: bool = False
+    """Whether agents may get new keys while the run goes on (runtime/net/moves.py)."""
 
     def client_of(self, server: str) -> "CurveClient":
         """For a socket that connects to `server`."""
@@ -109,8 +111,17 @@ class Gatekeeper:
         WeakKeyDictionary()
     )
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", *, is_patient: bool = False
+    ) -> None:
+        """Nobody is listed yet.
+
+        Args:
+            is_patient: whether those with an unlisted key may try again: it may be a new one, of
+                which we have not heard yet. A ZeroMQ that is told no gives up for good.
+        """
         self._context = context
+        self._refusal = b"300" if is_patient else b"400"
         self._guests: dict[str, Mapping[bytes, str]] = {}
         self._refused: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -206,7 +217,7 @@ class Gatekeeper:
                 name = guests.get(credentials)
         if name is None:
             self._turn_away(domain, address)
-            return [_ZAP_VERSION, request_id, b"400", b"this key is not listed", b"", b""]
+            return [_ZAP_VERSION, request_id, self._refusal, b"this key is not listed", b"", b""]
         return [_ZAP_VERSION, request_id, b"200", b"OK", name.encode(), b""]
 
     def _turn_away(self, domain: bytes, address: bytes) -> None:

@@ -186,22 +186,27 @@ class Channel:
         self._receive, self._hand_over = self.socket.recv, _plain_send(self.socket)
         self._ask = _plain_get(self.socket)
 
-    def move(self, endpoint: str) -> bool:
-        """Connect to where the Hub is now; False: there it was already.
+    def move(self, endpoint: str, curve: CurveClient | None = None) -> bool:
+        """Connect to where the Hub is now, with `curve` by these keys; False: there it was already.
 
         Raises:
             SetupError: others could reach the endpoint, and there are no keys; or it is none.
         """
-        if endpoint == self._endpoint:
+        if endpoint == self._endpoint and curve is None:
             return False
         if not self._curve:
             require_secure(endpoint, None)
+        if curve is not None:
+            curve.apply(self.socket)  # for connections from now on
+        before, self._endpoint = self._endpoint, endpoint
+        if before == endpoint:
+            self.socket.disconnect(before)
         try:
             self.socket.connect(endpoint)
         except zmq.ZMQError as error:
             raise SetupError(f"cannot connect to {endpoint}: {error.strerror}") from error
-        self.socket.disconnect(self._endpoint)
-        self._endpoint = endpoint
+        if before != endpoint:
+            self.socket.disconnect(before)
         return True
 
     @property

@@ -37,6 +37,7 @@ from runtime.net.codecs import (
     items,
 )
 from runtime.net.control import (
+    EVICTED,
     FINISHED,
     INTERRUPTED,
     PHASES,
@@ -57,6 +58,7 @@ from runtime.net.control import (
     Join,
     LearnerState,
     Leaving,
+    Moves,
     NodeState,
     Ready,
     Status,
@@ -121,6 +123,7 @@ __all__ = [
     "AGENT_PARAMETERS",
     "ALIVE",
     "ALL_ALLOWED",
+    "EVICTED",
     "EXPLORE",
     "FINISHED",
     "FIRST",
@@ -169,6 +172,7 @@ __all__ = [
     "LearnerState",
     "Leaving",
     "Message",
+    "Moves",
     "NodeState",
     "Observation",
     "Packet",

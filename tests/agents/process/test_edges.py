@@ -17,9 +17,10 @@ from agents.parameters import ParameterStore
 from agents.process.edges import Edges
 from agents.process.setup import ShellSetup
 from runtime.net import latency, wire
+from runtime.net.moves import Move, renewed
 from runtime.net.security import KeyPair, Keyring
 from runtime.net.tcp_info import TcpConnection
-from runtime.net.traffic import Traffic
+from runtime.net.traffic import Traffic, curve_handshake_bytes
 from tests.agents_helpers import make_flat, make_rules
 from tests.process.runs import wait_for
 
@@ -27,6 +28,7 @@ RULES = make_rules(num_agents=2)
 ONE_COPY = np.array([1], dtype=np.uint8)
 MESSAGE = SendMessage((0,), 5, ONE_COPY, np.zeros((1, 7), dtype=np.float16))
 BEACON = SendBeacon(5, ONE_COPY, np.zeros((1, 6), dtype=np.int8))
+TWO_HOSTS: dict[str, object] = {"num_hosts": 2, "host_of": (0, 1)}
 
 
 def setup_of(identity: int, folder: Path, **changes: object) -> ShellSetup:
@@ -208,10 +210,53 @@ def test_a_neighbour_cannot_speak_for_another(stack: ExitStack, tmp_path: Path) 
     assert ours.edges.latency().sum() == 0
 
 
+# --- neighbours that move -------------------------------------------------------------------------
+
+
+def test_a_neighbour_that_has_moved_is_reached_there_by_its_new_key_and_heard_by_it(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    rings = [dataclasses.replace(ring, is_renewed=True) for ring in keyrings()]
+    changes: list[dict[str, object]] = [{"keyring": ring, **TWO_HOSTS} for ring in rings]
+    ours, gone = pair_of_ends(stack, tmp_path, *changes)
+    pair = KeyPair.generate()
+    moves = [Move(1, 0, 1, pair.public)]
+    ring = Keyring("agent-1", pair, renewed(rings[1].public, moves), is_renewed=True)
+    moved = stack.enter_context(End(setup_of(1, tmp_path, keyring=ring, incarnation=1)))
+    # It is earlier than word of its new key, and gets in all the same once that has come.
+    moved.edges.connect((ours.edges.endpoint,))
+    refused = ours.traffic["refused"]
+
+    def is_refused() -> bool:
+        ours.turn()
+        moved.turn()
+        ours.edges.update_counters()
+        return ours.traffic["refused"] > refused
+
+    wait_for("the new key to be refused", is_refused, 10.0)
+    handshakes = ours.traffic["edge_handshake_zmtp"]
+    ours.edges.learn(moves)
+    ours.edges.move((moved.edges.endpoint,))
+    ours.edges.move((moved.edges.endpoint,))
+    own = curve_handshake_bytes(is_server=False)
+    assert ours.traffic["edge_handshake_zmtp"] - handshakes < 2 * own, "once is enough"
+
+    def are_open() -> bool:
+        for end in (ours, moved, gone):
+            end.turn()
+        return not moved.edges.unwelcomed and bool(ours.edges.out_sockets[0].poll(0, zmq.POLLOUT))
+
+    wait_for("both edges to open", are_open, 20.0)
+    ours.edges.send_message(MESSAGE)
+    ours.edges.send_beacon(BEACON)
+    message, beacon = received(moved)
+    assert (message.sender, beacon.sender) == (0, 0)
+    moved.edges.send_message(MESSAGE)
+    wait_for("a message from its new place", lambda: ours.turn()[0], 10.0)
+    assert [bins.sum() for bins in ours.edges.latency()] == [1, 0], "it is on our host now"
+
+
 # --- clocks of other hosts ------------------------------------------------------------------------
-
-
-TWO_HOSTS: dict[str, object] = {"num_hosts": 2, "host_of": (0, 1)}
 
 
 def latencies_ms(end: End) -> list[list[float]]:

@@ -214,3 +214,34 @@ def test_a_hosts_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -
     (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SetupError, match="not valid YAML"):
         load_hosts(tmp_path / "image.yaml", 8)
+
+
+# --- agents that move -----------------------------------------------------------------------------
+
+
+def test_agents_that_move_take_the_ports_after_those_of_their_new_host(tmp_path: Path) -> None:
+    hosts = hosts_of(tmp_path, THREE, 9).moved({7: "a", 8: "b"})
+    assert [host.agents for host in hosts.hosts] == [(0, 1, 2, 7), (3, 4, 5, 6, 8), ()]
+    assert hosts.host_of_agents() == (0, 0, 0, 1, 1, 1, 1, 0, 1)
+    assert hosts.endpoint("agent-7") == f"tcp://10.0.0.1:{7400 + FIRST_AGENT_PORT + 3}"
+    assert hosts.endpoint("agent-8") == f"tcp://10.0.0.2:{7500 + FIRST_AGENT_PORT + 4}"
+    assert hosts.endpoint("agent-2") == hosts_of(tmp_path, THREE, 9).endpoint("agent-2")
+
+
+def test_agents_that_have_moved_keep_their_ports_when_others_move(tmp_path: Path) -> None:
+    hosts = hosts_of(tmp_path, THREE, 9)
+    once = hosts.moved({7: "a", 8: "b"})
+    again = once.moved({7: "a", **dict.fromkeys((3, 4, 5, 6, 8), "a")})
+    assert again == hosts.moved({7: "a", 3: "a", 4: "a", 5: "a", 6: "a", 8: "a"})
+    assert again.endpoint("agent-7") == once.endpoint("agent-7")
+
+
+def test_a_host_has_room_up_to_the_next_one_of_its_address(tmp_path: Path) -> None:
+    text = (
+        "hosts: {a: {address: 10.0.0.1, port: 7400}, b: {address: 10.0.0.1, port: 7500}, "
+        "c: {address: 10.0.0.2, port: 7450}}"
+    )
+    hosts = hosts_of(tmp_path, text, 9)
+    assert hosts.room("a") == 100 - FIRST_AGENT_PORT
+    assert hosts.room("b") == 65_536 - 7500 - FIRST_AGENT_PORT
+    assert hosts.room("c") == 65_536 - 7450 - FIRST_AGENT_PORT

@@ -178,6 +178,23 @@ def test_rotation_refuses_the_old_key_and_takes_the_new_one_at_once(house: House
     wait_until(lambda: not list(hub.drain(wire.Stop)) and _dropped(house, "duplicate") == 1, "drop")
 
 
+def test_a_new_key_that_comes_before_word_of_it_gets_in_later_where_we_are_patient(
+    context: Context,
+) -> None:
+    house = House(context, is_patient=True)
+    try:
+        hub = house.hub()
+        house.admit("agent-2")
+        early = house.channel(hub, house.keys["agent-1"])
+        wait_until(lambda: house.gatekeeper.refused > 0, "a refusal")
+        house.admit("agent-1", "agent-2")
+        wait_until_writable(early)
+        say(early, "here")
+        assert heard(hub) == (b"agent-1", "here")
+    finally:
+        house.close()
+
+
 def _dropped(house: House, reason: str) -> int:
     return house.traffic[f"dropped_{reason}"]
 
