@@ -216,7 +216,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "all agents are on this machine (runtime.hosts is empty)",
         lambda c: not c.runtime.spreads,
-        ("runtime.host_timeout_s", "runtime.head_timeout_s", "runtime.bundles"),
+        (
+            *("runtime.host_timeout_s", "runtime.head_timeout_s", "runtime.bundles"),
+            *("runtime.rebalance", "runtime.rebalance_after_s"),
+        ),
+    ),
+    Rule(
+        "agents of a host that leaves stay its own (runtime.rebalance is off)",
+        lambda c: not c.runtime.rebalance,
+        ("runtime.rebalance_after_s",),
     ),
     Rule(
         "Ray places no host (runtime.placer hosts)",

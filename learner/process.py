@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import setproctitle
@@ -42,6 +43,7 @@ from learner.termination import Stopped, Termination, leave_agent, leave_with_pa
 from runtime.net import wire
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
+from runtime.net.moves import keys_after
 from runtime.net.security import Gatekeeper
 from runtime.net.traffic import Traffic
 from runtime.net.transport import (
@@ -181,9 +183,8 @@ class LearnerProcess:
         keyring = setup.keyring
         self._gatekeeper: Gatekeeper | None = None
         if keyring is not None:
-            self._gatekeeper = Gatekeeper(context)
-            others = {name: key for name, key in keyring.public.items() if name != LEARNER}
-            self._gatekeeper.admit(LEARNER, others)
+            self._gatekeeper = Gatekeeper(context, is_patient=keyring.is_renewed)
+            self._admit(keyring.public)
         self._hub = Hub(
             context,
             setup.bind_endpoint,
@@ -259,7 +260,8 @@ class LearnerProcess:
     # --- what comes in ----------------------------------------------------------------------------
 
     def _take_control(self) -> None:
-        for packet in self._launcher.drain(wire.Instruction, wire.Evaluated, wire.Stop):
+        accepted = (wire.Instruction, wire.Evaluated, wire.Moves, wire.Stop)
+        for packet in self._launcher.drain(*accepted):
             match packet:
                 case wire.Stop():
                     raise Stopped(packet.reason)
@@ -267,8 +269,25 @@ class LearnerProcess:
                     self._finishing = True
                 case wire.Evaluated():
                     self._best.evaluated(packet)
+                case wire.Moves():
+                    self._take_moves(packet)
                 case _:
                     self._traffic.dropped("kind")
+
+    def _admit(self, public: Mapping[str, str]) -> None:
+        """From now on let everybody in by these keys."""
+        assert self._gatekeeper is not None
+        others = {name: key for name, key in public.items() if name != LEARNER}
+        self._gatekeeper.admit(LEARNER, others)
+
+    def _take_moves(self, packet: wire.Moves) -> None:
+        """Agents live on other hosts and have new keys."""
+        try:
+            public = keys_after(packet, self._setup.keyring, self._setup.config.num_agents)
+        except ValueError:
+            self._traffic.dropped("range")
+        else:
+            self._admit(public)
 
     def _take_packets(self) -> None:
         accepted = (wire.Trajectory, wire.EpisodeRecord, wire.SnapshotRequest, wire.GuideQuestion)

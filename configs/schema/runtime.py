@@ -51,6 +51,12 @@ class RuntimeConfig:
     head_timeout_s: Annotated[float, within(1.0, 86_400.0)] = 30.0
     """Seconds without a word from the head after which another host counts the run as over."""
 
+    rebalance: Annotated[bool, short("rebalance")] = False
+    """Give the agents of a host that leaves for good to the other hosts (docs/deploy.md)."""
+
+    rebalance_after_s: Annotated[float, within(1.0, 86_400.0)] = 60.0
+    """Seconds without a host after which a run that rebalances takes it to have left for good."""
+
     hosts: Annotated[str, short("hosts")] = ""
     """Hosts file of a run across machines (docs/deploy.md); empty keeps everything on this one."""
 
@@ -103,6 +109,11 @@ class RuntimeConfig:
         by_ray = self.placer == "ray"
         require(not (by_ray and self.hosts), "--placer ray needs no hosts file: leave out --hosts")
         require(by_ray == (self.hosts_count > 0), "--placer ray and --hosts-count N go together")
+        require(
+            not self.rebalance or self.rebalance_after_s >= self.host_timeout_s,
+            f"runtime.rebalance_after_s must be at least runtime.host_timeout_s "
+            f"({self.host_timeout_s:g}), got {self.rebalance_after_s:g}",
+        )
 
     @property
     def spreads(self) -> bool:

@@ -97,6 +97,10 @@ class AgentProcesses:
         """Memory of an agent's process, as far as it has been read."""
         return sum(self._pss_mb.values()) / len(self._pss_mb) if self._pss_mb else None
 
+    def move(self, setup: NodeSetup) -> None:
+        """Agents have moved between hosts: those that are started from now on are told this."""
+        self._setup = setup
+
     def forgive(self, now_s: float) -> None:
         """We could not listen until now: silence so far proves nothing."""
         self._spawned_s = dict.fromkeys(self._spawned_s, now_s)

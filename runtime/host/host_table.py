@@ -140,21 +140,11 @@ class HostTable:
         Raises:
             ValueError: a host that does not exist, or not one host for each agent.
         """
-        self._host_of = (host,) * num_agents if host_of is None else tuple(host_of)
-        if len(self._host_of) != num_agents:
-            raise ValueError(f"{len(self._host_of)} agents have hosts, there are {num_agents}")
-        if not {host, *self._host_of} <= set(range(len(hosts))):
-            raise ValueError(f"host {max(host, *self._host_of)}, there are {len(hosts)}")
         self.hosts = hosts
         self.host = host
-        self.agents = tuple(agent for agent, home in enumerate(self._host_of) if home == host)
-        """This host's share."""
         self._graph = exponential(num_agents) if graph is None else graph
         self._num_edges = self._graph.num_edges
-        homes = np.array(self._host_of)
-        self._in_hosts = {
-            agent: homes[list(self._graph.in_neighbours(agent))] for agent in self.agents
-        }
+        self.house((host,) * num_agents if host_of is None else host_of)
         # Agents count what they like: however they lie, sums over all of them fit 64 bits.
         self._most = np.uint64((1 << 63) // num_agents)
         self._most_of_a_bin = np.uint64((1 << 63) // (num_agents * len(hosts) * latency.BINS))
@@ -169,6 +159,25 @@ class HostTable:
         self.policy_changes: tuple[int, int] | None = None
         """Versions that a deployed host's agents took up in place, and those of them that were
         taken back; None: this host is not deployed."""
+
+    def house(self, host_of: Sequence[int]) -> None:
+        """Take note of where everybody lives: at first, and when agents have moved.
+
+        Raises:
+            ValueError: a host that does not exist, or not one host for each agent.
+        """
+        num_agents = self._graph.num_agents
+        if len(host_of) != num_agents:
+            raise ValueError(f"{len(host_of)} agents have hosts, there are {num_agents}")
+        if not {self.host, *host_of} <= set(range(len(self.hosts))):
+            raise ValueError(f"host {max(self.host, *host_of)}, there are {len(self.hosts)}")
+        self._host_of = tuple(host_of)
+        self.agents = tuple(agent for agent, home in enumerate(host_of) if home == self.host)
+        """This host's share."""
+        homes = np.array(host_of)
+        self._in_hosts = {
+            agent: homes[list(self._graph.in_neighbours(agent))] for agent in self.agents
+        }
 
     @property
     def num_edges(self) -> int:

@@ -47,6 +47,7 @@ from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.logs import setup_logging
+from runtime.net.moves import unpacked
 from runtime.net.topology import exponential
 from runtime.net.traffic import Traffic
 from runtime.net.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Channel, node_routing_id
@@ -245,7 +246,7 @@ def deployed_setup(
 def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -> NodeSetup:
     endpoint = head_endpoint(command.join, bundle)
     print(f"host {bundle.host.name}: joining the run at {endpoint}", flush=True)
-    assignment, policy = _ask(endpoint, bundle, command.timeout_s)
+    assignment, moves, policy = _ask(endpoint, bundle, command.timeout_s)
     try:
         text = assignment.config.tobytes().decode()
         config = parse_run_config(text, "its configuration")
@@ -276,14 +277,21 @@ def _join(command: NodeCommand, bundle: Bundle, sockets: str, directory: Path) -
     config = dataclasses.replace(config, runtime=runtime)
     if policy.values.shape != (spec.size,):
         raise SetupError(f"the head's policy has {policy.values.size} numbers, not {spec.size}")
-    print(f"host {bundle.host.name}: runs agents {_range(bundle.host.agents)}", flush=True)
+    renewed = config.runtime.rebalance
+    place = place_of(bundle, assignment.incarnation, is_renewed=renewed)
+    if moves is not None:
+        try:
+            place = place.after(unpacked(moves, hosts.num_agents, len(hosts.names)))
+        except ValueError as error:
+            raise SetupError(f"{endpoint}: cannot tell which agents have moved: {error}") from error
+    print(f"host {bundle.host.name}: {_task(place.hosts[place.host].agents)}", flush=True)
     return training_setup(
         config,
         spec,
         ParameterStore(policy.values.astype(np.float32), policy.version),
         ships=cast('Literal["training", "all", "none"]', assignment.ships),
         learns=bool(assignment.learns),
-        place=place_of(bundle, assignment.incarnation),
+        place=place,
         launcher_endpoint=endpoint,
         world_endpoint=hosts.endpoint(WORLD),
         learner_endpoint=hosts.endpoint(LEARNER),
@@ -307,9 +315,11 @@ def head_endpoint(join: str, bundle: Bundle) -> str:
     return f"tcp://{address}:{port or default}"
 
 
-def _ask(
-    endpoint: str, bundle: Bundle, timeout_s: float
-) -> tuple[wire.Assignment, wire.DenseParameters]:
+_Answer = tuple[wire.Assignment, wire.Moves | None, wire.DenseParameters]
+"""What is run, which agents have moved, and the policy to begin with."""
+
+
+def _ask(endpoint: str, bundle: Bundle, timeout_s: float) -> _Answer:
     """Ask to be taken in until the head answers.
 
     Raises:
@@ -344,7 +354,7 @@ _UNKNOWN_KEY = (
 
 def _ask_once(
     context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, bundle: Bundle, deadline: float
-) -> tuple[wire.Assignment, wire.DenseParameters] | str:
+) -> _Answer | str:
     identity = node_routing_id(bundle.host.name)
     keyring = bundle.keyring(identity.decode())
     channel = Channel(
@@ -356,6 +366,7 @@ def _ask_once(
     poller.register(monitor, zmq.POLLIN)
     asked, hung_up = False, 0
     assignment: wire.Assignment | None = None
+    moves: wire.Moves | None = None
     try:
         while (left_s := deadline - time.monotonic()) > 0.0:
             if not asked and channel.is_writable:
@@ -375,14 +386,17 @@ def _ask_once(
                         return _UNKNOWN_KEY
                 if event == zmq.EVENT_DISCONNECTED:
                     asked = False
-            for packet in channel.drain(wire.Assignment, wire.DenseParameters, wire.Stop):
+            accepted = (wire.Assignment, wire.Moves, wire.DenseParameters, wire.Stop)
+            for packet in channel.drain(*accepted):
                 match packet:
                     case wire.Stop():
                         return packet.reason
                     case wire.Assignment():
                         assignment = packet
+                    case wire.Moves():
+                        moves = packet
                     case wire.DenseParameters() if assignment is not None:
-                        return assignment, packet
+                        return assignment, moves, packet
                     case _:
                         pass
         return _SILENT
@@ -435,7 +449,7 @@ async def _tell(this: node.Node, setup: NodeSetup, bundle: Bundle) -> None:
     def say() -> None:
         nonlocal before
         now = this.status()
-        print(_line(bundle, setup, now, before), flush=True)
+        print(_line(bundle, setup, len(this.agents), now, before), flush=True)
         before = now
 
     while True:
@@ -443,14 +457,20 @@ async def _tell(this: node.Node, setup: NodeSetup, bundle: Bundle) -> None:
         faults.attempt(say)
 
 
-def _line(bundle: Bundle, setup: NodeSetup, now: dict[str, float], before: dict[str, float]) -> str:
+def _line(
+    bundle: Bundle,
+    setup: NodeSetup,
+    num_agents: int,
+    now: dict[str, float],
+    before: dict[str, float],
+) -> str:
     def rate(*names: str) -> float:
         return sum(now.get(name, 0.0) - before.get(name, 0.0) for name in names) / _LINE_PERIOD_S
 
     sent = rate("sent_zmtp_message", "sent_zmtp_beacon")
     parts = [
-        f"host {bundle.host.name}: {now['agents_ready']:.0f}/{len(setup.agents)} agents up",
-        f"{rate('agent_steps') / max(len(setup.agents), 1):.1f} steps/s",
+        f"host {bundle.host.name}: {now['agents_ready']:.0f}/{num_agents} agents up",
+        f"{rate('agent_steps') / max(num_agents, 1):.1f} steps/s",
         f"{sent / 1000:.1f} kB/s to neighbours",
         f"late {now['late']:.0f}",
         f"restarts {now['restarts']:.0f}",
@@ -463,5 +483,10 @@ def _line(bundle: Bundle, setup: NodeSetup, now: dict[str, float], before: dict[
     return " | ".join(parts)
 
 
-def _range(agents: Sequence[int]) -> str:
-    return f"{agents[0]} to {agents[-1]}"
+def _task(agents: Sequence[int]) -> str:
+    """What a host does in a run, in words."""
+    if not agents:
+        return "its agents live on other hosts; it stands by until another host leaves"
+    if agents[-1] - agents[0] == len(agents) - 1:
+        return f"runs agents {agents[0]} to {agents[-1]}"
+    return f"runs agents {', '.join(map(str, agents))}"

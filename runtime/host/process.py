@@ -12,6 +12,7 @@ uvloop.
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 import os
@@ -36,7 +37,7 @@ from runtime.host.exporter import Exporter
 from runtime.host.faults import Faults
 from runtime.host.host_clocks import HostClocks
 from runtime.host.host_table import HostTable
-from runtime.host.setup import LOCAL_HOST, NodeSetup
+from runtime.host.setup import LOCAL_HOST, NodeSetup, Place
 from runtime.host.sharing import Sharing
 from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
@@ -46,6 +47,7 @@ from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
+from runtime.net.moves import packed, unpacked
 from runtime.net.traffic import CLASS_OF, FORM_OF, Traffic, TrafficClass
 from runtime.net.transport import (
     CONTROL,
@@ -192,6 +194,11 @@ class Node:
     def reason(self) -> str:
         """Why the node has ended."""
         return self._reason
+
+    @property
+    def agents(self) -> tuple[int, ...]:
+        """Those of this host."""
+        return self._setup.agents
 
     def status(self) -> dict[str, float]:
         """The host's figures, as the launcher gets them."""
@@ -499,7 +506,10 @@ class Node:
 
     def _take_launcher(self) -> None:
         assert self._launcher is not None
-        accepted = (wire.Stop, wire.Instruction, wire.Alive, wire.Status, wire.AddressBook)
+        accepted = (
+            *(wire.Stop, wire.Instruction, wire.Alive, wire.Status),
+            *(wire.AddressBook, wire.Moves),
+        )
         for packet in self._launcher.drain(*accepted):
             self._heard_s = time.monotonic()
             match packet:
@@ -511,6 +521,11 @@ class Node:
                     self._follow(packet.endpoints)
                 case wire.Instruction(name="announce"):  # it had lost sight of us
                     self._carry_out(self._supervisor.announce_all())
+                case wire.Moves():
+                    self._move(packet)
+                case wire.Stop(reason=wire.EVICTED):
+                    self.failed = True
+                    self._finish(packet.reason)
                 case wire.Stop():
                     if packet.reason in (wire.FINISHED, wire.INTERRUPTED):
                         self._table.end()
@@ -535,7 +550,33 @@ class Node:
             self._traffic.dropped("range")
             return
         self._clocks.move(hosts)
+        self._settle(dataclasses.replace(place, hosts=hosts))
         self._carry_out(self._supervisor.move(_agent_endpoints(hosts)))
+
+    def _move(self, packet: wire.Moves) -> None:
+        """Agents of a host that has left live elsewhere, perhaps here."""
+        place = self._setup.place
+        if place is None:
+            self._traffic.dropped("kind")
+            return
+        try:
+            moves = unpacked(packet, self._setup.rules.num_agents, len(place.hosts.names))
+        except ValueError:
+            self._traffic.dropped("range")
+            return
+        place = place.after(moves)
+        self._settle(place)
+        self._table.house(place.hosts.host_of_agents())
+        for agent in self._agents.alive:  # before they hear where: with old keys nobody gets in
+            self._hub.send(agent_routing_id(agent), packed(moves))
+        arrivals = {move.agent: move.incarnation for move in moves if move.host == place.index}
+        self._carry_out(self._supervisor.move(_agent_endpoints(place.hosts), arrivals))
+
+    def _settle(self, place: Place) -> None:
+        """Take note of where everybody is: agents that are started from now on are told this."""
+        agents = place.hosts[place.host].agents
+        self._setup = dataclasses.replace(self._setup, place=place, agents=agents)
+        self._agents.move(self._setup)
 
     def _mind_the_launcher(self, now_s: float) -> None:
         """Without a parent's sentinel, silence is what tells that a run is over."""
@@ -622,6 +663,9 @@ class Node:
             case watch.Spawn():
                 self._agents.start(command)
             case watch.SendBook():
+                place = self._setup.place
+                if place is not None and place.moves:  # first: with old keys nobody gets in there
+                    self._hub.send(agent_routing_id(command.agent), packed(place.moves))
                 self._hub.send(agent_routing_id(command.agent), wire.AddressBook(command.endpoints))
             case watch.Announce():
                 self._tell_launcher(

@@ -17,6 +17,7 @@ _COUNTERS = {
     "learner_updates": "Updates that the learner has taken.",
     "learner_updates_due": "Updates that the finished training episodes bring, after "
     "learner.learning_starts.",
+    "agents_moved": "Moves of agents to other hosts, because theirs had left for good.",
 }
 _GAUGES = {
     "learner_updates_owed": "Updates that the learner has yet to take.",

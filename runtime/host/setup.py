@@ -2,10 +2,11 @@
 
 RunConfig, policy, addresses -> training_setup -> NodeSetup
 Bundle -> place_of -> Place         (a host among several, with its keys)
+Moves -> Place.after -> Place       (when agents have moved between them)
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,8 @@ from configs.schema import RunConfig
 from envs import registry
 from runtime.deployment.bundle import Bundle
 from runtime.deployment.hosts import Hosts
-from runtime.net.security import Keyring
+from runtime.net.moves import Move, renewed
+from runtime.net.security import KeyPair, Keyring
 from runtime.net.transport import agent_routing_id, node_routing_id
 
 LOCAL_HOST = "local"
@@ -55,10 +57,29 @@ class Place:
     """Of this host's node and agents, by name."""
     first_incarnation: int = 0
     """Incarnation of the agents' first lives, above those of an earlier life of this host."""
+    moves: tuple[Move, ...] = ()
+    """All moves of agents so far; those to this host with their secrets."""
 
     @property
     def index(self) -> int:
         return self.hosts.names.index(self.host)
+
+    def after(self, moves: Sequence[Move]) -> "Place":
+        """The same place when agents have moved.
+
+        Args:
+            moves: all moves of the run so far; those to this host with their secrets.
+        """
+        names = self.hosts.names
+        node = self.keyrings[node_routing_id(self.host).decode()]
+        public = renewed(node.public, moves)
+        rings = {name: replace(ring, public=public) for name, ring in self.keyrings.items()}
+        for move in moves:
+            if names[move.host] == self.host:
+                pair = KeyPair(move.public, move.secret)
+                rings[move.name] = Keyring(move.name, pair, public, is_renewed=True)
+        hosts = self.hosts.moved({move.agent: names[move.host] for move in moves})
+        return replace(self, hosts=hosts, keyrings=rings, moves=tuple(moves))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,13 +211,20 @@ def _pins(config: RunConfig, *, alone: bool) -> bool:
     return alone and pinning.is_worth_it(config.num_agents, usable_cpus())
 
 
-def place_of(bundle: Bundle, first_incarnation: int = 0) -> Place:
-    """A bundle's host, with the keys of its node and agents."""
+def place_of(bundle: Bundle, first_incarnation: int = 0, *, is_renewed: bool = False) -> Place:
+    """A bundle's host, with the keys of its node and agents.
+
+    Args:
+        is_renewed: whether agents may move to other hosts and get new keys.
+    """
     hosts, name = bundle.book.hosts, bundle.host.name
     identities = [node_routing_id(name), *map(agent_routing_id, bundle.host.agents)]
     return Place(
         host=name,
         hosts=hosts,
-        keyrings={identity.decode(): bundle.keyring(identity.decode()) for identity in identities},
+        keyrings={
+            identity.decode(): replace(bundle.keyring(identity.decode()), is_renewed=is_renewed)
+            for identity in identities
+        },
         first_incarnation=first_incarnation,
     )

@@ -130,7 +130,7 @@ class Supervisor:
         self._max_restarts = max_restarts
         self._patience = patience
         self._more_time = more_time
-        self._started = False
+        self._started = not agents  # a host without agents waits for nobody
         self._stopping = False
         # Counted, because looking through everybody whenever somebody is there costs N² in all.
         self._num_heard = 0
@@ -187,16 +187,26 @@ class Supervisor:
             for agent, life in self._lives.items()
         ]
 
-    def move(self, endpoints: Mapping[int, str]) -> list[SupervisorCommand]:
-        """Agents of other hosts listen elsewhere now: ours that know where they were are told."""
+    def move(
+        self, endpoints: Mapping[int, str], arrivals: Mapping[int, int] | None = None
+    ) -> list[SupervisorCommand]:
+        """Agents of other hosts listen elsewhere now: ours that know where they were are told.
+
+        Args:
+            arrivals: first incarnation of each agent that is ours now; those that are new are
+                started.
+        """
         moved = {agent for agent, where in endpoints.items() if self._endpoints[agent] != where}
         self._endpoints.update(endpoints)
-        return [
+        books = [
             self._book(agent)
             for agent, life in self._lives.items()
             if life.state in (_State.CONNECTING, _State.READY)
             and not moved.isdisjoint(self._graph.out_neighbours(agent))
         ]
+        new = {a: first for a, first in (arrivals or {}).items() if a not in self._lives}
+        self._lives |= {agent: _Life(incarnation=first) for agent, first in new.items()}
+        return [*books, *(Spawn(agent, first, endpoints[agent]) for agent, first in new.items())]
 
     def stop(self) -> None:
         """From now on deaths are expected."""

@@ -173,6 +173,10 @@ class Conductor:
         reached = min(self._versions.values()) >= self._last_version
         return self._evaluate() if self.stage is Stage.SETTLING and reached else []
 
+    def host_gone(self, host: str) -> None:
+        """Nobody waits for what that host has."""
+        self._versions.pop(host, None)
+
     def failed(self, reason: str) -> list[ConductorCommand]:
         """A process says that it cannot go on."""
         return self._end(reason, 1)

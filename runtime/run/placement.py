@@ -2,18 +2,24 @@
 
     Plan, folder of sockets -> Placement -> endpoint and keys of each process
                                          -> WorldSetup, NodeSetup, LearnerPlace, Assignment
+    agents that move -> Placement.move -> new keys -> moves
 
 Here everything talks over sockets in a folder of its own, or over loopback; across hosts the book
 of the deployment says who listens where, and which keys they have.
 """
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 
 from agents.parameters import ParameterStore
 from configs.load import dump_run_config
+from runtime.host.attendance import Rebalancing
 from runtime.host.setup import LOCAL_HOST, NodeSetup, place_of, training_setup
-from runtime.net import wire
-from runtime.net.security import Keyring
+from runtime.net import moves, wire
+from runtime.net.moves import Move
+from runtime.net.security import KeyPair, Keyring
 from runtime.net.transport import LAUNCHER, LEARNER, WORLD
 from runtime.run.plan import LearnerPlace, Plan
 from runtime.world.process import WorldSetup
@@ -27,6 +33,8 @@ class Placement:
         self._plan = plan
         self._sockets = sockets
         self._is_ipc = plan.config.runtime.transport == "ipc"
+        self._moves: dict[int, Move] = {}
+        """By agent, in the order in which they took place."""
 
     @property
     def host(self) -> str:
@@ -42,7 +50,46 @@ class Placement:
 
     def keyring(self, name: str) -> Keyring | None:
         """Keys of one of our processes; None if everything is on this machine."""
-        return None if self._plan.head is None else self._plan.head.keyring(name)
+        if self._plan.head is None:
+            return None
+        keyring = self._plan.head.keyring(name)
+        return dataclasses.replace(
+            keyring,
+            public=moves.renewed(keyring.public, self._moves.values()),
+            is_renewed=self._plan.config.runtime.rebalance,
+        )
+
+    @property
+    def rebalancing(self) -> Rebalancing | None:
+        """When hosts count as gone for good; None: never."""
+        runtime, head = self._plan.config.runtime, self._plan.head
+        if head is None or not runtime.rebalance:
+            return None
+        hosts = head.book.hosts
+        return Rebalancing(
+            runtime.rebalance_after_s, {name: hosts.room(name) for name in hosts.names}
+        )
+
+    @property
+    def has_moves(self) -> bool:
+        return bool(self._moves)
+
+    def move(self, homes: Mapping[int, str], incarnation: int) -> None:
+        """Agents live on other hosts from now on, with new keys."""
+        assert self._plan.head is not None
+        names = self._plan.head.book.hosts.names
+        for agent, home in homes.items():
+            pair = KeyPair.generate()
+            self._moves.pop(agent, None)  # the last to come
+            self._moves[agent] = Move(
+                agent, names.index(home), incarnation, pair.public, pair.secret
+            )
+
+    def moves(self, host: str = "") -> wire.Moves:
+        """All moves so far, for the node of that host; empty: for anybody else."""
+        head = self._plan.head
+        index = head.book.hosts.names.index(host) if head is not None and host else None
+        return moves.packed(self._moves.values(), index)
 
     def endpoint(self, name: str) -> str:
         """Where one of our processes listens."""
@@ -86,7 +133,9 @@ class Placement:
             self._parameters(),
             ships=plan.recorded,
             learns=plan.start_learner is not None,
-            place=None if plan.head is None else place_of(plan.head),
+            place=None
+            if plan.head is None
+            else place_of(plan.head, is_renewed=plan.config.runtime.rebalance),
             launcher_endpoint=launcher_endpoint,
             world_endpoint=world_endpoint,
             learner_endpoint=learner_endpoint,
@@ -95,9 +144,9 @@ class Placement:
             drop_edges=plan.failures.drop_edges,
         )
 
-    def assignment(self, incarnation: int) -> list[wire.Packet]:
-        """What the node of another host is told when it joins: what is run, and the policy that it
-        begins with.
+    def assignment(self, host: str, incarnation: int) -> list[wire.Packet]:
+        """What the node of another host is told when it joins: what is run, which agents have
+        moved, and the policy that it begins with.
         """
         plan = self._plan
         text = dump_run_config(plan.config).encode()
@@ -110,7 +159,8 @@ class Placement:
             learns=int(plan.start_learner is not None),
             incarnation=incarnation,
         )
-        return [assignment, self._parameters().snapshot()]
+        told = [assignment, self.moves(host)] if self._moves else [assignment]
+        return [*told, self._parameters().snapshot()]
 
     def _parameters(self) -> ParameterStore:
         return ParameterStore(self._plan.parameters, self._plan.version)

@@ -14,6 +14,7 @@ then ended, then killed, each with its own deadline, and the folder of sockets i
 
 import logging
 import time
+from collections import Counter
 from types import FrameType
 
 import zmq
@@ -27,7 +28,7 @@ from runtime.host.start_patience import StartPatience
 from runtime.net import wire
 from runtime.net.errors import SetupError
 from runtime.net.limits import begin_process
-from runtime.net.security import Gatekeeper
+from runtime.net.security import Gatekeeper, Keyring
 from runtime.net.traffic import Traffic
 from runtime.net.transport import CONTROL, LAUNCHER, LEARNER, WORLD, Hub, host_of, node_routing_id
 from runtime.record.run_log import RunLog
@@ -103,6 +104,7 @@ class Run:
             self._places.shares,
             local=self._host,
             host_timeout_s=config.runtime.host_timeout_s,
+            rebalancing=self._places.rebalancing,
         )
         self._traffic = Traffic()
         self._report = Reporting(
@@ -205,10 +207,14 @@ class Run:
         env, columns = self._plan.env, recorded(self._plan.config)
         if keyring is None or self._gatekeeper is None:
             return Recorder(self._context, self._places.endpoint(name), env, columns=columns)
-        others = {name: key for name, key in keyring.public.items() if name != LEARNER}
-        self._gatekeeper.admit(LEARNER, others)
+        self._admit_to_recorder(keyring)
         curve = keyring.server(LEARNER)
         return Recorder(self._context, self._places.endpoint(LEARNER), env, curve, columns)
+
+    def _admit_to_recorder(self, keyring: Keyring) -> None:
+        assert self._gatekeeper is not None
+        others = {name: key for name, key in keyring.public.items() if name != LEARNER}
+        self._gatekeeper.admit(LEARNER, others)
 
     def _start_learner(self, *, resume: bool) -> None:
         assert self._plan.start_learner is not None
@@ -239,8 +245,30 @@ class Run:
         logger.info("host %s has joined", command.host)
         self._greets.discard(command.host)
         self._board.host_begins_anew(command.host)
-        for packet in self._places.assignment(command.first_incarnation):
+        for packet in self._places.assignment(command.host, command.first_incarnation):
             self._hub.send(node_routing_id(command.host), packet)
+
+    def _move(self, command: attendance.Moved) -> None:
+        """A host has left for good: its agents get new homes and new keys, and all hear of it."""
+        takers = Counter(command.homes.values())
+        logger.warning(
+            "host %s has been away for %.0f s: %d of its agents move (%s)",
+            command.host,
+            command.away_s,
+            len(command.homes),
+            ", ".join(f"{count} to {home}" for home, count in takers.items()),
+        )
+        self._places.move(command.homes, command.incarnation)
+        self._board.agents_moved += len(command.homes)
+        self._board.host_begins_anew(command.host)
+        self._conductor.host_gone(command.host)
+        for role in (WORLD, LEARNER):
+            self._hub.send(role.encode(), self._places.moves())
+        keyring = self._places.keyring(LEARNER)
+        if self.recorder is not None and keyring is not None:
+            self._admit_to_recorder(keyring)
+        for host in (self._host, *self._attendance.remote):
+            self._hub.send(node_routing_id(host), self._places.moves(host))
 
     def _peers_of(self, role: course.Role) -> list[bytes]:
         """Everybody in that role: there is a node on every host."""
@@ -341,6 +369,8 @@ class Run:
                 return
             case _ if host is not None and host != self._host:
                 self._attend(self._attendance.heard(host, now_s))
+                if self._attendance.is_evicted(host):
+                    return
             case _:
                 pass
         match packet:
@@ -419,6 +449,10 @@ class Run:
                 case attendance.Assign():
                     self._assign(command)
                 case attendance.ToHost():
+                    if self._places.has_moves and not isinstance(command.packet, wire.Stop):
+                        # It may have missed them.
+                        told = self._places.moves(command.host)
+                        self._hub.send(node_routing_id(command.host), told)
                     self._hub.send(node_routing_id(command.host), command.packet)
                     self._tell_whereabouts(node_routing_id(command.host))
                 case attendance.ToWorld():
@@ -430,6 +464,8 @@ class Run:
                     logger.info("all agents are ready after %.1f s", self._elapsed_s())
                     self._ready_s = time.monotonic()
                     self._carry_out(self._conductor.node_ready())
+                case attendance.Moved():
+                    self._move(command)
                 case attendance.Refused():
                     self._traffic.dropped(command.reason)
                 case attendance.HostLost():

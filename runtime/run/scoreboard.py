@@ -91,6 +91,8 @@ class Scoreboard:
         self.good_enough_at: int | None = None
         """Training steps at which the evaluation fell due that reached `evaluation.stop_at`."""
         self.agents_up = 0
+        self.agents_moved = 0
+        """Moves of agents from hosts that had left for good."""
         self.dropped_by_launcher = 0
 
     @property
@@ -197,6 +199,7 @@ class Scoreboard:
             agents_up=self.agents_up,
             num_agents=self._config.num_agents,
             restarts=int(self._node.get("restarts", 0)),
+            moved=self.agents_moved,
             steps_per_s=self._steps_per_s,
             episode_return=self._source.return_mean,
             win_rate=self._win_rate(self._source),
@@ -242,6 +245,7 @@ class Scoreboard:
             "comm/full_packets": self._node.get("dropped_full"),
             "agent/up": float(self.agents_up) if self._node else None,
             "agent/restarts": self._node.get("restarts"),
+            "agent/moved": float(self.agents_moved) if self._config.runtime.rebalance else None,
             "agent/policy_version_min": self._node.get("policy_version_min"),
             "agent/pss_mb_mean": self._node.get("agent_pss_mb_mean"),
             **{f"learner/{name}": value for name, value in self._learner.items()},
@@ -260,6 +264,7 @@ class Scoreboard:
             "learner_updates": learner.get("updates"),
             "learner_updates_owed": learner.get("backlog"),
             "learner_loss": learner.get("loss"),
+            "agents_moved": float(self.agents_moved) if self._config.runtime.rebalance else None,
         }
         if self._trains:
             begins = self._config.learner.learning_starts
@@ -370,6 +375,7 @@ class Scoreboard:
             "episodes_dropped": int(learner.get("episodes_dropped", 0)),
             "agent_processes": config.num_agents,
             "agent_restarts": count.get("restarts", 0),
+            "agents_moved": self.agents_moved,
             "agent_pss_mb_mean": node.get("agent_pss_mb_mean"),
             "messages_late": count.get("late", 0),
             "messages_dropped": self._dropped(),

@@ -73,6 +73,8 @@ class RunSnapshot:
     """Finished episodes of the evaluation that is under way; None if there is none."""
     evaluation_size: int = 0
     """Episodes of each evaluation."""
+    moved: int = 0
+    """Moves of agents from hosts that had left for good."""
 
 
 class View(Protocol):
@@ -265,6 +267,8 @@ def _numbers(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         ("agents up", f"{snapshot.agents_up}/{snapshot.num_agents}"),
         ("restarts", f"{snapshot.restarts:,}"),
     ]
+    if snapshot.moved:
+        figures.append(("moved to other hosts", f"{snapshot.moved:,}"))
     if snapshot.phase == "starting":
         started = f"{snapshot.agents_started}/{snapshot.num_agents}"
         figures.insert(-2, ("agents started", started))

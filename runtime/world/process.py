@@ -9,7 +9,7 @@ Environments, opponents and lock-step live apart from the agents, in this proces
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -36,6 +36,7 @@ from runtime.net.delivery import WORLD_MOST_BYTES, Delivery
 from runtime.net.failures import NO_FAILURES, Failures
 from runtime.net.limits import begin_process
 from runtime.net.logs import lines_lost, setup_logging
+from runtime.net.moves import keys_after
 from runtime.net.security import Gatekeeper, Keyring
 from runtime.net.traffic import REASONS, Traffic, TrafficClass
 from runtime.net.transport import (
@@ -213,9 +214,8 @@ class WorldHost:
         keyring = setup.keyring
         self._gatekeeper: Gatekeeper | None = None
         if keyring is not None:
-            names = [agent_routing_id(i).decode() for i in range(setup.config.num_agents)]
-            self._gatekeeper = Gatekeeper(context)
-            self._gatekeeper.admit(WORLD, {name: keyring.public[name] for name in names})
+            self._gatekeeper = Gatekeeper(context, is_patient=keyring.is_renewed)
+            self._admit(keyring.public)
         self._hub = Hub(
             context,
             setup.bind_endpoint,
@@ -266,6 +266,22 @@ class WorldHost:
         self._status_at = 0.0
         self._learner_wait_s = 0.0
         """Seconds in which nothing was played because the learner owed too many updates."""
+
+    def _admit(self, public: Mapping[str, str]) -> None:
+        """From now on let agents in by these keys."""
+        assert self._gatekeeper is not None
+        agents = range(self._setup.config.num_agents)
+        names = [agent_routing_id(agent).decode() for agent in agents]
+        self._gatekeeper.admit(WORLD, {name: public[name] for name in names})
+
+    def _take_moves(self, packet: wire.Moves) -> None:
+        """Agents live on other hosts and have new keys."""
+        try:
+            public = keys_after(packet, self._setup.keyring, self._setup.config.num_agents)
+        except ValueError:
+            self._traffic.dropped("range")
+        else:
+            self._admit(public)
 
     def serve(self) -> None:
         hello = wire.Hello("world", 0, 0, os.getpid(), self._hub.endpoint)
@@ -352,7 +368,7 @@ class WorldHost:
 
     def _take_control(self) -> None:
         for packet in self._launcher.drain(
-            wire.AgentState, wire.Instruction, wire.LearnerState, wire.Stop
+            wire.AgentState, wire.Instruction, wire.LearnerState, wire.Moves, wire.Stop
         ):
             match packet:
                 case wire.AgentState() if packet.agent < self._setup.config.num_agents:
@@ -368,6 +384,8 @@ class WorldHost:
                         rollouts_owed=packet.rollouts_owed,
                         policy_version=packet.policy_version,
                     )
+                case wire.Moves():
+                    self._take_moves(packet)
                 case wire.Instruction(name="learner_gone"):
                     self._world.learner.gone()
                 case wire.Instruction(name="finish"):

@@ -79,6 +79,21 @@ def said(*arguments: str) -> list[str]:
                 "(runtime.hosts is empty)",
             ],
         ),
+        (
+            "--rebalance",
+            [
+                "runtime.rebalance has no effect: all agents are on this machine "
+                "(runtime.hosts is empty)",
+            ],
+        ),
+        (
+            "--hosts h.yaml --runtime.rebalance-after-s 9",
+            [
+                "runtime.rebalance_after_s has no effect: agents of a host that leaves stay its "
+                "own (runtime.rebalance is off)",
+            ],
+        ),
+        ("--hosts h.yaml --rebalance --runtime.rebalance-after-s 9", []),
     ],
 )
 def test_options_without_effect_are_named_with_the_reason(arguments: str, lines: list[str]) -> None:

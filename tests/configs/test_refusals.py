@@ -41,6 +41,10 @@ def refusal(
         (f"--evaluation.episodes {'9' * 26}", "evaluation.episodes must be between 0 and 10^6"),
         (f"--evaluation.episodes {DIGITS}", "--evaluation.episodes: more digits than a number may"),
         ("--runtime.silent-timeout-s inf --env.shards 2", "runtime.silent_timeout_s must be in [1"),
+        (
+            "--rebalance --runtime.rebalance-after-s 3",
+            "runtime.rebalance_after_s must be at least runtime.host_timeout_s (5), got 3",
+        ),
         ("--learner.reward-scale nan", "learner.reward_scale must be in [1e-06, 10^6], got nan"),
     ],
 )

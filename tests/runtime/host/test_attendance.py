@@ -9,6 +9,8 @@ from runtime.host.attendance import (
     Attendance,
     AttendanceCommand,
     HostLost,
+    Moved,
+    Rebalancing,
     Refused,
     ToHost,
     ToWorld,
@@ -27,16 +29,17 @@ def down(agent: int, incarnation: int = 0) -> wire.AgentState:
     return wire.AgentState(agent, incarnation, 0)
 
 
-def make() -> Attendance:
+def make(rebalancing: Rebalancing | None = None) -> Attendance:
     """The launcher's host a, and two others, with two agents each; world and learner are there."""
-    attendance = Attendance({"a": [0, 1], "b": [2, 3], "c": [4, 5]}, "a", TIMEOUT_S)
+    shares = {"a": [0, 1], "b": [2, 3], "c": [4, 5]}
+    attendance = Attendance(shares, "a", TIMEOUT_S, rebalancing)
     assert attendance.open(0.0) == []
     return attendance
 
 
-def running() -> Attendance:
+def running(rebalancing: Rebalancing | None = None) -> Attendance:
     """Everybody takes part, heard at 1.0 s."""
-    attendance = make()
+    attendance = make(rebalancing)
     for host, agents in (("b", (2, 3)), ("c", (4, 5))):
         attendance.join(host, 1.0)
         for agent in agents:
@@ -248,3 +251,90 @@ def test_a_start_says_what_it_waits_for() -> None:
     ]
     assert attendance.waited_for(6)[-1] == "the others wait for their neighbours' edges"
     assert running().waited_for(6) == []
+
+
+# --- leaving for good -------------------------------------------------------------------------
+
+AWAY_S = 60.0
+
+
+def rebalancing(room: int = 100) -> Attendance:
+    """Everybody takes part, heard at 1.0 s; later only host c is."""
+    return running(Rebalancing(AWAY_S, dict.fromkeys("abc", room)))
+
+
+def moves(attendance: Attendance, now_s: float) -> list[Moved]:
+    attendance.heard("c", now_s)
+    return [command for command in attendance.due(now_s) if isinstance(command, Moved)]
+
+
+def test_a_host_that_stays_away_for_long_loses_its_agents_once() -> None:
+    attendance = rebalancing()
+    attendance.agent_state("b", up(3, 4))
+    assert moves(attendance, 1.0 + AWAY_S) == []
+    assert moves(attendance, 2.0 + AWAY_S) == [Moved("b", 61.0, {2: "a", 3: "c"}, 5)]
+    assert moves(attendance, 3.0 + AWAY_S) == []
+
+
+def test_without_rebalancing_agents_stay_where_they_are() -> None:
+    assert moves(running(), 1e6) == []
+
+
+def test_a_host_that_has_said_goodbye_is_waited_for_as_long_as_a_silent_one() -> None:
+    attendance = rebalancing()
+    attendance.left("b")
+    assert moves(attendance, AWAY_S) == []
+    (moved,) = moves(attendance, 2.0 + AWAY_S)
+    assert moved.host == "b"
+
+
+def test_a_host_that_is_back_in_time_keeps_its_agents() -> None:
+    attendance = rebalancing()
+    attendance.due(10.0)
+    attendance.heard("b", AWAY_S)
+    assert moves(attendance, 2.0 + AWAY_S) == []
+
+
+def test_before_everybody_was_ready_nobody_moves() -> None:
+    attendance = make(Rebalancing(AWAY_S, dict.fromkeys("abc", 100)))
+    attendance.join("b", 1.0)
+    assert moves(attendance, 1e6) == []
+
+
+def test_agents_that_have_moved_are_their_new_hosts_and_nobody_elses() -> None:
+    attendance = rebalancing()
+    moves(attendance, 2.0 + AWAY_S)
+    assert attendance.agent_state("c", up(3, 1)) == [ToWorld(up(3, 1))]
+    assert attendance.agent_state("c", up(2, 1)) == [Refused("unknown_sender")]
+    assert attendance.agent_state("b", up(3, 0)) == [Refused("unknown_sender")]
+
+
+def test_a_host_that_comes_back_too_late_is_told_to_end_whatever_it_says() -> None:
+    attendance = rebalancing()
+    moves(attendance, 2.0 + AWAY_S)
+    assert attendance.is_evicted("b")
+    for now_s in (63.0, 64.0):
+        assert attendance.heard("b", now_s) == [ToHost("b", wire.Stop(wire.EVICTED))]
+    assert attendance.counted("b", 2) == []
+    assert attendance.remote == ["c"]
+    assert not attendance.is_ready("b"), "if it fails now, the run does not"
+
+
+def test_a_host_that_joins_anew_has_no_agents_and_gets_those_of_the_next_that_leaves() -> None:
+    attendance = rebalancing()
+    moves(attendance, 2.0 + AWAY_S)
+    assert attendance.join("b", 70.0) == [Assign("b", 1)]
+    assert not attendance.is_evicted("b")
+    assert attendance.is_ready("b"), "it has nobody to wait for"
+    assert attendance.agent_state("b", up(2, 9)) == [Refused("unknown_sender")]
+    attendance.heard("b", 140.0)
+    moved = [command for command in attendance.due(140.0) if isinstance(command, Moved)]
+    assert moved == [Moved("c", 78.0, {3: "b", 4: "b", 5: "b"}, 2)]
+    assert attendance.agent_state("b", up(4, 2)) == [ToWorld(up(4, 2))]
+
+
+def test_agents_that_no_host_has_ports_for_stay_with_theirs() -> None:
+    attendance = rebalancing(room=2)
+    assert moves(attendance, 2.0 + AWAY_S) == []
+    attendance.join("b", 100.0)
+    assert attendance.agent_state("b", up(2, 1)) == [ToWorld(up(2, 1))]

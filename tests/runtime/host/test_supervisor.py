@@ -402,3 +402,44 @@ def test_an_agent_that_starts_later_gets_the_newest_book() -> None:
     after = before | {3: "tcp://10.0.0.9:7408"}
     assert supervisor.move(after) == []
     assert supervisor.hello(1, 0, "") == [SendBook(1, (before[2], after[3], before[0]))]
+
+
+# --- agents that move between hosts ---------------------------------------------------------------
+
+
+def one_of_two_hosts(agents: list[int]) -> Supervisor:
+    """Of four agents these are ours; they are ready."""
+    endpoints = {agent: f"tcp://10.0.0.1:{agent}" for agent in range(4)}
+    supervisor = Supervisor(
+        agents, 4, max_restarts=9, patience=StartPatience(DEADLINE_S, 0.0), endpoints=endpoints
+    )
+    supervisor.start()
+    for agent in agents:
+        supervisor.hello(agent, 0, "")
+        supervisor.agent_ready(agent, 0)
+    return supervisor
+
+
+NEW = {agent: f"tcp://10.0.0.9:{agent}" for agent in range(4)}
+
+
+def test_an_agent_that_has_moved_here_is_started_above_its_earlier_lives() -> None:
+    supervisor = one_of_two_hosts([0, 1])
+    assert supervisor.move(NEW, {3: 7})[-1] == Spawn(3, 7, NEW[3])
+    assert supervisor.hello(3, 6, "") == [Refused("stale")]
+    assert supervisor.hello(3, 7, "") == [SendBook(3, (NEW[0], NEW[1]))]
+    assert supervisor.agent_ready(3, 7) == [Announce(3, 7, up=True)]
+    assert supervisor.restarts == 0
+
+
+def test_a_move_that_is_told_twice_starts_nobody_twice() -> None:
+    supervisor = one_of_two_hosts([0, 1])
+    supervisor.move(NEW, {3: 7})
+    assert supervisor.move(NEW, {3: 7}) == []
+
+
+def test_a_host_without_agents_has_started_and_takes_what_comes() -> None:
+    supervisor = one_of_two_hosts([])
+    assert supervisor.has_started
+    assert supervisor.due(2 * DEADLINE_S) == []
+    assert supervisor.move(NEW, {2: 1}) == [Spawn(2, 1, NEW[2])]

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from configs.schema import EnvConfig, EvaluationConfig, GateConfig, RunConfig
+from configs.schema import EnvConfig, EvaluationConfig, GateConfig, RunConfig, RuntimeConfig
 from runtime.net import wire
 from runtime.net.traffic import REASONS
 from runtime.run.scoreboard import RECENT_EPISODES, Scoreboard, labels_of
@@ -30,10 +30,14 @@ NEEDED = {
 
 
 def make_board(
-    *, trains: bool = True, evaluation_episodes: int = 1, resumed_at: int = 0
+    *,
+    trains: bool = True,
+    evaluation_episodes: int = 1,
+    resumed_at: int = 0,
+    rebalance: bool = False,
 ) -> Scoreboard:
     return Scoreboard(
-        CONFIG,
+        dataclasses.replace(CONFIG, runtime=RuntimeConfig(rebalance=rebalance)),
         "20260101-120000-relay",
         trains=trains,
         evaluation_episodes=evaluation_episodes,
@@ -412,6 +416,17 @@ def test_figures_of_several_hosts_are_added_up() -> None:
     assert summary(board)["messages_late"] == 5
     assert board.metrics()["agent/policy_version_min"] == 5.0
     assert board.node["tick"] == 50.0
+
+
+def test_moves_of_agents_are_shown_where_they_can_be() -> None:
+    board = make_board(rebalance=True)
+    board.take_status(node_says(restarts=0.0))
+    board.agents_moved = 3
+    assert board.metrics()["agent/moved"] == 3.0
+    assert board.run_figures()["agents_moved"] == 3.0
+    assert board.snapshot("training", 1.0).moved == 3
+    assert summary(board)["agents_moved"] == 3
+    assert "agents_moved" not in make_board().run_figures()
 
 
 def test_what_a_host_counted_before_it_began_anew_is_kept() -> None:
