@@ -5,7 +5,7 @@
 Paths of the container begin anew below a folder of the pod's. It has the user, the rights and the
 volumes that the template gives it, a network and a DNS name of its own, and a root that it cannot
 write: the machine's, not an image's. Limits of memory are not set. As programs and folders of the
-test may be closed to others, it may read everything.
+test may be closed to others, it may read everything. Its first process is number 1 there.
 """
 
 import base64
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.manifests import Manifest, environment
 from tests.process.namespaces import Host
+from tests.process.runs import wait_for
 
 INSIDE = "/murmuration/"
 """What is below it in a container is below the pod's folder here."""
@@ -56,6 +57,13 @@ class Pod:
     @property
     def newest(self) -> subprocess.Popen[str]:
         return self.lives[-1]
+
+    def first_process(self) -> int:
+        """What a kubelet sends SIGTERM: number 1 inside, a child of `unshare` here."""
+        unshare = self.newest.pid
+        children = Path(f"/proc/{unshare}/task/{unshare}/children")
+        (child,) = wait_for("the container to begin", lambda: children.read_text().split(), 20.0)
+        return int(child)
 
     def output(self, life: int = -1) -> str:
         count = range(len(self.lives))[life]
@@ -126,7 +134,8 @@ class Pod:
         rights = f"--reuid {user} --regid {group} --groups {self._context['fsGroup']}"
         rights += " --no-new-privs --inh-caps=-all,+dac_read_search"
         rights += " --ambient-caps=-all,+dac_read_search"
-        script = "; ".join(mounts) + f'; exec setpriv {rights} "$@"'
+        alone = "unshare --fork --pid --kill-child --mount-proc"
+        script = "; ".join(mounts) + f'; exec {alone} setpriv {rights} "$@"'
         return ["sh", "-ec", script, "sh", *self._command(container)]
 
     def _volume(self, name: str) -> Path:

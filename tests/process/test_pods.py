@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -105,7 +106,7 @@ class Cluster:
 
     def evict(self, pod: Pod) -> int:
         """SIGTERM to the container's first process, and its exit code."""
-        os.kill(pod.newest.pid, signal.SIGTERM)
+        os.kill(pod.first_process(), signal.SIGTERM)
         return pod.newest.wait(pod_grace_s(pod))
 
 
@@ -121,8 +122,9 @@ def test_pods_train_and_a_head_that_is_moved_goes_on_where_it_was(tmp_path: Path
         cluster.head.start()
         cluster.wait_until_learning()
         for pod in cluster.pods:
-            status = Path(f"/proc/{pod.newest.pid}/status").read_text()
+            status = Path(f"/proc/{pod.first_process()}/status").read_text()
             assert "\nUid:\t10001\t10001\t10001\t10001\n" in status
+            assert re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE)
             assert probe(pod, "livenessProbe")
             wait_for("a pod to be ready", lambda pod=pod: probe(pod, "readinessProbe"))
         for node in cluster.nodes:
