@@ -41,7 +41,7 @@ class AdversarialPursuit(ContestedFamily[PursuitOptions]):
 
     def check(self, options: PursuitOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
-        check_installed(self.name, "magent2", "train")
+        check_installed(self.name, "magent2", "magent")
 
     def make(self, options: PursuitOptions, num_agents: int) -> Pursuit:
         return Pursuit(settle(num_agents), options.max_cycles, position=options.position)

@@ -52,7 +52,7 @@ class BattleFamily(ContestedFamily[BattleSettings]):
 
     def check(self, options: BattleSettings, num_agents: int) -> None:
         self.spec(options, num_agents)
-        check_installed(self.name, "magent2", "train")
+        check_installed(self.name, "magent2", "magent")
 
     def make(self, options: BattleSettings, num_agents: int) -> Battle:
         return Battle(deploy(num_agents), options.max_cycles, position=options.position)

@@ -37,7 +37,7 @@ class GatherFamily(EnvFamily[GatherOptions]):
 
     def check(self, options: GatherOptions, num_agents: int) -> None:
         self.spec(options, num_agents)
-        check_installed(self.name, "magent2", "train")
+        check_installed(self.name, "magent2", "magent")
 
     def make(self, options: GatherOptions, num_agents: int) -> Gather:
         return Gather(lay_out(num_agents), options.max_cycles, position=options.position)

@@ -54,9 +54,9 @@ def test_an_impossible_population_is_refused_before_anything_starts(num_agents: 
 @pytest.mark.parametrize(
     ("name", "agents", "package", "extra"),
     [
-        ("battle", 20, "magent2", "train"),
-        ("gather", 25, "magent2", "train"),
-        ("adversarial-pursuit", 25, "magent2", "train"),
+        ("battle", 20, "magent2", "magent"),
+        ("gather", 25, "magent2", "magent"),
+        ("adversarial-pursuit", 25, "magent2", "magent"),
         ("pettingzoo:mpe2.simple_spread_v3", 3, "pettingzoo", "train"),
         ("lbforaging", 2, "lbforaging", "lbforaging"),
         ("rware", 2, "rware", "rware"),
