@@ -31,7 +31,7 @@ IMPATIENT = {
 
 
 class RayCluster:
-    """Raylets with a CPU each."""
+    """Raylets with a CPU each, the first one with a GPU by its own account."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
         self._process = process
@@ -138,7 +138,8 @@ def _serve(raylets: int, folder: str) -> None:
     }
     said = sys.stdout
     sys.stdout = sys.stderr  # Ray's own words are for the file of complaints
-    cluster.add_node(**small, include_dashboard=False, _system_config=IMPATIENT)
+    # Ray counts GPUs, and asks for none.
+    cluster.add_node(**small, num_gpus=1, include_dashboard=False, _system_config=IMPATIENT)
     for _ in range(raylets - 1):
         cluster.add_node(**small)
     print(cluster.address, file=said, flush=True)

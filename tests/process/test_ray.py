@@ -133,11 +133,14 @@ def test_training_goes_on_when_a_raylet_is_killed_and_replaced(
         hold_against_unroll(config, policy, played, varied=False)
 
 
-def test_a_run_has_the_names_of_its_hosts_in_ray(cluster: RayCluster, tmp_path: Path) -> None:
+def test_a_run_has_the_names_of_its_hosts_in_ray_and_the_learner_a_gpu(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
     config = run_config("relay", NUM_AGENTS, transport="tcp")
     folder = tmp_path / "20260101-000000-relay"
     folder.mkdir()
-    with placed(cluster, config, folder):
+    with placed(cluster, config, folder) as placer:
+        assert placer.learner_environment == {"CUDA_VISIBLE_DEVICES": "0"}, "of the head's bundle"
         util: Any = import_module("ray.util")
         names = {actor["name"] for actor in util.list_named_actors(all_namespaces=True)}
         groups = [group["name"] for group in util.placement_group_table().values()]

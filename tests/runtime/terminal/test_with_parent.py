@@ -12,8 +12,10 @@ from tests.process.runs import wait_for
 
 pytestmark = pytest.mark.process
 
-WAITS = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); "
-WAITS += "time.sleep(60)"
+WAITS = (
+    "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "print(flush=True); time.sleep(60)"
+)
 
 
 def test_a_command_gets_its_signal_when_its_parent_is_killed() -> None:
