@@ -1,4 +1,4 @@
-"""Optional dependencies: what trains installs without an engine, and each name brings what it says."""
+"""Optional dependencies: training needs no engine, and each name brings what it says."""
 
 import re
 import tomllib
