@@ -101,8 +101,8 @@ def connect(address: str, option: str) -> Cluster:
                 logging_level="ERROR",
                 configure_logging=False,
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        if found == "auto":
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if found == "auto" and isinstance(error, ConnectionError):
             raise SetupError(
                 "--ray-address auto: no Ray runs on this machine: start one with `ray start "
                 "--head`, join one with `ray start --address HEAD:6379`, or name another address"

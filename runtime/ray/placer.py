@@ -315,7 +315,9 @@ class RayPlacer:
             for name, content in ended.files.items():
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+                # A run that is resumed has logs of its earlier life.
+                with path.open("ab" if path.suffix == ".log" else "wb") as file:
+                    file.write(content)
         except OSError as error:
             logger.warning("logs of %s could not be kept: %s", seat.label, error.strerror)
 
