@@ -107,7 +107,8 @@ def connect(address: str, option: str) -> Cluster:
                 "--ray-address auto: no Ray runs on this machine: start one with `ray start "
                 "--head`, join one with `ray start --address HEAD:6379`, or name another address"
             ) from error
-        raise SetupError(f"--ray-address {found}: {one_line(error)}") from error
+        way_out = "if the cluster asks for a token, set RAY_AUTH_MODE=token"
+        raise SetupError(f"--ray-address {found}: {one_line(error)}: {way_out}") from error
     return Cluster(ray, str(context.address_info["gcs_address"]))
 
 
