@@ -202,11 +202,8 @@ class Push:
                 + f": looking at them for {self._watch_s:g} s"
             )
             now = self._watch(version)
-            for host, missed in now.items():
-                if missed > usual[host] + _MORE_MISSED:
-                    raise _Refused(
-                        f"host {host}: {missed:.0%} of ticks were missed, {usual[host]:.0%} before"
-                    )
+            if worse := what_is_worse(usual, now):
+                raise _Refused(worse)
             self._all(self._nodes.order("keep", self._terms))
         except _Refused as error:
             unsure = self._go_back(self._terms if has_swapped else _BRIEFLY)
@@ -298,3 +295,16 @@ def missed_share(before: Mapping[str, float], now: Mapping[str, float]) -> float
     missed = now["ticks_missed"] - before["ticks_missed"]
     steps = now["agent_steps"] - before["agent_steps"]
     return missed / (missed + steps) if missed + steps > 0 else 0.0
+
+
+def what_is_worse(usual: Mapping[str, float], now: Mapping[str, float]) -> str:
+    """The first host whose agents miss more ticks than before, by a margin; empty: none does.
+
+    Args:
+        usual: by host, `missed_share` before the swap.
+        now: after it.
+    """
+    for host, missed in now.items():
+        if missed > usual[host] + _MORE_MISSED:
+            return f"host {host}: {missed:.0%} of ticks were missed, {usual[host]:.0%} before"
+    return ""

@@ -148,6 +148,8 @@ def _check(command: NodeCommand, bundle: Bundle) -> None:
     require_temporary_folder()
     if bundle.options is not None:
         require_bodies(bundle.options.body, bundle.host.agents, bundle.folder)
+    if command.updates and not Path(command.updates).is_dir():
+        raise SetupError(f"--updates {command.updates}: there is no such folder")
     _require_free_ports(bundle.host, takes_updates=bundle.is_deployment)
     if command.metrics_port:
         require_free_port(command.metrics_port, command.metrics_address)

@@ -315,6 +315,21 @@ def test_a_newer_policy_takes_effect_with_the_next_observation() -> None:
     assert said(following[0]) != said(following[1])
 
 
+def test_recurrent_state_outlives_the_policy_that_has_written_it() -> None:
+    """The same parameters as another version go on where they were: so does an update in place."""
+    agent, other, fresh = (make_agent(CAUSAL, flat=make_flat()) for _ in range(3))
+    for ours in (agent, other):
+        ours.handle(observation(CAUSAL, 1))
+        ours.handle(observation(CAUSAL, 2))
+    agent.handle(dense(make_flat(), 9))
+    beacons = [
+        beacons_of(ours.handle(observation(CAUSAL, 3)))[0].rows.tobytes()
+        for ours in (agent, other, fresh)
+    ]
+    assert agent.policy_version == 9
+    assert beacons[0] == beacons[1] != beacons[2]
+
+
 def delta(base: int) -> wire.DeltaParameters:
     flat = make_flat(score_bias=50.0)
     flat[0] += 1.0

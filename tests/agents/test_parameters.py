@@ -110,3 +110,15 @@ def test_a_snapshot_brings_another_store_up_to_date() -> None:
     assert theirs.apply(snapshot) is Outcome.APPLIED
     assert theirs.version == 8
     assert_array_equal(theirs.flat, NEW)
+
+
+def test_an_older_version_is_taken_when_it_is_expected() -> None:
+    ours = store()
+    older = dense(NEW, 3)
+    assert ours.apply(older) is Outcome.OLD
+    ours.expect(3)
+    assert ours.apply(older) is Outcome.APPLIED
+    assert ours.version == 3
+    assert_array_equal(ours.flat, NEW)
+    ours.expect(9)
+    assert ours.version == 3, "a newer one needs no leave"
