@@ -53,6 +53,8 @@ class RayCluster:
                 stderr=file,
                 text=True,
                 start_new_session=True,
+                # Else `auto` would find this cluster by a file that outlives it.
+                env={**os.environ, "RAY_TMPDIR": str(folder)},
             )
         try:
             yield cls(process, folder)

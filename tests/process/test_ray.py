@@ -170,7 +170,8 @@ def test_resources_that_ray_does_not_have_are_one_line(cluster: RayCluster, tmp_
         assert run.finish(60.0) == 2
         output = run.output.read_text()
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert "6 hosts with 2 CPUs each could not be had in 2 s from " in line
+    wanted = "6 hosts with 2 CPUs each and 1 GPU here"
+    assert f"{wanted} could not be had in 2 s from 3 Ray nodes with 3 of 3 CPU free" in line
     assert "--ray-timeout-s" in line
     assert list((tmp_path / "runs").iterdir()) == [], "nothing was begun"
 
