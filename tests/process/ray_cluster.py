@@ -43,6 +43,7 @@ class RayCluster:
     def start(cls, raylets: int) -> Generator["RayCluster"]:
         """So many raylets; none of them, and no file, is left when the `with` block is."""
         folder = Path(tempfile.mkdtemp(prefix="ray-"))  # the paths of its sockets have to be short
+        (folder / "ray").mkdir()
         complaints = folder / "complaints.txt"
         with complaints.open("w") as file:
             process = subprocess.Popen(
@@ -53,7 +54,7 @@ class RayCluster:
                 stderr=file,
                 text=True,
                 start_new_session=True,
-                # Else `auto` would find this cluster by a file that outlives it.
+                # Else `auto` would find this cluster by a file that outlives it. It lies in ray/.
                 env={**os.environ, "RAY_TMPDIR": str(folder)},
             )
         try:
