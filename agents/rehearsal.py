@@ -9,7 +9,9 @@ import numpy as np
 
 from agents.policy import PolicySpec
 from agents.version import PolicyVersion
+from configs import streams
 from configs.arrays import FloatArray
+from configs.streams import Role
 
 _STEPS = 8
 
@@ -22,7 +24,7 @@ def stays_finite(spec: PolicySpec, flat: FloatArray, num_agents: int) -> bool:
         num_agents: population N.
     """
     policy = PolicyVersion(spec, flat, num_agents)
-    rng = np.random.default_rng(0)
+    rng = streams.generator(0, Role.REHEARSAL)
     hidden_EH = policy.begin(1)
     unheard_EM = np.zeros((1, spec.message), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):

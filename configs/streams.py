@@ -70,6 +70,8 @@ class Role(Enum):
     """Parameters that a guide in the learner begins with."""
     POPULATION = 20, ("agents", "life")
     """Episodes, exploration and noise of a population that the learner plays itself."""
+    REHEARSAL = 22, ()
+    """Observations on which a host tries a policy out before its agents act by it."""
     IMP = 30, ()
     """What inspections find in an episode of imp, from that episode's seed."""
     IMP_HEURISTIC = 31, ("chunk",)

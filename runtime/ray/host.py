@@ -8,7 +8,7 @@ person's part is done here, and the folder with the keys is gone when it ends.
 
 import importlib
 import os
-import random
+import secrets
 import signal
 import subprocess
 import threading
@@ -98,9 +98,8 @@ def free_ports(address: str, num_ports: int, taken: Sequence[range]) -> int:
         RuntimeError: there are none.
     """
     # By chance: another run may be looking for ports of this machine at the same moment.
-    chance = random.SystemRandom()
     for _ in range(_TRIES):
-        first = chance.randrange(_FIRST_PORT, _LAST_PORT - num_ports)
+        first = _FIRST_PORT + secrets.randbelow(_LAST_PORT - num_ports - _FIRST_PORT)
         mine = range(first, first + num_ports)
         if any(mine.start < other.stop and other.start < mine.stop for other in taken):
             continue

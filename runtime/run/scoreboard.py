@@ -264,7 +264,7 @@ class Scoreboard:
             "learner_updates": learner.get("updates"),
             "learner_updates_owed": learner.get("backlog"),
             "learner_loss": learner.get("loss"),
-            "agents_moved": float(self.agents_moved) if self._config.runtime.rebalance else None,
+            "agents_moved": float(self.agents_moved),
         }
         if self._trains:
             begins = self._config.learner.learning_starts

@@ -426,7 +426,8 @@ def test_moves_of_agents_are_shown_where_they_can_be() -> None:
     assert board.run_figures()["agents_moved"] == 3.0
     assert board.snapshot("training", 1.0).moved == 3
     assert summary(board)["agents_moved"] == 3
-    assert "agents_moved" not in make_board().run_figures()
+    assert "agent/moved" not in make_board().metrics()
+    assert make_board().run_figures()["agents_moved"] == 0.0, "a panel of zeros is an answer"
 
 
 def test_what_a_host_counted_before_it_began_anew_is_kept() -> None:
@@ -442,7 +443,11 @@ def test_what_a_host_counted_before_it_began_anew_is_kept() -> None:
 
 def test_figures_for_prometheus_name_the_episodes_that_they_are_of() -> None:
     board = make_board(evaluation_episodes=1)
-    assert board.run_figures() == {"training_episodes": 0.0, "learner_updates_due": 0.0}
+    assert board.run_figures() == {
+        "agents_moved": 0.0,
+        "training_episodes": 0.0,
+        "learner_updates_due": 0.0,
+    }
     learning_starts = CONFIG.learner.learning_starts
     for _ in range(learning_starts + 3):
         board.take_result(result(2.0))
@@ -450,6 +455,7 @@ def test_figures_for_prometheus_name_the_episodes_that_they_are_of() -> None:
     board.take_status(wire.Status("world", {"env_steps": 50.0}))
     board.take_status(wire.Status("learner", {"updates": 4.0, "backlog": 7.0, "loss": 0.5}))
     assert board.run_figures() == {
+        "agents_moved": 0.0,
         "env_steps": 50.0,
         "training_episodes": learning_starts + 3.0,
         "learner_updates_due": 3 * CONFIG.learner.updates_per_episode,
