@@ -262,8 +262,9 @@ class Run:
         self._board.agents_moved += len(command.homes)
         self._board.host_begins_anew(command.host)
         self._conductor.host_gone(command.host)
-        for role in (WORLD, LEARNER):
-            self._hub.send(role.encode(), self._places.moves())
+        for role in (WORLD, LEARNER):  # a learner that is being started hears of it afterwards
+            if self._children.has_spoken(role):
+                self._hub.send(role.encode(), self._places.moves())
         keyring = self._places.keyring(LEARNER)
         if self.recorder is not None and keyring is not None:
             self._admit_to_recorder(keyring)
@@ -293,6 +294,9 @@ class Run:
             return
         for peer, packet in self._hub.drain(*_HEARD):
             self._take(peer, packet)
+        for peer in self._hub.take_arrivals():
+            if (host := host_of(peer)) is None or host in self._greets:
+                self._tell_places(peer)
         if self.recorder is not None:
             self.recorder.drain()
         for role in self._children.ended(ready):
@@ -342,10 +346,19 @@ class Run:
             for host in here | self._greets.intersection(self._attendance.remote):
                 self._tell_whereabouts(node_routing_id(host))
 
-    def _tell_whereabouts(self, peer: bytes) -> None:
-        """Tell a node that may not know, or that may have missed it, where all others are."""
+    def _tell_places(self, peer: bytes) -> None:
+        """Say which agents have moved, and to a node also where all nodes are: what was said of it
+        may have died with an earlier connection, or with an earlier process.
+        """
+        host = host_of(peer)
+        if self._places.has_moves:
+            self._hub.send(peer, self._places.moves(host or ""))
+        if host is not None:
+            self._tell_whereabouts(peer)
+
+    def _tell_whereabouts(self, node: bytes) -> None:
         if self._whereabouts:
-            self._hub.send(peer, wire.AddressBook(self._whereabouts))
+            self._hub.send(node, wire.AddressBook(self._whereabouts))
 
     def _tell_figures(self) -> None:
         """Give our own node the figures of the whole run, which it exports."""
@@ -383,7 +396,7 @@ class Run:
                         self._start_world(packet.endpoint)
                 if host is not None:
                     self._greets.add(host)
-                    self._tell_whereabouts(peer)
+                self._tell_places(peer)
                 self._carry_out(self._conductor.hello(packet.role, packet.endpoint))
             case wire.Leaving() if host is not None and host != self._host:
                 logger.warning("host %s has left the run", host)
@@ -449,12 +462,9 @@ class Run:
                 case attendance.Assign():
                     self._assign(command)
                 case attendance.ToHost():
-                    if self._places.has_moves and not isinstance(command.packet, wire.Stop):
-                        # It may have missed them.
-                        told = self._places.moves(command.host)
-                        self._hub.send(node_routing_id(command.host), told)
+                    if not isinstance(command.packet, wire.Stop):
+                        self._tell_places(node_routing_id(command.host))
                     self._hub.send(node_routing_id(command.host), command.packet)
-                    self._tell_whereabouts(node_routing_id(command.host))
                 case attendance.ToWorld():
                     state = command.packet
                     (self._up.add if state.up else self._up.discard)(state.agent)

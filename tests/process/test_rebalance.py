@@ -1,12 +1,21 @@
 """A host leaves for good, and its agents live on the others (--rebalance)."""
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
+from runtime.deployment.bundle import read_all
+from runtime.net import wire
+from runtime.net.moves import Move, unpacked
+from runtime.net.traffic import Traffic
+from runtime.net.transport import CONTROL, LAUNCHER, Channel
 from tests.process.fleet import HEAD, NUM_AGENTS, Fleet
 from tests.process.runs import wait_for
+from tests.transport_helpers import wait_until_writable
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -88,3 +97,68 @@ def test_a_host_that_was_cut_off_for_too_long_is_told_to_end_and_does_no_harm(
     assert {name: fleet.processes(name) for name in ("a", "b")} == before, "all live on"
     fleet.interrupt()
     assert fleet.wait_for_exits(40.0) == {"a": 130, "b": 0, "c": 1}
+
+
+class NodeOfB:
+    """What the launcher hears of host b's node, and that node of it, without any agents."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        (self._bundle,) = (b for b in read_all(fleet.bundles) if b.host.name == "b")
+        with fleet.hosts["b"].inside():
+            self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            self._first = self.context.socket(zmq.DEALER)  # starts the thread that connects
+        self.moves: tuple[Move, ...] = ()
+        self.told: list[type[wire.Packet]] = []
+        self._channel = self._connect()
+
+    def _connect(self) -> Channel:
+        curve = self._bundle.keyring("node-b").client_of(LAUNCHER)
+        endpoint = self._bundle.book.hosts.endpoint(LAUNCHER)
+        channel = Channel(self.context, endpoint, b"", Traffic(), CONTROL, curve=curve)
+        wait_until_writable(channel)
+        return channel
+
+    def say(self, packet: wire.Packet) -> None:
+        assert self._channel.send(packet)
+
+    def join(self) -> None:
+        self.say(wire.Join(self._bundle.book.deployment))
+
+    def begin_anew(self) -> None:
+        """Another connection, on which nothing was said yet."""
+        self._channel.close()
+        self.moves, self.told, self._channel = (), [], self._connect()
+
+    def listen(self) -> None:
+        accepted = (wire.Assignment, wire.Moves, wire.DenseParameters, wire.Alive, wire.Stop)
+        for packet in self._channel.drain(*accepted):
+            self.told.append(type(packet))
+            if isinstance(packet, wire.Moves):
+                self.moves = unpacked(packet, NUM_AGENTS, 3)
+
+    def is_given(self, agents: set[int]) -> bool:
+        """Whether it has been told to run these agents, and with which keys."""
+        self.say(wire.NodeState(0, 0))  # or it would be given up
+        time.sleep(0.1)
+        self.listen()
+        return {move.agent for move in self.moves if move.secret} == agents
+
+
+@pytest.mark.slow
+def test_a_node_that_is_on_its_way_in_or_connects_anew_hears_of_what_it_has_missed(
+    fleet: Fleet,
+) -> None:
+    fleet.hosts["b"].kill_all()
+    wait_until_all_play(fleet, moved=2)
+    node = NodeOfB(fleet)
+    node.join()
+    wait_for("the assignment", lambda: node.is_given(set()) and wire.DenseParameters in node.told)
+    fleet.hosts["c"].kill_all()
+    wait_for("moves", lambda: node.is_given({3, 4, 5}), 60.0)
+
+    node.begin_anew()  # as a node that has been taken in does: what was said until now is lost
+    node.say(wire.Hello("node", 0, 0, os.getpid(), "ipc://node"))
+    wait_for("the same moves", lambda: node.is_given({3, 4, 5}), 20.0)
+    node.begin_anew()  # and as one does whose connection has died
+    wait_for("the same moves", lambda: node.is_given({3, 4, 5}), 20.0)
+    node.context.destroy(linger=0)
