@@ -175,6 +175,10 @@ class Push:
         hosts = bundle.book.hosts
         self._agents = {host.name: len(host.agents) for host in hosts.hosts}
         self._watch_s = max(terms.watch_s, _REPORTS * report_period_s(hosts.num_agents))
+        self._restarts: dict[str, float] = {}
+        """Of each host's agents, when it was looked at first: before the swap."""
+        self._before: dict[str, int] = {}
+        """Version that each host acted by when all had checked the new one."""
 
     def run(self, content: bytes, version: int) -> None:
         """Have all hosts act by this version, and keep it.
@@ -188,7 +192,8 @@ class Push:
         has_swapped = False
         try:
             states = self._all(self._nodes.offer(content, self._terms))
-            before = ", ".join(sorted({f"{state.version}" for state in states.values()}))
+            self._before = {host: state.version for host, state in states.items()}
+            before = ", ".join(map(str, sorted(set(self._before.values()))))
             self._say(
                 f"version {version} is on {len(states)} hosts, which act by {before}: looking at "
                 f"them for {self._watch_s:g} s"
@@ -243,9 +248,6 @@ class Push:
         while (left_s := until_s - time.monotonic()) > 0.0:
             time.sleep(min(_LOOK_S, left_s))
             last = self._look(version)
-            for host, figures in last.items():
-                if figures["restarts"] > first[host]["restarts"]:
-                    raise _Refused(f"host {host}: an agent was started again")
         for host, figures in last.items():
             found = {int(figures[f"policy_version_{end}"]) for end in ("min", "max")}
             if version is not None and found != {version}:
@@ -264,6 +266,9 @@ class Push:
             for figure, what in (("agents_ready", "are up"), ("agents_reporting", "report")):
                 if (count := int(state.figures.get(figure, 0.0))) < self._agents[host]:
                     raise _Refused(f"host {host}: {count} of {self._agents[host]} agents {what}")
+            restarts = state.figures["restarts"]
+            if restarts > self._restarts.setdefault(host, restarts):
+                raise _Refused(f"host {host}: an agent was started again")
         return {host: state.figures for host, state in states.items()}
 
     def _all(self, answers: Mapping[str, wire.UpdateState | str]) -> dict[str, wire.UpdateState]:
@@ -281,13 +286,16 @@ class Push:
     def _go_back(self, terms: Terms) -> str | None:
         """Have everybody act by the version before; what cannot be known."""
         answers = self._nodes.order("back", terms)
-        lost = [host for host, answer in answers.items() if isinstance(answer, str)]
-        if not lost:
-            return None
-        return (
-            f"host {lost[0]} does not answer: unless it has kept the new version it goes back by "
-            "itself, look at its metrics or push again"
-        )
+        for host, answer in answers.items():
+            if isinstance(answer, str):
+                return (
+                    f"host {host} does not answer: unless it has kept the new version it goes back "
+                    "by itself, look at its metrics or push again"
+                )
+            if answer.version != self._before.get(host, answer.version):
+                # It forgot this push when it was started again, and began with what it had kept.
+                return f"host {host} acts by version {answer.version}: push again"
+        return None
 
 
 def missed_share(before: Mapping[str, float], now: Mapping[str, float]) -> float:
