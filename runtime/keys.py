@@ -107,16 +107,23 @@ def rotate(out: Path, names: Sequence[str]) -> list[Path]:
             raise SetupError(f"nobody is called {name}: there are {_some(sorted(keys))}")
         keys[name] = KeyPair.generate()
     first = bundles[0]
-    policy = _newest_policy(first) if first.is_deployment else None
+    policy = _newest_policy(bundles) if first.is_deployment else None
     options = None if first.options is None else dataclasses.replace(first.options)
     return write_bundles(out, hosts, keys, policy=policy, options=options)
 
 
-def _newest_policy(bundle: Bundle) -> bytes:
-    """The file of the version that was pushed to this deployment last, or was deployed."""
-    assert bundle.policy is not None
-    newest = newest_policy(bundle.folder, bundle.book.deployment, bundle.policy)
-    return (bundle.folder / (POLICY if newest is bundle.policy else UPDATE)).read_bytes()
+def _newest_policy(bundles: Sequence[Bundle]) -> bytes:
+    """The file of the version that was pushed to this deployment last, or was deployed.
+
+    A push may have left it in the head's bundle alone. Version numbers only grow.
+    """
+    versions: dict[Path, int] = {}
+    for bundle in bundles:
+        assert bundle.policy is not None
+        newest = newest_policy(bundle.folder, bundle.book.deployment, bundle.policy)
+        file = bundle.folder / (POLICY if newest is bundle.policy else UPDATE)
+        versions[file] = newest.version
+    return max(versions, key=lambda file: versions[file]).read_bytes()
 
 
 def _some(names: Sequence[str]) -> str:
