@@ -76,7 +76,7 @@ class RayPool:
         others = {k: v for k, v in self._resources.items() if k not in ("CPU", "GPU")}
         # A cell is known by its two folders: relay-8-sops-1f3a9c20/seed-1.
         name = f"{'/'.join(output.parent.parts[-2:])} {module}"
-        task = self._ray.remote(_work).options(
+        task = self._ray.remote(run_here).options(
             name=name,
             num_cpus=self._resources.get("CPU", 0.0),
             num_gpus=self._resources.get("GPU", 0.0),
@@ -133,7 +133,7 @@ class RayWork:
                 self._ray.cancel(self._call, force=True)
 
 
-def _work(
+def run_here(
     module: str,
     arguments: Sequence[str],
     folder: str,
@@ -141,7 +141,7 @@ def _work(
     figures: str | None,
     environment: Mapping[str, str],
 ) -> int:
-    """The task: run the command, and let it end in good order when we are to.
+    """The task, on its Ray node: run the command, and let it end in good order when we are to.
 
     Raises:
         FileNotFoundError: this machine does not have the folder of results.
@@ -153,16 +153,17 @@ def _work(
     process = start(
         module, arguments, None, Path(output), Path(figures) if figures else None, environment
     )
-    while (code := process.poll()) is None:
+    while True:
         try:
+            if (code := process.poll()) is not None:
+                return code
             time.sleep(_LOOK_S)
             if os.getppid() != raylet:  # nobody asks for what comes of it
                 stop.signals = max(stop.signals, 1)
             if stop.is_due:
                 process.leave(stop)
-        except KeyboardInterrupt:  # how Ray cancels
+        except KeyboardInterrupt:  # how Ray cancels, at any moment
             stop.signals += 1
-    return code
 
 
 def _require(path: Path) -> None:
