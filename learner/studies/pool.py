@@ -5,7 +5,7 @@ PoolOptions -> open_pool -> Pool.start -> Work: poll, leave
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -31,6 +31,17 @@ class PoolOptions:
     ray_resources: tuple[str, ...] = ("CPU=1",)
     """What a training is given of the Ray cluster, by Ray's names: CPU=4 GPU=0.5."""
 
+    def require_pool(self) -> None:
+        """Check what was asked for, as far as it can be without a cluster.
+
+        Raises:
+            ValueError: as `resources`; or an option of Ray's where Ray is not asked.
+        """
+        self.resources()
+        for name in ("ray_address", "ray_resources"):
+            if self.pool != "ray" and getattr(self, name) != _USUAL[name]:
+                raise ValueError(f"{name.replace('_', '-')} belongs to --pool ray")
+
     def resources(self) -> dict[str, float]:
         """By name.
 
@@ -47,6 +58,9 @@ class PoolOptions:
             if not name or not 0.0 < found[name] < 1e6:
                 raise ValueError(f"ray-resources: {word} is not of the form name=number above 0")
         return found
+
+
+_USUAL = {field.name: field.default for field in fields(PoolOptions)}
 
 
 class Work(Protocol):

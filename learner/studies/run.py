@@ -86,7 +86,7 @@ class StudyOptions(PoolOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        self.resources()
+        self.require_pool()
         if not self.study and not self.list:
             raise ValueError("name a study, or give --list")
         if len(set(self.seeds)) < len(self.seeds):

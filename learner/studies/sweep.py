@@ -78,7 +78,7 @@ class SweepOptions(PoolOptions):
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        self.resources()
+        self.require_pool()
         if not self.vary:
             raise ValueError("vary: name at least one option and its values")
         if not self.seeds:

@@ -1,10 +1,13 @@
 """Where trainings run, as a person asks for it; tests/process/test_ray.py has Ray run some."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from configs.load import ConfigError
+from learner.studies import ray_pool
+from learner.studies.child import Stop
 from learner.studies.plan import Request, plan
 from learner.studies.pool import Here, PoolOptions, open_pool
 from runtime.net.errors import SetupError
@@ -20,6 +23,19 @@ def test_resources_go_by_the_names_that_ray_has() -> None:
 def test_what_is_no_resource_is_named(word: str) -> None:
     with pytest.raises(ValueError, match=f"ray-resources: {word} is not of the form"):
         PoolOptions(ray_resources=(word,)).resources()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (PoolOptions(ray_address="10.0.0.1:6379"), "ray-address"),
+        (PoolOptions(ray_resources=("CPU=2",)), "ray-resources"),
+    ],
+)
+def test_options_of_ray_belong_to_ray(options: PoolOptions, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} belongs to --pool ray"):
+        options.require_pool()
+    dataclasses.replace(options, pool="ray").require_pool()
 
 
 def test_by_default_trainings_run_here_one_for_each_core(tmp_path: Path) -> None:
@@ -45,3 +61,30 @@ def test_memory_is_looked_at_here_only(tmp_path: Path) -> None:
         open_pool(PoolOptions(pool="ray"), [job._replace(memory=True)]),
     ):
         pass
+
+
+class AskedAtOnce:
+    """A command of which a cancel comes to know while it looks whether that has ended."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.was_asked = False
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        if self.looks == 1:
+            raise KeyboardInterrupt
+        return 130 if self.was_asked else None
+
+    def leave(self, stop: Stop) -> None:
+        self.was_asked = stop.signals == 1
+
+
+def test_a_task_that_is_cancelled_at_any_moment_sees_its_command_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = AskedAtOnce()
+    monkeypatch.setattr(ray_pool, "start", lambda *_: command)
+    monkeypatch.chdir(tmp_path)
+    assert ray_pool.run_here("runtime.launch", (), f"{tmp_path}", f"{tmp_path}", None, {}) == 130
+    assert command.was_asked
