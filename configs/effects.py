@@ -231,6 +231,11 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.runtime.placer != "ray",
         ("runtime.ray_",),
     ),
+    Rule(
+        "Ray's hosts get keys of their own for each run (runtime.placer ray)",
+        lambda c: c.runtime.placer == "ray",
+        ("runtime.bundles",),
+    ),
 )
 
 

@@ -94,6 +94,13 @@ def said(*arguments: str) -> list[str]:
             ],
         ),
         ("--hosts h.yaml --rebalance --runtime.rebalance-after-s 9", []),
+        (
+            "--placer ray --hosts-count 2 --bundles keys --ray-cpus 2",
+            [
+                "runtime.bundles has no effect: Ray's hosts get keys of their own for each run "
+                "(runtime.placer ray)",
+            ],
+        ),
     ],
 )
 def test_options_without_effect_are_named_with_the_reason(arguments: str, lines: list[str]) -> None:
