@@ -84,14 +84,16 @@ def connect(address: str, option: str) -> Cluster:
         SetupError: Ray is not installed, nothing answers at the address, or it is another Ray.
     """
     ray = import_ray(option)
-    if address.startswith("ray://"):
+    of_environment = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
+    found = of_environment or address
+    said = f"RAY_ADDRESS {found}" if of_environment else f"--ray-address {found}"
+    if found.startswith("ray://"):
         raise SetupError(
-            f"--ray-address {address}: a Ray client is no machine of the cluster: run this on one "
-            "of its machines, or with `ray job submit`"
+            f"{said}: a Ray client is no machine of the cluster: run this on one of its machines, "
+            "or with `ray job submit`"
         )
-    found = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     if found != "auto":
-        _knock(found)
+        _knock(found, said)
     try:
         with _own_signals():
             context = ray.init(
@@ -108,25 +110,29 @@ def connect(address: str, option: str) -> Cluster:
                 "--head`, join one with `ray start --address HEAD:6379`, or name another address"
             ) from error
         way_out = "if the cluster asks for a token, set RAY_AUTH_MODE=token"
-        raise SetupError(f"--ray-address {found}: {one_line(error)}: {way_out}") from error
+        raise SetupError(f"{said}: {one_line(error)}: {way_out}") from error
     return Cluster(ray, str(context.address_info["gcs_address"]))
 
 
-def _knock(address: str) -> None:
+def _knock(address: str, said: str) -> None:
     """Ray itself would try for minutes where nobody listens.
+
+    Args:
+        said: the option or variable that names it, and its value, for messages.
 
     Raises:
         SetupError: nobody does, or it is no address.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise SetupError(f"--ray-address {address}: expected ADDRESS:PORT or auto")
+    is_port = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+    if not host or "/" in host or not is_port:
+        raise SetupError(f"{said}: expected ADDRESS:PORT or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
     except OSError as error:
         raise SetupError(
-            f"--ray-address {address}: nobody answers there ({error.strerror or error}): is it the "
-            "port of the Ray head (6379 unless told otherwise), and does it run?"
+            f"{said}: nobody answers there ({error.strerror or error}): is it the port of the Ray "
+            "head (6379 unless told otherwise), and does it run?"
         ) from error
 
 

@@ -16,7 +16,8 @@ def test_without_the_package_the_line_names_the_extra(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "address", ["nonsense", "10.0.0.1", "10.0.0.1:ray", "10.0.0.1:99999", ":1"]
+    "address",
+    ["nonsense", "10.0.0.1", "10.0.0.1:ray", "10.0.0.1:99999", ":1", "http://10.0.0.1:8265"],
 )
 def test_what_is_no_address_is_named(address: str) -> None:
     with pytest.raises(SetupError, match="expected ADDRESS:PORT or auto"):
@@ -33,7 +34,12 @@ def test_an_address_where_nobody_listens_is_named_at_once() -> None:
 
 def test_auto_means_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
-    with pytest.raises(SetupError, match="--ray-address nonsense"):
+    with pytest.raises(SetupError, match="RAY_ADDRESS nonsense: expected ADDRESS:PORT"):
+        connect("auto", "--placer ray")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://10.0.0.1:10001")
+    with pytest.raises(
+        SetupError, match=r"RAY_ADDRESS ray://10\.0\.0\.1:10001: a Ray client is no"
+    ):
         connect("auto", "--placer ray")
 
 
