@@ -216,9 +216,14 @@ def make_plan(config: RunConfig) -> Plan:
     else:
         parameters = _initial_policy(config, spec).flat
         directory = _new_directory(config)
-    _keep_configuration(config, directory)
     if config.runtime.placer == "ray":
         placer = _place_by_ray(config, directory)
+    try:
+        _keep_configuration(config, directory)
+    except SetupError:
+        if placer is not None:
+            placer.close()
+        raise
 
     def setup_of(place: LearnerPlace) -> LearnerSetup:
         return LearnerSetup(

@@ -96,6 +96,14 @@ def test_every_resume_is_another_life_which_the_folder_remembers(stopped: Stoppe
     assert "life" not in kept.replace("\nlife: 3\n", "")
 
 
+def test_a_run_that_ray_has_no_hosts_for_stays_as_it_was(stopped: Stopped) -> None:
+    before = (stopped.folder / RESOLVED).read_text()
+    by_ray = ("--placer", "ray", "--hosts-count", "2", "--ray-address", "nowhere")
+    with pytest.raises(SetupError, match="--ray-address nowhere"):
+        make_plan(resumed(stopped, *by_ray))
+    assert (stopped.folder / RESOLVED).read_text() == before
+
+
 def test_a_new_run_cannot_begin_in_a_later_life(stopped: Stopped, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("env: {name: relay}\nlife: 2\n")
