@@ -133,6 +133,45 @@ def test_training_goes_on_when_a_raylet_is_killed_and_replaced(
         hold_against_unroll(config, policy, played, varied=False)
 
 
+def test_agents_of_a_lost_raylet_move_and_the_host_that_is_placed_anew_stands_by(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    hasty = ("--agents.peer-timeout-s", "1", "--runtime.host-timeout-s", "3")
+    moves = ("--rebalance", "--runtime.rebalance-after-s", "4")
+    with Launched(tmp_path, *TASK, *ENDLESS, *hasty, *moves, *by_ray(cluster, RAYLETS)) as run:
+
+        def figure(name: str) -> float:
+            assert run.process.poll() is None, run.output.read_text()
+            return float(run.newest_metrics().get(name, 0.0))
+
+        def learns() -> bool:
+            return figure("agent/up") == NUM_AGENTS and figure("learner/updates") > 3
+
+        def wait_for_episodes() -> None:
+            episodes = figure("learner/episodes")
+            wait_for("episodes", lambda: figure("learner/episodes") > episodes + 8, 60.0)
+
+        wait_for("all agents to play", learns, 120.0)
+        raylet, node = sorted(cluster.hosts().items())[0]
+        os.kill(raylet, signal.SIGKILL)
+        wait_until_dead(node)
+        wait_for("moves", lambda: figure("agent/moved") == 2, 60.0)
+        wait_for("all to be up again", lambda: figure("agent/up") == NUM_AGENTS, 60.0)
+        wait_for_episodes()
+
+        cluster.add()
+        (folder,) = tmp_path.glob("runs/*")
+        log = folder / "logs" / "launcher-0.log"
+        wait_for("the host", lambda: log.read_text().count("has joined") == RAYLETS, 120.0)
+        wait_for_episodes()
+        assert len(cluster.hosts()) == 2
+        assert (figure("agent/up"), figure("agent/moved")) == (NUM_AGENTS, 2), "nobody lives twice"
+        os.kill(run.process.pid, signal.SIGINT)
+        assert run.finish(60.0) == 130, run.output.read_text()
+    assert "Traceback" not in run.output.read_text() + log.read_text()
+    wait_for("no node to be left", lambda: not cluster.hosts(), 30.0)
+
+
 def test_a_run_has_the_names_of_its_hosts_in_ray_and_the_learner_a_gpu(
     cluster: RayCluster, tmp_path: Path
 ) -> None:

@@ -84,7 +84,11 @@ def test_a_task_that_is_cancelled_at_any_moment_sees_its_command_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = AskedAtOnce()
-    monkeypatch.setattr(ray_pool, "start", lambda *_: command)
+
+    def start(*_: object) -> AskedAtOnce:
+        return command
+
+    monkeypatch.setattr(ray_pool, "start", start)
     monkeypatch.chdir(tmp_path)
     assert ray_pool.run_here("runtime.launch", (), f"{tmp_path}", f"{tmp_path}", None, {}) == 130
     assert command.was_asked

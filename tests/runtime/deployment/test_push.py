@@ -63,7 +63,10 @@ class ObedientNodes(Nodes):
 
 
 def push_to(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "report_period_s", lambda _: 0.0)
+    def no_patience(num_agents: int) -> float:
+        return 0.0 * num_agents
+
+    monkeypatch.setattr(push, "report_period_s", no_patience)
     hosts = spread({"a": ("10.0.0.1", 7400), "b": ("10.0.0.2", 7400)}, 4)
     book, options = Book("feed", hosts, {}), DeployOptions(comm="sops", gate_mode="learned")
     bundle = Bundle(Path(), hosts["a"], book, {}, None, options)
