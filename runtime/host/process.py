@@ -715,6 +715,8 @@ class Node:
         for form in FORM_OF.values():  # from the learner to us, and from us to our agents
             for name in (f"versions_{form}", f"version_payload_{form}"):
                 values[name] += self._traffic[name]
+        if not self._setup.agents:  # nobody here lags behind, and the run need not wait for anybody
+            values["policy_version_min"] = values["policy_version"]
         if self._door is not None:
             updates, rollbacks = self._table.policy_changes = self._door.counts
             values |= {"policy_updates": float(updates), "policy_rollbacks": float(rollbacks)}

@@ -68,6 +68,7 @@ def test_agents_of_a_host_that_is_gone_live_on_and_one_that_is_back_gets_the_nex
     wait_for("host b to stand by", lambda: "it stands by" in fleet.output("b"))
     fleet.wait_for_episodes()
     assert agents_of(fleet, "b") == set(), "nobody lives twice"
+    assert fleet.figure("agent/policy_version_min") > 0, "it keeps nobody waiting for a version"
 
     fleet.hosts["c"].kill_all()
     wait_until_all_play(fleet, moved=5)
