@@ -29,7 +29,7 @@ class PoolOptions:
     """ADDRESS:PORT of the Ray cluster; auto takes RAY_ADDRESS, or the one on this machine."""
 
     ray_resources: tuple[str, ...] = ("CPU=1",)
-    """What a training is given of the Ray cluster, by Ray's names: CPU=4 GPU=0.5."""
+    """What a training is given of the Ray cluster, by Ray's names: CPU=4 GPU=0.5 memory=2e9."""
 
     def require_pool(self) -> None:
         """Check what was asked for, as far as it can be without a cluster.
@@ -46,7 +46,8 @@ class PoolOptions:
         """By name.
 
         Raises:
-            ValueError: not name=number, or not above 0.
+            ValueError: not name=number, not above 0, or not as finely or coarsely divided as Ray
+                does it.
         """
         found: dict[str, float] = {}
         for word in self.ray_resources:
@@ -55,8 +56,14 @@ class PoolOptions:
                 found[name] = float(number)
             except ValueError:
                 found[name] = 0.0
-            if not name or not 0.0 < found[name] < 1e6:
+            if not name or not 0.0 < found[name] < 1e15:
                 raise ValueError(f"ray-resources: {word} is not of the form name=number above 0")
+            if name == "GPU" and 1.0 < found[name] != int(found[name]):
+                raise ValueError(f"ray-resources: {word}: more than one GPU are whole ones")
+            if round(found[name], 4) != found[name]:
+                raise ValueError(f"ray-resources: {word}: Ray counts no finer than 0.0001")
+            if name == "object_store_memory":
+                raise ValueError(f"ray-resources: {word}: trainings put nothing there")
         return found
 
 

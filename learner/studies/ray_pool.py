@@ -73,13 +73,14 @@ class RayPool:
         """Run `python -m module` on a Ray node; `lock` stays with us."""
         del lock
         output.touch()
-        others = {k: v for k, v in self._resources.items() if k not in ("CPU", "GPU")}
+        others = {k: v for k, v in self._resources.items() if k not in ("CPU", "GPU", "memory")}
         # A cell is known by its two folders: relay-8-sops-1f3a9c20/seed-1.
         name = f"{'/'.join(output.parent.parts[-2:])} {module}"
         task = self._ray.remote(run_here).options(
             name=name,
             num_cpus=self._resources.get("CPU", 0.0),
             num_gpus=self._resources.get("GPU", 0.0),
+            memory=self._resources.get("memory"),
             resources=others,
             max_retries=0,  # a training that was lost goes on from its checkpoint, with other words
         )

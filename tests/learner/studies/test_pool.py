@@ -26,6 +26,19 @@ def test_what_is_no_resource_is_named(word: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("GPU=1.5", "more than one GPU are whole ones"),
+        ("CPU=0.00001", "Ray counts no finer than"),
+        ("object_store_memory=1e9", "trainings put nothing there"),
+    ],
+)
+def test_what_ray_would_not_take_is_refused_with_the_reason(word: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"ray-resources: {word}: {why}"):
+        PoolOptions(ray_resources=(word,)).resources()
+
+
+@pytest.mark.parametrize(
     ("options", "name"),
     [
         (PoolOptions(ray_address="10.0.0.1:6379"), "ray-address"),
