@@ -400,6 +400,7 @@ def require_local_address(
         SetupError: it has not; begins with `what`, which wants it.
     """
     until_s = time.monotonic() + (name_patience_s if is_name(address) else 0.0)
+    is_said = False
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
         try:
@@ -412,6 +413,10 @@ def require_local_address(
             obstacle, cause = "this machine does not have", error
         if time.monotonic() >= until_s:
             raise SetupError(f"{what} with address {address}, which {obstacle}") from cause
+        if not is_said:
+            is_said = True
+            wait = f"waiting up to {name_patience_s:.0f} s for it"
+            print(f"{what} with address {address}, which {obstacle}: {wait}", flush=True)
         time.sleep(_NAME_RETRY_S)
 
 

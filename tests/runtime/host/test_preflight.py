@@ -180,7 +180,9 @@ def test_a_name_that_is_ours_is_an_address_to_listen_on() -> None:
     preflight.require_local_address("localhost", "host a", name_patience_s=0.0)
 
 
-def test_a_name_is_waited_for_until_it_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_waited_for_until_it_is_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours, answers = socket.socket.bind, iter(["unknown", "192.0.2.1", "127.0.0.1"])
 
     def bind(end: socket.socket, where: tuple[str, int]) -> None:
@@ -195,6 +197,10 @@ def test_a_name_is_waited_for_until_it_is_ours(monkeypatch: pytest.MonkeyPatch) 
     )
     preflight.require_local_address("node-0.cluster", "host a")
     assert not list(answers)
+    assert capsys.readouterr().out == (
+        "host a with address node-0.cluster, which cannot be looked up (Name or service not known)"
+        ": waiting up to 60 s for it\n"
+    )
 
 
 @pytest.mark.parametrize(
