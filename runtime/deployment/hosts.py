@@ -14,7 +14,6 @@ firewall needs one range per host. Hosts that do not say how many agents they ta
 evenly, in the order of the file.
 """
 
-import dataclasses
 import errno
 import ipaddress
 import re
@@ -117,10 +116,10 @@ class Hosts:
             homes: host by agent, of all that have ever moved, in the order in which they did: the
                 agents that a host has keep their ports when others come.
         """
-        return dataclasses.replace(
+        return replace(
             self,
             hosts=tuple(
-                dataclasses.replace(
+                replace(
                     host,
                     agents=(
                         *(agent for agent in host.agents if agent not in homes),
