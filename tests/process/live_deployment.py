@@ -110,12 +110,12 @@ class LiveDeployment:
     """Nodes of a deployment, and the desk from which it was made."""
 
     def __init__(
-        self, folder: Path, hosts: Mapping[str, Host | None], num_agents: int, *, rate_hz: float
+        self, folder: Path, hosts: Mapping[str, Host | str], num_agents: int, *, rate_hz: float
     ) -> None:
         """Make the bundles; nothing is started.
 
         Args:
-            hosts: by name, a namespace each; None: this machine.
+            hosts: by name, a namespace each, or an address or name of this machine.
         """
         self.folder = folder
         self.scratch = scratch_folder(self)
@@ -127,7 +127,7 @@ class LiveDeployment:
         self.nodes: dict[str, subprocess.Popen[str]] = {}
         base = _free_ports(_PORTS_PER_HOST * len(hosts))
         lines = [
-            f"  {name}: {{address: {'127.0.0.1' if host is None else host.address}, "
+            f"  {name}: {{address: {host if isinstance(host, str) else host.address}, "
             f"port: {base + _PORTS_PER_HOST * rank}}}"
             for rank, (name, host) in enumerate(hosts.items())
         ]
@@ -146,7 +146,7 @@ class LiveDeployment:
     def start(
         cls,
         folder: Path,
-        hosts: Mapping[str, Host | None],
+        hosts: Mapping[str, Host | str],
         num_agents: int,
         *,
         rate_hz: float = RATE_HZ,
@@ -160,6 +160,7 @@ class LiveDeployment:
                 deployment.wait_until_up(name)
             yield deployment
         finally:
+            deployment.interrupt_push(signal.SIGKILL)
             for name in deployment.nodes:
                 deployment.kill(name)
 
@@ -183,7 +184,7 @@ class LiveDeployment:
         arguments += ["--metrics-port", "0", "--runs-dir", f"{self.folder / f'runs-{name}'}"]
         host, output = self._hosts[name], self.folder / f"{name}.txt"
         output.write_text("")
-        if host is not None:
+        if isinstance(host, Host):
             self.nodes[name] = host.popen(arguments, cwd=_REPOSITORY, output=output)
             return
         with output.open("a") as sink:
@@ -243,7 +244,7 @@ class LiveDeployment:
     def look(self) -> dict[str, wire.UpdateState]:
         """What each host says to the holder of the head's key."""
         name, host = next(iter(self._hosts.items()))
-        with contextlib.nullcontext() if host is None else host.inside():
+        with host.inside() if isinstance(host, Host) else contextlib.nullcontext():
             nodes = Nodes(read_bundle(self.out / name))
         try:
             states = nodes.order("look", Terms(watch_s=0.0, timeout_s=20.0))
@@ -253,10 +254,10 @@ class LiveDeployment:
             name: state for name, state in states.items() if isinstance(state, wire.UpdateState)
         }
 
-    def interrupt_push(self) -> None:
-        """Ctrl-C at the command that pushes."""
-        assert self._pusher is not None
-        os.killpg(self._pusher.pid, signal.SIGINT)
+    def interrupt_push(self, number: int = signal.SIGINT) -> None:
+        """Ctrl-C at the command that pushes, if it runs."""
+        if self._pusher is not None and self._pusher.poll() is None:
+            os.killpg(self._pusher.pid, number)
 
     # --- the desk ---------------------------------------------------------------------------------
 

@@ -15,10 +15,17 @@ import sys
 import tempfile
 from collections.abc import Generator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, cast
 
+import pytest
+
 from tests.process.runs import wait_for
+
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason='there is no Ray (pip install -e ".[ray]")'
+)
 
 OBJECT_STORE_BYTES = 80 << 20
 IMPATIENT = {

@@ -1,4 +1,7 @@
-"""Hosts that are known by names: one that comes back under another address is found again."""
+"""Hosts that are known by names: one that comes back under another address is found again.
+
+One of the hosts of tests/process/test_update.py has a name as well, and stays where it is.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import pytest
 from tests.process.fleet import HEAD, NUM_AGENTS, Fleet
 from tests.process.runs import wait_for
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(180)]
 
 NAMES = {"a": "head.cluster", "b": "node-0.cluster", "c": "node-1.cluster"}
 OPTIONS = ("--steps", "100000000", "--evaluation.interval-steps", "0")

@@ -15,12 +15,12 @@ from agents.policy import PolicyFile, load_policy
 from configs.schema import GateTiming, RunConfig
 from learner.experience.episode import Episode
 from runtime.ray.placer import RayPlacer
-from tests.process.ray_cluster import RayCluster, wait_until_dead
+from tests.process.ray_cluster import RayCluster, needs_ray, wait_until_dead
 from tests.process.runs import Launched, run_config, undecided_policy, wait_for
 from tests.process.test_parity import hold_against_unroll, record
 from tests.process.test_studies import STUDY, study
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [needs_ray, pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(400)]
 
 RAYLETS = 3
 NUM_AGENTS = 6

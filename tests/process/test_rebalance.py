@@ -43,7 +43,6 @@ def wait_until_all_play(fleet: Fleet, moved: int) -> None:
     """All agents are up after so many moves, on all kinds of edges, and whole episodes come."""
     wait_for(f"{moved} moves", lambda: fleet.figure("agent/moved") == moved, 90.0)
     wait_for("everybody to be up", lambda: fleet.figure("agent/up") == NUM_AGENTS, 90.0)
-    fleet.wait_until_learning(90.0)
 
     def all_goes_well() -> bool:
         """Nobody who is asked is silent, and what is sent over an edge arrives."""
@@ -55,15 +54,27 @@ def wait_until_all_play(fleet: Fleet, moved: int) -> None:
     wait_for("episodes without a packet that is late", all_goes_well, 90.0)
 
 
-def test_agents_of_a_host_that_is_gone_live_on_and_one_that_is_back_gets_the_next(
-    fleet: Fleet,
-) -> None:
+def lose_host_b(fleet: Fleet) -> None:
+    """For good: its agents live on."""
     fleet.hosts["b"].kill_all()
     wait_until_all_play(fleet, moved=2)
     assert agents_of(fleet, "a") == {"agent 0", "agent 1", "agent 2"}
     assert agents_of(fleet, "c") == {"agent 3", "agent 4", "agent 5"}
     assert "2 of its agents move (1 to a, 1 to c)" in fleet.logs(HEAD)
 
+
+def test_agents_of_a_host_that_is_gone_live_on_the_others(fleet: Fleet) -> None:
+    lose_host_b(fleet)
+    fleet.interrupt()
+    fleet.started["b"].clear()  # what is killed leaves its sockets behind
+    assert fleet.wait_for_exits(40.0) == {"a": 130, "c": 0}
+    assert fleet.summary()["agents_moved"] == 2
+    assert "Traceback" not in fleet.logs(HEAD) + fleet.logs("c")
+
+
+@pytest.mark.slow
+def test_a_host_that_is_back_stands_by_and_gets_the_agents_of_the_next(fleet: Fleet) -> None:
+    lose_host_b(fleet)
     fleet.join("b")
     wait_for("host b to stand by", lambda: "it stands by" in fleet.output("b"))
     fleet.wait_for_episodes()

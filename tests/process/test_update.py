@@ -22,9 +22,9 @@ QUICK = ("--watch-s", "0")
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveDeployment]:
-    """Two hosts of two agents each on this machine."""
+    """Two hosts of two agents each on this machine, one known by an address, one by a name."""
     folder = tmp_path_factory.mktemp("update")
-    with LiveDeployment.start(folder, {"a": None, "b": None}, 4) as started:
+    with LiveDeployment.start(folder, {"a": "127.0.0.1", "b": "localhost"}, 4) as started:
         yield started
 
 
@@ -60,7 +60,7 @@ def test_a_key_of_another_deployment_opens_no_door(
     current = in_use(deployment)
     deployment.make(tmp_path / "strangers")
     pushed = deployment.push(
-        deployment.newer(current + 1), "--timeout-s", "3", bundles=tmp_path / "strangers"
+        deployment.newer(current + 1), "--timeout-s", "1", bundles=tmp_path / "strangers"
     )
     assert pushed.code == 2, pushed
     assert "does not know this key of the head" in pushed.refusal

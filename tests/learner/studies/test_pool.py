@@ -12,6 +12,7 @@ from learner.studies.plan import Request, plan
 from learner.studies.pool import Here, PoolOptions, open_pool
 from runtime.net.errors import SetupError
 from tests.learner.studies.test_plan import STUDY
+from tests.process.ray_cluster import needs_ray
 
 
 def test_resources_go_by_the_names_that_ray_has() -> None:
@@ -58,6 +59,7 @@ def test_by_default_trainings_run_here_one_for_each_core(tmp_path: Path) -> None
         assert pool.at_once >= 1
 
 
+@needs_ray
 def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
     jobs = plan(STUDY, Request(scale="smoke", out=tmp_path)).jobs
     with (

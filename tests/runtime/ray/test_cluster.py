@@ -7,6 +7,7 @@ import pytest
 
 from runtime.net.errors import SetupError
 from runtime.ray.cluster import connect, import_ray, one_line
+from tests.process.ray_cluster import needs_ray
 
 
 def test_without_the_package_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,6 +16,7 @@ def test_without_the_package_the_line_names_the_extra(monkeypatch: pytest.Monkey
         import_ray("--placer ray")
 
 
+@needs_ray
 @pytest.mark.parametrize(
     "address",
     ["nonsense", "10.0.0.1", "10.0.0.1:ray", "10.0.0.1:99999", ":1", "http://10.0.0.1:8265"],
@@ -24,6 +26,7 @@ def test_what_is_no_address_is_named(address: str) -> None:
         connect(address, "--placer ray")
 
 
+@needs_ray
 def test_an_address_where_nobody_listens_is_named_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
@@ -32,6 +35,7 @@ def test_an_address_where_nobody_listens_is_named_at_once() -> None:
             connect(address, "--placer ray")
 
 
+@needs_ray
 def test_auto_means_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     with pytest.raises(SetupError, match="RAY_ADDRESS nonsense: expected ADDRESS:PORT"):
@@ -43,6 +47,7 @@ def test_auto_means_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -
         connect("auto", "--placer ray")
 
 
+@needs_ray
 def test_a_ray_client_is_refused_with_the_way_out() -> None:
     with pytest.raises(SetupError, match="no machine of the cluster: run this on one"):
         connect("ray://10.0.0.1:10001", "--placer ray")

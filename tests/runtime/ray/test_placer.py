@@ -10,6 +10,7 @@ from configs.schema import RunConfig
 from runtime.launch import make_plan
 from runtime.net.errors import SetupError
 from runtime.ray.placer import RayPlacer, gpus_wanted
+from tests.process.ray_cluster import needs_ray
 
 
 def config_of(*words: str) -> RunConfig:
@@ -60,6 +61,7 @@ def test_one_process_has_no_hosts(tmp_path: Path) -> None:
         make_plan(config)
 
 
+@needs_ray
 def test_what_cannot_be_had_leaves_no_run_behind(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     config = config_of(*BY_RAY, "--ray-address", "nowhere", "--runtime.runs-dir", f"{runs}")
