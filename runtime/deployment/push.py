@@ -13,6 +13,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -220,7 +221,8 @@ class Push:
         except BaseException:  # a Ctrl-C: the hosts would go back by themselves, only later
             self._go_back(self._terms)
             raise
-        self._nodes.order("done", self._terms)
+        with suppress(KeyboardInterrupt):  # all hosts have kept it, and end the push by themselves
+            self._nodes.order("done", self._terms)
 
     def _swap(self) -> int:
         # Far enough ahead that everybody has heard of it.

@@ -79,6 +79,25 @@ def test_hosts_are_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nodes.orders == ["offer", "look", "swap", "look", "keep", "done"]
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "last"), [("look", "back"), ("swap", "back"), ("keep", "back"), ("done", "done")]
+)
+def test_ctrl_c_takes_a_version_back_until_all_hosts_have_kept_it(
+    asked_for: str, last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(nodes: ObedientNodes, name: str) -> None:
+        if name == asked_for:
+            raise KeyboardInterrupt
+
+    nodes = ObedientNodes(interrupt)
+    if last == "done":
+        push_to(nodes, monkeypatch)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            push_to(nodes, monkeypatch)
+    assert nodes.orders[-1] == last
+
+
 def test_an_agent_that_dies_at_its_first_step_by_the_new_version_is_missed_by_no_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
