@@ -17,13 +17,19 @@ _STEPS = 8
 
 
 def stays_finite(spec: PolicySpec, flat: FloatArray, num_agents: int) -> bool:
-    """Whether an agent that hears nobody computes finite values for some steps.
+    """Whether an agent of each of its networks, if it hears nobody, computes finite values for some
+    steps.
 
     Args:
         flat: [P] parameters in layout order.
         num_agents: population N.
     """
-    policy = PolicyVersion(spec, flat, num_agents)
+    networks = (spec.own(flat, number) for number in range(spec.policies))
+    return all(_stays_finite(PolicyVersion(spec.one, own, num_agents)) for own in networks)
+
+
+def _stays_finite(policy: PolicyVersion) -> bool:
+    spec = policy.spec
     rng = streams.generator(0, Role.REHEARSAL)
     hidden_EH = policy.begin(1)
     unheard_EM = np.zeros((1, spec.message), np.float32)
