@@ -109,6 +109,8 @@ class NodeCommand:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.join and self.updates:
+            raise ValueError("--updates is for a deployed policy: leave it out with --join")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,6 +71,10 @@ def node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Node:
         (("--metrics-linger-s", "inf"), "metrics-linger-s must be in [0, 600], got inf"),
         (("--max-restarts", "-1"), "max-restarts must be between 0 and 10^6, got -1"),
         (("--updates", "no/such/folder"), "--updates no/such/folder: there is no such folder"),
+        (
+            ("--join", "10.0.0.1", "--updates", "."),
+            "--updates is for a deployed policy: leave it out",
+        ),
         (("--join", "10.0.0.1"), "holds a deployed policy: leave out --join"),
     ],
 )
