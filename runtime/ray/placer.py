@@ -150,7 +150,7 @@ class RayPlacer:
         taken: list[range] = []
         deadline_s = time.monotonic() + self._runtime.ray_timeout_s
         for seat in self._seats:
-            num_ports = self._num_ports(shares, seat.name)
+            num_ports = ports_wanted(self._config, shares, seat.name)
             # One after the other: several may be on one machine, and want different ports.
             call = seat.actor.place.remote(num_ports, taken)
             address, port = self._first_answer(seat, call, deadline_s)
@@ -165,11 +165,6 @@ class RayPlacer:
             self.learner_environment["CUDA_VISIBLE_DEVICES"] = ""
         self._hosts = spread(places, self._config.num_agents)
         self._keys = make_keys(self._hosts)
-
-    def _num_ports(self, hosts: Hosts, name: str) -> int:
-        """Of a host: for its agents, or for all where they may move to it."""
-        agents = self._config.num_agents if self._runtime.rebalance else len(hosts[name].agents)
-        return FIRST_AGENT_PORT + agents
 
     def _first_answer(self, seat: _Seat, call: Any, deadline_s: float) -> Any:
         try:
@@ -286,10 +281,11 @@ class RayPlacer:
         seat.serving, seat.asked_s = None, time.monotonic()
         seat.actor = self._actor(seat.index, seat.label)
         others = [
-            range(host.port, host.port + self._num_ports(self._hosts, host.name))
+            range(host.port, host.port + ports_wanted(self._config, self._hosts, host.name))
             for host in self._hosts.hosts
         ]
-        seat.placing = seat.actor.place.remote(self._num_ports(self._hosts, seat.name), others)
+        num_ports = ports_wanted(self._config, self._hosts, seat.name)
+        seat.placing = seat.actor.place.remote(num_ports, others)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -343,6 +339,12 @@ def gpus_wanted(config: RunConfig, on_this_node: float) -> int:
         learner.device == "auto" and on_this_node >= max(learner.ranks, 1)
     )
     return max(learner.ranks, 1) if may else 0
+
+
+def ports_wanted(config: RunConfig, hosts: Hosts, name: str) -> int:
+    """Ports of a host: for its own agents, or for everybody's where they may move to it."""
+    agents = config.num_agents if config.runtime.rebalance else len(hosts[name].agents)
+    return FIRST_AGENT_PORT + agents
 
 
 def _cannot_be_started(name: str, why: str) -> str:

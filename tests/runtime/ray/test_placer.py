@@ -7,9 +7,10 @@ import pytest
 
 from configs.load import ConfigError, load_run_config
 from configs.schema import RunConfig
+from runtime.deployment.hosts import spread
 from runtime.launch import make_plan
 from runtime.net.errors import SetupError
-from runtime.ray.placer import RayPlacer, gpus_wanted
+from runtime.ray.placer import RayPlacer, gpus_wanted, ports_wanted
 from tests.process.ray_cluster import needs_ray
 
 
@@ -36,6 +37,12 @@ def test_gpus_are_asked_for_where_the_learner_can_use_them(
 
 
 BY_RAY = ("--placer", "ray", "--hosts-count", "2")
+
+
+def test_a_host_keeps_ports_for_agents_that_may_move_to_it() -> None:
+    hosts = spread({"head": ("10.0.0.1", 20_000), "host-1": ("10.0.0.2", 20_000)}, 4)
+    assert ports_wanted(config_of(*BY_RAY), hosts, "host-1") == 8 + 2
+    assert ports_wanted(config_of(*BY_RAY, "--rebalance"), hosts, "host-1") == 8 + 4
 
 
 def test_a_hosts_file_and_ray_do_not_go_together() -> None:
