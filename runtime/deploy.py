@@ -254,10 +254,14 @@ def _require_same_way(path: Path, policy: PolicyFile, bundle: Bundle) -> None:
     comm = policy.trained.get("comm", policy.spec.scheme)
     mode = policy.trained.get("gate_mode", "learned")
     timing = policy.trained.get("gate_timing", "causal")
+    # A budget that was chosen at the deployment holds, whatever policies were trained with.
+    is_chosen = options.gate_budget != made_with.gate_budget
+    budget = options.gate_budget if is_chosen else policy.gate_budget
     for name, found, deployed in (
         ("comm", comm, options.comm),
         ("gate.mode", mode, options.gate_mode),
         ("gate.timing", timing, "causal"),
+        ("gate.budget", budget, options.gate_budget),
         *differences(policy.spec, made_with.spec),
     ):
         if found != deployed:

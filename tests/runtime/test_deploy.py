@@ -201,7 +201,8 @@ def test_an_update_of_another_kind_is_refused_before_anybody_is_asked(
     save_policy(newer, PolicyFile(wider, np.zeros(wider.size, np.float32), 4, {}))
     says = f"hidden is {wider.hidden}, deployed is {spec.hidden}: deploy this policy anew"
     assert says in refused(capsys, *update)
-    for key, value in (("comm", "none"), ("gate_mode", "open"), ("gate_timing", "paper")):
+    ways = {"comm": "none", "gate_mode": "open", "gate_timing": "paper", "gate_budget": "2"}
+    for key, value in ways.items():
         save_policy(newer, PolicyFile(spec, flat, 4, {key: value}))
         assert f"{key.replace('_', '.')} is {value}, deployed is" in refused(capsys, *update)
     flat[3] = np.nan
