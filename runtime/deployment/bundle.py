@@ -153,7 +153,7 @@ def write_bundles(
         files = bundle_files(hosts, host.name, keys, deployment, policy=policy, options=options)
         folder = out / host.name
         try:
-            _replace_folder(folder, files)
+            place_bundle(folder, files)
         except OSError as error:
             raise SetupError(f"{folder} cannot be written: {error.strerror}") from error
         written.append(folder)
@@ -189,8 +189,21 @@ def bundle_files(
 
 
 def place_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write one host's folder, where it is needed."""
-    _replace_folder(folder, files)
+    """Write one host's folder, in place of one that is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True, mode=0o700)
+    for name, content in files.items():
+        mode = 0o600 if name == KEYS else 0o644
+        descriptor = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
 
 
 def read_all(out: Path, hosts: Hosts | None = None, *, complete: bool = True) -> list[Bundle]:
@@ -324,19 +337,6 @@ def _require_replaceable(folder: Path) -> None:
         raise SetupError(f"{folder} cannot be written: {error.strerror}") from error
     if not is_bundle and not is_free:
         raise SetupError(f"{folder} holds something that is no bundle: choose another --out")
-
-
-def _replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    fresh = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True, mode=0o700)
-    for name, content in files.items():
-        mode = 0o600 if name == KEYS else 0o644
-        descriptor = os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
 
 
 def _digest(content: bytes) -> str:
