@@ -47,3 +47,6 @@ def test_the_readmes_commands_install_all_that_they_need(purpose: str) -> None:
     extras = found[1].split(",")
     assert {"torch", "magent2"} <= packages_of(*extras), "Battle is run, and tested"
     assert ("pytest" in packages_of(*extras)) == (purpose == "test")
+    if purpose == "test":
+        optional = packages_of("magent", "ray", "render", "studies", "track")
+        assert optional <= packages_of(*extras), "what is optional is tested as well"
