@@ -93,7 +93,7 @@ LAUNCH = (
     Line("--evaluation.interval-steps", "N", "steps between two", "evaluation.interval_steps"),
     Line("--evaluation.stop-at", "X", "end training when one reaches this"),
     Line("--hosts", "FILE", "hosts of a run across machines"),
-    Line("--placer", "hosts|ray", "who puts nodes there", "runtime.placer"),
+    Line("--placer", "hosts|ray", "nodes are started by hand, or by Ray", "runtime.placer"),
     Line("--serial", "", "everything in one process, for a debugger"),
     Line("--metrics-port", "N", "port of /metrics; 0: none", "runtime.metrics_port"),
     Line("--runtime.runs-dir", "DIR", "where runs get their folders", "runtime.runs_dir"),

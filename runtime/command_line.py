@@ -28,7 +28,9 @@ SUBCOMMANDS = {
     "launch": Subcommand("runtime.launch", "train: start a run here or across hosts"),
     "evaluate": Subcommand("runtime.evaluate", "play a trained policy and print its figures"),
     "render": Subcommand("runtime.render", "show an episode: a film, or a page that plays it"),
-    "deploy": Subcommand("runtime.deploy", "write bundles that run a policy on separate hosts"),
+    "deploy": Subcommand(
+        "runtime.deploy", "deploy a policy to separate hosts, or replace it there"
+    ),
     "node": Subcommand("runtime.node", "be one host of a run: start the agents of a bundle"),
     "keys": Subcommand("runtime.keys", "make the keys of a run across hosts, or change one"),
     "plot": Subcommand("runtime.plot", "draw the evaluations of runs"),

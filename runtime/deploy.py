@@ -82,15 +82,15 @@ class DeployCommand:
     """Folder that gets a folder for each host."""
 
     update: str = ""
-    """Replace the policy of the nodes that run: the folder that --out made, or the bundle of the
-    head's host. Agents go over between two ticks, on all hosts or on none."""
+    """Replace the policy of a deployment that runs: the folder that --out made, or the bundle of
+    the head's host. Agents change between two ticks, on all hosts or on none."""
 
     as_version: Annotated[int | None, between(0, MAX_VERSION)] = None
-    """With --update, the version number to push the policy under, greater than that of the version
-    in use; unset takes the file's."""
+    """With --update, the version number of the pushed policy, greater than that of the version in
+    use; unset takes the file's."""
 
     watch_s: Annotated[float, within(0.0, 3600.0)] = 5.0
-    """With --update, seconds that the agents are looked at before they go over, and again before
+    """With --update, seconds for which the agents are watched before the change, and again before
     the new version is kept; at least three of their reports."""
 
     timeout_s: Annotated[float, within(0.5, 600.0)] = 10.0

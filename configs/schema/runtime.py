@@ -52,10 +52,10 @@ class RuntimeConfig:
     """Seconds without a word from the head after which another host counts the run as over."""
 
     rebalance: Annotated[bool, short("rebalance")] = False
-    """Give the agents of a host that leaves for good to the other hosts (docs/deploy.md)."""
+    """Move the agents of a host that leaves for good to the other hosts (docs/deploy.md)."""
 
     rebalance_after_s: Annotated[float, within(1.0, 86_400.0)] = 60.0
-    """Seconds without a host after which a run that rebalances takes it to have left for good."""
+    """With rebalance, seconds without a word from a host after which it has left for good."""
 
     hosts: Annotated[str, short("hosts")] = ""
     """Hosts file of a run across machines (docs/deploy.md); empty keeps everything on this one."""
@@ -64,24 +64,24 @@ class RuntimeConfig:
     """Folder of the hosts' keys; made on the first run with these hosts."""
 
     placer: Annotated[Placer, short("placer")] = "hosts"
-    """What puts nodes on hosts: a person, by a hosts file, or a Ray cluster (docs/clusters.md; pip
-    install -e ".[ray]")."""
+    """How nodes are started on other hosts: by hand, with a hosts file, or by a Ray cluster
+    (docs/clusters.md; pip install -e ".[ray]")."""
 
     hosts_count: Annotated[int, short("hosts-count"), between(0, 256)] = 0
-    """Hosts that are asked for from Ray, this machine among them."""
+    """Hosts of a run on Ray, this machine among them."""
 
     ray_address: Annotated[str, short("ray-address")] = "auto"
     """ADDRESS:PORT of the Ray cluster; auto takes RAY_ADDRESS, or the one on this machine."""
 
     ray_cpus: Annotated[float, short("ray-cpus"), within(0.0, 4096.0, above_low=True)] = 1.0
-    """CPUs that are asked for on each host."""
+    """CPUs to ask Ray for on each host."""
 
     ray_gpus: Annotated[int | None, short("ray-gpus"), between(0, 64)] = None
-    """GPUs that are asked for on the learner's host, which is this machine; None: one for each rank
-    of a learner that trains on GPUs."""
+    """GPUs to ask Ray for on this machine, the learner's host; None: one for each rank of a learner
+    that trains on GPUs."""
 
     ray_timeout_s: Annotated[float, short("ray-timeout-s"), within(1.0, 86_400.0)] = 60.0
-    """Seconds that Ray has to give the hosts of a run before it begins."""
+    """Seconds that Ray has to give all hosts of a run."""
 
     telemetry: bool = True
     """Count bytes, packets and latencies, read memory and serve /metrics; off measures what that

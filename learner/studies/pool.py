@@ -22,14 +22,15 @@ class PoolOptions:
     """Options of studies and sweeps."""
 
     pool: Literal["here", "ray"] = "here"
-    """Where trainings run: on this machine, or on a Ray cluster that has the folder --out as well
-    (docs/clusters.md; pip install -e ".[ray]")."""
+    """Where trainings run: on this machine, or on a Ray cluster whose machines share the folder
+    --out (docs/clusters.md; pip install -e ".[ray]")."""
 
     ray_address: str = "auto"
     """ADDRESS:PORT of the Ray cluster; auto takes RAY_ADDRESS, or the one on this machine."""
 
     ray_resources: tuple[str, ...] = ("CPU=1",)
-    """What a training is given of the Ray cluster, by Ray's names: CPU=4 GPU=0.5 memory=2e9."""
+    """With --pool ray, what each training asks Ray for, by Ray's names: CPU=4 GPU=0.5
+    memory=2e9."""
 
     def require_pool(self) -> None:
         """Check what was asked for, as far as it can be without a cluster.

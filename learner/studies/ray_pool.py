@@ -45,7 +45,7 @@ class RayPool:
             words = self._cluster.words()
             self.close()
             raise SetupError(
-                f"--pool ray: no Ray node has {asked} for a training: there are {words}; ask for "
+                f"--pool ray: no Ray node has {asked} for a training: Ray has {words}; ask for "
                 "less with --ray-resources"
             )
         self.at_once = room

@@ -82,7 +82,7 @@ class NodeCommand:
     """Folder under which this host keeps logs and summary."""
 
     updates: str = ""
-    """Folder in which policy versions are kept that a deployed host is pushed; the bundle's own
+    """Folder in which a deployed host keeps policy versions that are pushed to it; the bundle's own
     unless set."""
 
     metrics_port: Annotated[int, between(0, MAX_PORT)] = 9464

@@ -10,7 +10,7 @@ import pytest
 from tests.process.fleet import HEAD, NUM_AGENTS, Fleet
 from tests.process.runs import wait_for
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NAMES = {"a": "head.cluster", "b": "node-0.cluster", "c": "node-1.cluster"}
 OPTIONS = ("--steps", "100000000", "--evaluation.interval-steps", "0")
@@ -19,7 +19,7 @@ OPTIONS = ("--steps", "100000000", "--evaluation.interval-steps", "0")
 def test_a_host_that_starts_anew_with_another_address_is_found_by_its_name(tmp_path: Path) -> None:
     options = (*OPTIONS, "--runtime.host-timeout-s", "3", "--agents.peer-timeout-s", "1")
     with Fleet.start(tmp_path, *options, names=NAMES) as fleet:
-        fleet.wait_until_learning()
+        fleet.wait_until_learning(120.0)
         lost = fleet.hosts["b"]
         lost.kill_all()
         lost.move_to("10.77.0.99")
