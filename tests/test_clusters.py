@@ -57,7 +57,9 @@ def selects(selector: dict[str, Any], labelled: Manifest) -> bool:
 @pytest.fixture
 def schemas() -> Any:
     """The package that knows Kubernetes's schemas."""
-    return pytest.importorskip("kubernetes_validate", reason='pip install -e ".[test]" brings it')
+    return pytest.importorskip(
+        "kubernetes_validate", reason='there is no kubernetes-validate (pip install -e ".[test]")'
+    )
 
 
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
