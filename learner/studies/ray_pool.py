@@ -9,7 +9,7 @@ knows, as on one machine. A Ctrl-C cancels the task, which lets its process writ
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ _LOOK_S = 0.2
 _SEEN_WITHIN_S = 10.0
 """Seconds that a shared folder may take to show a file that another machine has just made."""
 _CANCELLED = 130
+_LEAVES_S = 30.0
+"""Seconds that a training has to save and leave if Ray has lost sight of it on a machine that goes
+on: until then it has the lock of its folder, and nobody else could resume it."""
 
 
 class RayPool:
@@ -97,16 +100,21 @@ class RayWork:
 
     session = 0
 
-    def __init__(self, ray: Any, call: Any, output: Path) -> None:
-        self._ray, self._call, self._output = ray, call, output
+    def __init__(
+        self, ray: Any, call: Any, output: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ray, self._call, self._output, self._clock = ray, call, output, clock
         self._code: int | None = None
+        self._over_s = 0.0
+        """When the code may be told."""
         self._asked_s = math.inf
         self._signals = 0
 
     def poll(self) -> int | None:
         if self._code is None and self._ray.wait([self._call], timeout=0)[0]:
             self._code = self._result()
-        return self._code
+            self._over_s = self._clock() + (_LEAVES_S if self._code == LOST else 0.0)
+        return self._code if self._clock() >= self._over_s else None
 
     def _result(self) -> int:
         errors = self._ray.exceptions
@@ -123,9 +131,10 @@ class RayWork:
         return code
 
     def leave(self, stop: Stop) -> None:
-        if self.poll() is not None:
+        self._over_s = 0.0  # nobody is about to resume it
+        if self.poll() is not None or self._code is not None:
             return
-        now_s = time.monotonic()
+        now_s = self._clock()
         if math.isinf(self._asked_s):
             self._asked_s, self._signals = now_s, stop.signals
             self._ray.cancel(self._call)

@@ -7,7 +7,7 @@ import pytest
 
 from configs.load import ConfigError
 from learner.studies import ray_pool
-from learner.studies.child import Stop
+from learner.studies.child import LOST, Stop
 from learner.studies.plan import Request, plan
 from learner.studies.pool import Here, PoolOptions, open_pool
 from runtime.net.errors import SetupError
@@ -107,3 +107,38 @@ def test_a_task_that_is_cancelled_at_any_moment_sees_its_command_to_the_end(
     monkeypatch.chdir(tmp_path)
     assert ray_pool.run_here("runtime.launch", (), f"{tmp_path}", f"{tmp_path}", None, {}) == 130
     assert command.was_asked
+
+
+class LostSight:
+    """Ray, of which a node has died: what RayWork needs of it."""
+
+    class exceptions:  # as Ray's module is called
+        class RayError(Exception): ...
+
+        class RayTaskError(RayError): ...
+
+        class TaskCancelledError(RayError): ...
+
+    def wait(self, calls: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        return calls, []
+
+    def get(self, call: str) -> int:
+        raise self.exceptions.RayError(f"the worker of {call} died")
+
+
+def test_what_ray_has_lost_sight_of_may_save_before_somebody_resumes_it(tmp_path: Path) -> None:
+    now_s = 100.0
+    work = ray_pool.RayWork(LostSight(), "it", tmp_path / "output.txt", lambda: now_s)
+    assert work.poll() is None
+    assert (tmp_path / "output.txt").read_text() == "error: the worker of it died\n"
+    now_s += 29.0
+    assert work.poll() is None
+    now_s += 2.0
+    assert work.poll() == LOST
+
+
+def test_where_all_is_to_end_nobody_waits_for_what_ray_has_lost_sight_of(tmp_path: Path) -> None:
+    work = ray_pool.RayWork(LostSight(), "it", tmp_path / "output.txt", lambda: 100.0)
+    assert work.poll() is None
+    work.leave(Stop())
+    assert work.poll() == LOST
