@@ -172,8 +172,11 @@ class AgentCore:
             present_ET=None,
             steps_E=np.zeros(copies, dtype=np.uint16),
             memory_EX=np.zeros((copies, self._policy.scheme.memory), dtype=np.float32),
+            observation_ED=np.zeros((copies, spec.observation_dim), dtype=np.float32),
         )
         self._remembers = self._policy.scheme.memory > 0
+        self._reads_message = self._policy.reads_message
+        self._says_actions = scheme.says_actions
 
         self._lived_E = self._nowhere_E
         """Copies in which the agent was alive in the step before."""
@@ -335,6 +338,7 @@ class AgentCore:
             shape = (self._rules.copies, self._rules.spec.observation_dim)
             observation_ED = np.zeros(shape, dtype=np.float32)
             observation_ED[takes_part.alive_E] = now.observations
+        self._words.observation_ED = observation_ED
         self._hidden_EH = self._policy.recur(observation_ED, self._hidden_EH, self._parts_EP)
         self._parts_EP = self._policy.parts(self._hidden_EH)
         if self._beacons:
@@ -508,12 +512,17 @@ class AgentCore:
         if self._speaks:
             words.present_ET = self._present_tokens(heard)
             words.tokens_ETM = self._messages.tokens(heard, self._own_EM)
-        message_EM = policy.message(self._parts_EP, words)
-        q_EA = policy.q_values(self._parts_EP, message_EM)
+        says_actions, parts_EP = self._says_actions, self._parts_EP
+        message_EM = self._own_EM if says_actions else policy.message(parts_EP, words)
+        context_EC = message_EM
+        if not self._reads_message:
+            context_EC = policy.context(parts_EP, words, message_EM)
+        q_EA = policy.q_values(parts_EP, context_EC)
         if self._own_outputs is not None:
             q_EA = q_EA[:, self._own_outputs]
-        self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
-        self._own_EM = message_from_wire(self._sent_rows)
+        if not says_actions:
+            self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
+            self._own_EM = message_from_wire(self._sent_rows)
 
         commands: list[Command] = []
         said = self._no_copy
@@ -526,6 +535,11 @@ class AgentCore:
         takes_part, tally, open_EK = self._takes_part, self.tally, self._open_EK
         allowed = allowed_actions(now, takes_part, spec.num_actions)
         actions = self._actor.choose(q_EA, now, takes_part, allowed)
+        if says_actions:
+            message_EM = policy.scheme.message_of_actions(actions)
+            self._sent_rows = message_to_wire(message_EM, spec.message_dtype)
+            self._own_EM = message_from_wire(self._sent_rows)
+            commands += self._send_messages()
         if self._recorders.records:
             computed = {GATES.name: out_masks, Q_VALUES.name: q_EA, **self._actor.computed}
             self._recorders.record(now, takes_part, actions, self._policy_version, computed)
@@ -564,6 +578,11 @@ class AgentCore:
         self._open_EK = self._gating.choose(self._policy, self._moment())
         if self._loss is not None and self._beacons:
             self.tally.lost_beacons += self._gating.lost_beacons
+        if self._says_actions:
+            return []  # none is chosen yet
+        return self._send_messages()
+
+    def _send_messages(self) -> list[Command]:
         return sending.messages(self._open_EK, self._now.tick, self._all_copies, self._sent_rows)
 
     def _moment(self) -> Moment:

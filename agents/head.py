@@ -1,11 +1,13 @@
 """The Q head: what an agent's state and its message are worth, action by action.
 
-    hidden, message -> relu -> q-values
+    hidden, context -> relu -> q-values
+
+The context is the message, unless the scheme has the head read something else.
 
 For policy gradients these are logits; or means and log deviations of actions that are real numbers.
 A policy may have several output layers, of which each agent reads one (`own_outputs`).
 
-Dimension key: E = copies, H = hidden, M = message, A = actions, P = columns of the fused product.
+Dimension key: E = copies, H = hidden, C = context, A = actions, P = columns of the fused product.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,15 +40,15 @@ class QHead:
         Args:
             hidden: hidden units that are left.
         """
-        state_HU, said_MU = np.split(columns(tensors["q_hidden.weight"]), [hidden])
-        self._said = np.ascontiguousarray(said_MU)
+        state_HU, context_CU = np.split(columns(tensors["q_hidden.weight"]), [hidden])
+        self._context = np.ascontiguousarray(context_CU)
         self._weight, self._bias = columns(tensors["q_out.weight"]), tensors["q_out.bias"]
         self.reads: tuple[Linear, ...] = ((state_HU, tensors["q_hidden.bias"]),)
 
     @staticmethod
     def layout(spec: "PolicySpec") -> Layout:
         return (
-            ("q_hidden.weight", (spec.hidden, spec.hidden + spec.message)),
+            ("q_hidden.weight", (spec.hidden, spec.hidden + spec.context)),
             ("q_hidden.bias", (spec.hidden,)),
             ("q_out.weight", (spec.heads * spec.outputs, spec.hidden)),
             ("q_out.bias", (spec.heads * spec.outputs,)),
@@ -56,13 +58,13 @@ class QHead:
         """Learn where in a row of the fused product each of `reads` is."""
         (self._state,) = columns
 
-    def q_values(self, parts_EP: FloatArray, message_EM: FloatArray) -> FloatArray:
+    def q_values(self, parts_EP: FloatArray, context_EC: FloatArray) -> FloatArray:
         """[E, A], or [E, heads × A] of all output layers one after the other.
 
         Args:
-            message_EM: before it is rounded for the wire.
+            context_EC: the message, before it is rounded for the wire, or what the scheme says.
         """
-        fused_EH: FloatArray = message_EM.dot(self._said)
+        fused_EH: FloatArray = context_EC.dot(self._context)
         fused_EH += parts_EP[:, self._state]
         np.maximum(fused_EH, _ZERO, out=fused_EH)
         q_EA: FloatArray = fused_EH.dot(self._weight)

@@ -125,11 +125,14 @@ class PolicySpec:
         """
         scheme = scheme_of(comm)
         name = scheme.parameters_of or comm
+        scheme_options = "" if name != comm else comm_options
         spec = cls(
             observation_dim=observation_dim,
             num_actions=num_actions,
             hidden=network.hidden,
-            message=network.message,
+            message=scheme.message_size(
+                network, _options(scheme.Options, scheme_options, "--comm.options")
+            ),
             attention=network.attention,
             beacon=scheme.beacon_size or network.beacon,
             edge_embedding=network.edge_embedding,
@@ -143,14 +146,13 @@ class PolicySpec:
             heads=network.heads,
             policies=network.policies,
             scheme=name,
-            scheme_options="" if name != comm else comm_options,
+            scheme_options=scheme_options,
             action_bounds="" if bounds is None else bounds_to_text(bounds),
             observation_shape=(
                 "x".join(map(str, observation_shape)) if network_of(network.name).uses_shape else ""
             ),
         )
         spec.network_opts()
-        spec.scheme_opts()
         return spec
 
     @property
@@ -175,6 +177,11 @@ class PolicySpec:
         logarithm of a deviation for each number of an action.
         """
         return 2 * self.num_actions if self.action_bounds else self.num_actions
+
+    @property
+    def context(self) -> int:
+        """Numbers that the Q head reads beside the hidden state."""
+        return scheme_of(self.scheme).context_of(self)
 
     def network_opts(self) -> Any:
         """The network's options, as its own dataclass."""

@@ -32,14 +32,14 @@ def _stays_finite(policy: PolicyVersion) -> bool:
     spec = policy.spec
     rng = streams.generator(0, Role.REHEARSAL)
     hidden_EH = policy.begin(1)
-    unheard_EM = np.zeros((1, spec.message), np.float32)
+    unheard_EC = np.zeros((1, spec.context), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         parts_EP = policy.parts(hidden_EH)
         for _ in range(_STEPS):
             observation_ED = rng.standard_normal((1, spec.observation_dim)).astype(np.float32)
             hidden_EH = policy.recur(observation_ED, hidden_EH, parts_EP)
             parts_EP = policy.parts(hidden_EH)
-            q_EA = policy.q_values(parts_EP, unheard_EM)
+            q_EA = policy.q_values(parts_EP, unheard_EC)
             if not (np.isfinite(parts_EP).all() and np.isfinite(q_EA).all()):
                 return False
     return True

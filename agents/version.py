@@ -1,6 +1,6 @@
 """A policy version in numpy, ready to run: network, scheme and Q head on one product.
 
-    observation, hidden, parts -> recur -> hidden -> parts -> message -> q-values
+    observation, hidden, parts -> recur -> hidden -> parts -> message, context -> q-values
 
 Whatever is linear in h is one product, and its columns are called the parts: an agent of one copy
 spends more on calls than on arithmetic. For the same reason matrices that follow each other without
@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from agents.comm.base import Scheme
 from agents.dead_units import without_dead_units
 from agents.found import network_of, scheme_of
 from agents.head import QHead
@@ -42,6 +43,9 @@ class PolicyVersion:
         # Decided once and not in every step: these are called directly.
         self.recur = self.network.recur
         self.message = self.scheme.message
+        self.context = self.scheme.context
+        self.reads_message = scheme.context is Scheme.context
+        """Whether the Q head reads the message itself."""
         self.q_values = head.q_values
 
     def begin(self, copies: int) -> FloatArray:

@@ -57,6 +57,17 @@ def _says_no_beacons(config: RunConfig) -> bool:
     return not reads_beacons(scheme.gate_mode(config.gate.mode), options)
 
 
+def _fixes_messages(config: RunConfig) -> bool:
+    """Whether messages have a size of the scheme's own."""
+    scheme: Any = extensions.load(extensions.SCHEME, config.comm)
+    message_size = getattr(scheme, "message_size", None)
+    if message_size is None:
+        return False
+    options = read(scheme.Options, config.comm_options, "--comm.options")
+    other = replace(config.network, message=config.network.message + 1)
+    return bool(message_size(other, options) == message_size(config.network, options))
+
+
 def _learns_from_itself(config: RunConfig) -> bool:
     return isinstance(traits_of(config.learner).experience, OnPolicy)
 
@@ -91,6 +102,7 @@ RULES: tuple[Rule, ...] = (
         (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta", "network.beacon_period"),
     ),
     Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
+    Rule("messages of comm {comm} have a size of its own", _fixes_messages, ("network.message",)),
     Rule(
         "nothing is learned about edges (gate.mode is not learned)",
         lambda c: c.gate.mode != "learned",

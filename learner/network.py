@@ -55,7 +55,7 @@ class PolicyNetwork(nn.Module):
         layers: dict[str, nn.Module] = {
             **self.encoding.layers,
             **self.scheme.layers,
-            "q_hidden": nn.Linear(spec.hidden + spec.message, spec.hidden),
+            "q_hidden": nn.Linear(spec.hidden + spec.context, spec.hidden),
             "q_out": nn.Linear(spec.hidden, spec.heads * spec.outputs),
         }
         # Children in the order of the layout: optimiser and checkpoints go by it.
@@ -125,7 +125,7 @@ class PolicyNetwork(nn.Module):
         """All that depends on hidden states […, H] alone, for all steps at once: [..., H] what the
         Q head's hidden layer owes to them, and what the scheme reads of them.
 
-        The head acts on a concatenation of the hidden state and the message, so its product splits,
+        The head acts on a concatenation of the hidden state and the context, so its product splits,
         and this is the first half.
         """
         of_head: Layer = (self.q_hidden.weight[:, : self.spec.hidden], self.q_hidden.bias)
@@ -136,17 +136,21 @@ class PolicyNetwork(nn.Module):
         made = projections(hidden, *first, of_head, *rest)
         return made[len(first)], (*made[: len(first)], *made[len(first) + 1 :])
 
-    def q_values(self, q_part: Tensor, message: Tensor) -> Tensor:
-        """[…, H], […, M] -> […, A] from the message before rounding; of all output layers."""
+    def q_values(self, q_part: Tensor, context: Tensor) -> Tensor:
+        """[…, H], […, C] -> […, A] of all output layers.
+
+        Args:
+            context: the message before rounding, or what the scheme has the head read instead.
+        """
         size = self.spec.hidden
         q = head(
             q_part.reshape(-1, size),
-            message.reshape(-1, self.spec.message),
+            context.reshape(-1, context.shape[-1]),
             self.q_hidden.weight[:, size:],
             self.q_out.weight,
             self.q_out.bias,
         )
-        return q.view(*message.shape[:-1], -1)
+        return q.view(*context.shape[:-1], -1)
 
     def own_outputs(self, q_TBNO: Tensor) -> Tensor:
         """[T, B, N, A] of all output layers' values [T, B, N, heads × A] those of each agent's own

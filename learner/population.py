@@ -123,7 +123,12 @@ class Population:
                 self._plays_E[copy] = self._opponent(env_steps)
         self._now = tuple(step.now for step in steps)
         self._lived_EN = alive_EN | ended_E[:, None]
-        self._carry = output.carry.restart(torch.tensor(ended_E, device=output.q_TBNA.device))
+        device = output.q_TBNA.device
+        acted_EN = np.where(alive_EN, actions_EN, 0)
+        carry = output.carry
+        if network.scheme.says_actions:
+            carry = carry.after_acting(network, torch.tensor(acted_EN, device=device))
+        self._carry = carry.restart(torch.tensor(ended_E, device=device))
 
     def _window(self, network: PolicyNetwork, alive_EN: NDArray[np.bool_]) -> UnrollInput:
         device = next(network.parameters()).device

@@ -226,7 +226,11 @@ def simulate(
                 numbers_E[copy] = begun
                 begun += 1
         snapshots = tuple(step.now for step in steps)
-        carry = output.carry.restart(torch.tensor(ended_E))
+        carry = output.carry
+        if network.scheme.says_actions:
+            acted_EN = np.where(alive_EN, actions_EN, 0)
+            carry = carry.after_acting(network, torch.tensor(acted_EN))
+        carry = carry.restart(torch.tensor(ended_E))
         lived_EN = lived_EN | ended_E[:, None]
     return finished
 

@@ -2,14 +2,16 @@
 made of what was heard.
 
     hidden -> the scheme's columns of the fused product ─┐
-    own last message, those that have come, its memory ──┴-> message -> Q head, and over the open
-    edges allowed edges, step of the episode -> Gating (agents/comm/gating.py) -> open edges
+    own last message, those that have come, its memory ──┴-> message -> over the open edges
+                                                          └-> context (the message) -> Q head
+    allowed edges, step of the episode -> Gating (agents/comm/gating.py) -> open edges
 
 A module offers a scheme by SCHEME = ItsClass; the class names its torch twin (learner/comm/base.py)
 by a string, so that agents never import torch.
 
 Dimension key: E = copies, T = 1 + K tokens (own message first), K = edges of one direction, H =
-hidden, M = message, P = columns of the fused product, X = numbers that the scheme remembers.
+hidden, M = message, C = context, D = observation features, P = columns of the fused product, X =
+numbers that the scheme remembers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from agents.comm.gating import Gating, Site
 from agents.layers import Layout, Linear, NoOptions, draw_uniform
 from configs.arrays import BoolArray, FloatArray
-from configs.schema import GateMode, GateTiming
+from configs.schema import GateMode, GateTiming, NetworkConfig
 from runtime.net.topology import Graph, exponential
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Heard:
     """Step of each copy's episode, from 0."""
     memory_EX: FloatArray
     """What `message` left here a step before; zeros where an episode begins. It writes the next."""
+    observation_ED: FloatArray
+    """What the agent sees in this step; zeros where it is dead."""
 
 
 class Scheme:
@@ -62,6 +66,9 @@ class Scheme:
     """Of a message's entries, without sign; a float32 message beyond it is dropped."""
     beacon_size: ClassVar[int] = 0
     """Numbers in a beacon whose content is the scheme's own; 0: `network.beacon` says how many."""
+    says_actions: ClassVar[bool] = False
+    """Whether what is said in a step is the action just chosen: the agent acts first and speaks
+    then, by `message_of_actions`, and nobody asks for `message`. Actions are chosen from a list."""
     parameters_of: ClassVar[str] = ""
     """The scheme whose parameters, and so whose policy files, it takes; empty: its own."""
     hidden_readers: ClassVar[tuple[str, ...] | None] = None
@@ -142,6 +149,22 @@ class Scheme:
         return 0
 
     @classmethod
+    def message_size(cls, network: NetworkConfig, options: Any) -> int:
+        """Numbers M in a message. A scheme whose messages have a form of their own says how many;
+        `network.message` has no say then.
+
+        Args:
+            network: of the run.
+            options: an `Options`.
+        """
+        return network.message
+
+    @classmethod
+    def context_of(cls, spec: "PolicySpec") -> int:
+        """Numbers C that the Q head reads beside the hidden state."""
+        return spec.message
+
+    @classmethod
     def gate_mode(cls, mode: GateMode) -> GateMode:
         """What a run's gate.mode comes to: a scheme without a learned gate has open edges."""
         return "open"
@@ -176,8 +199,22 @@ class Scheme:
         return allowed_EK
 
     def message(self, parts_EP: FloatArray, heard: Heard) -> FloatArray:
-        """[E, M] new message, before it is rounded for the wire; the Q head reads it as well."""
+        """[E, M] new message, before it is rounded for the wire."""
         raise NotImplementedError
+
+    def message_of_actions(self, actions_E: NDArray[np.integer[Any]]) -> FloatArray:
+        """[E, M] the same where a scheme says actions; those of the dead are 0."""
+        raise NotImplementedError
+
+    def context(self, parts_EP: FloatArray, heard: Heard, message_EM: FloatArray) -> FloatArray:
+        """[E, C] what the Q head reads beside the hidden state: the message, unless a scheme says
+        otherwise.
+
+        Args:
+            message_EM: what `message` has just returned; the own last message where a scheme says
+                actions.
+        """
+        return message_EM
 
     def weights(self, parts_EP: FloatArray, heard: Heard) -> FloatArray | None:
         """[E, T] how much each token counted in `message`, for who looks (agents/insight.py); None:

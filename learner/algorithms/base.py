@@ -247,14 +247,14 @@ class Algorithm(ABC):
             recorded_TBNK = open_edges_of(part.columns[GATES.name], graph.num_edges)
             rule = replace(rule, recorded_TBNK=recorded_TBNK)
         network = self.policy.of_size(part.num_agents)
-        output = unroll(network, _window(part), rule, _carry(network, part), learns)
+        output = unroll(network, _window(network, part), rule, _carry(network, part), learns)
         return Unrolled(allowed_only(output, part), noisy_B)
 
     @torch.no_grad()
     def unroll_deployed(self, policy: PolicyNetwork, part: Part) -> UnrollOutput:
         """A policy over T + 1 steps as it will be deployed: its gates are the hard ones."""
         network = policy.of_size(part.num_agents)
-        output = unroll(network, _window(part), self.rule(), _carry(network, part))
+        output = unroll(network, _window(network, part), self.rule(), _carry(network, part))
         return allowed_only(output, part)
 
     def annotated(self, episode: Episode) -> Episode:
@@ -297,8 +297,15 @@ class Algorithm(ABC):
         return self._terms(unrolled.output, part, divisors, self.rule())
 
 
-def _window(part: Part) -> UnrollInput:
-    return UnrollInput(part.observations, part.alive, part.start_B, part.begins_TBN, part.living_R)
+def _window(network: PolicyNetwork, part: Part) -> UnrollInput:
+    window = UnrollInput(
+        part.observations, part.alive, part.start_B, part.begins_TBN, part.living_R
+    )
+    if not network.scheme.says_actions:
+        return window
+    # Nobody hears what is said in the step after the last one.
+    unheard_1BN = torch.zeros_like(part.actions[:1])
+    return replace(window, actions_TBN=torch.cat((part.actions, unheard_1BN)))
 
 
 def _carry(network: PolicyNetwork, part: Part) -> Carry | None:

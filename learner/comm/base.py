@@ -3,7 +3,7 @@
     hidden of all steps -> the scheme's reads of it ─┐
     who takes part, what the step before left ───────┴-> SchemeTwin -> messages, gates of all steps
 
-Dimension key: T = time, B = batch, N = agents, K = out-edges, H = hidden, M = message.
+Dimension key: T = time, B = batch, N = agents, K = out-edges, H = hidden, M = message, C = context.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ class Said:
     """What the agents say in all steps."""
 
     messages_TBNM: Tensor
-    """Before rounding: the Q head and the auxiliary losses read them."""
+    """Before rounding: the auxiliary losses read them, and so does the Q head, unless it has a
+    context."""
     last_BNM: Tensor
     """The last of them as it crosses the wire."""
     scores_TBNK: Tensor
@@ -39,6 +40,8 @@ class Said:
     """`Carry.own` after the last step."""
     of_loss: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     """What `SchemeTwin.own_loss` needs of all steps."""
+    context_TBNC: Tensor | None = None
+    """What the Q head reads beside hidden states; None: the messages."""
 
     @classmethod
     def without_scores(
@@ -48,6 +51,7 @@ class Said:
         gates_TBNK: Tensor,
         own: Mapping[str, Tensor] = {},
         of_loss: Mapping[str, Tensor] = {},
+        context_TBNC: Tensor | None = None,
     ) -> "Said":
         """Where no gate is learned: the scores are zeros.
 
@@ -62,6 +66,7 @@ class Said:
             gates_TBNK=gates_TBNK,
             own=dict(own),
             of_loss=dict(of_loss),
+            context_TBNC=context_TBNC,
         )
 
 
@@ -80,7 +85,9 @@ class SchemeTwin:
     def __init__(self, spec: PolicySpec, num_agents: int) -> None:
         self.spec = spec
         self.num_agents = num_agents
-        self.graph = scheme_of(spec.scheme).graph(num_agents, spec.scheme_opts())
+        scheme = scheme_of(spec.scheme)
+        self.graph = scheme.graph(num_agents, spec.scheme_opts())
+        self.says_actions = scheme.says_actions
         self.layers = {}
 
     def reads_of_hidden(self, rule: GateRule) -> list[Layer]:
@@ -102,6 +109,12 @@ class SchemeTwin:
             reads: [T, B, N, O] what `reads_of_hidden` asked for, in its order.
             carry: what the step before the first has left.
             rule: timing, mode and noise of a learned gate.
+        """
+        raise NotImplementedError
+
+    def message_of_actions(self, actions: Tensor) -> Tensor:
+        """[…] -> […, M] what is said of actions (int64), by a scheme that says them; those of the
+        dead are 0.
         """
         raise NotImplementedError
 

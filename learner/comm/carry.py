@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from learner.kernels.straight_through import round_message
+
 if TYPE_CHECKING:
     from learner.network import PolicyNetwork
 
@@ -31,6 +33,9 @@ class UnrollInput:
     living_R: Tensor | None = None
     """int64: rows b × N + n of agents that matter; nobody asks for hidden states or values of the
     others, who are dead in all steps. None: all matter."""
+    actions_TBN: Tensor | None = None
+    """int64: what was done, by the dead 0; None: the scheme says no actions, or the actions of one
+    single step are yet to be chosen (`Carry.after_acting`)."""
 
     def everybody(self, x_T1RX: Tensor) -> Tensor:
         """[T, B, N, X] with zeros for the rows that are left out; the same if none is."""
@@ -113,6 +118,16 @@ class Carry:
             own=found,
         )
         return carry.restart(start_B == 0)
+
+    def after_acting(self, network: "PolicyNetwork", actions_BN: Tensor) -> "Carry":
+        """The same once agents have said the actions that they have chosen.
+
+        Args:
+            network: its scheme says actions.
+            actions_BN: int64, those of the dead are 0.
+        """
+        said_BNM = network.scheme.message_of_actions(actions_BN)
+        return replace(self, message_BNM=round_message(said_BNM, network.spec.message_dtype))
 
     def restart(self, ended_B: Tensor) -> "Carry":
         """The same carry with a fresh beginning in the rows where `ended_B` is true."""

@@ -8,7 +8,8 @@ all steps. Which messages there are is the scheme's business (learner/comm/base.
 A call with T steps equals T calls with one step each that hand on the carry; so the same function
 trains and simulates.
 
-Dimension key: T = time, B = batch, N = agents, K = out-edges, M = message, A = actions.
+Dimension key: T = time, B = batch, N = agents, K = out-edges, M = message, C = context, A =
+actions.
 """
 
 from collections.abc import Sequence
@@ -72,7 +73,8 @@ def unroll(
     hidden = _remembered(network, window, carry)
     q_part, reads = network.project(hidden, rule)
     said = network.scheme(reads, window, carry, rule)
-    q_TBNO = window.everybody(network.q_values(q_part, said.messages_TBNM))
+    context_TBNC = said.messages_TBNM if said.context_TBNC is None else said.context_TBNC
+    q_TBNO = window.everybody(network.q_values(q_part, context_TBNC))
     q_TBNA = network.own_outputs(q_TBNO)
     return UnrollOutput(
         q_TBNA=q_TBNA,

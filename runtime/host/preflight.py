@@ -38,6 +38,8 @@ NAME_PATIENCE_S = 60.0
 """Seconds that a host's DNS name has to become an address of this machine: cluster DNS keeps an
 answer for up to thirty."""
 _NAME_RETRY_S = 0.5
+_MOST_FLOAT16 = 2049
+"""Numbers from 0 that float16 holds exactly."""
 _COPIES_OF_WEIGHTS = 5
 """The learner holds its weights, the target network's, their gradient and Adam's two moments."""
 
@@ -65,13 +67,15 @@ def require_scheme(config: RunConfig) -> None:
     """Check that the communication scheme runs with so many agents and in such steps.
 
     Raises:
-        SetupError: it has more edges than can be named, not this timing, or no positions to go by.
+        SetupError: it has more edges than can be named, not this timing, no positions to go by, or
+            actions that no message can name.
     """
     try:
         graph_of(config.comm, config.comm_options, config.num_agents)
     except ValueError as error:
         raise SetupError(f"--comm {config.comm}: {error}") from error
     _require_position(config)
+    _require_actions(config)
     timings = scheme_of(config.comm).timings
     if config.gate.timing not in timings:
         raise SetupError(
@@ -97,6 +101,24 @@ def _require_position(config: RunConfig) -> None:
         f"--comm {config.comm} chooses edges by the agents' positions: {way_out} "
         "--comm.options distance=ring"
     )
+
+
+def _require_actions(config: RunConfig) -> None:
+    """Check that a message can name each action, if the scheme says actions."""
+    if not scheme_of(config.comm).says_actions:
+        return
+    env = registry.spec_of(config.env, config.num_agents)
+    if env.is_continuous:
+        raise SetupError(
+            f"--comm {config.comm} says which action of a list was chosen, and actions of "
+            f"{config.env.name} are real numbers: take another scheme"
+        )
+    if config.network.message_dtype == "float16" and env.num_actions > _MOST_FLOAT16:
+        raise SetupError(
+            f"--comm {config.comm} says actions by their numbers, and {config.env.name} has "
+            f"{env.num_actions} of them, more than float16 tells apart: give "
+            "--network.message-dtype float32"
+        )
 
 
 def open_files_needed(graph: Graph) -> int:

@@ -75,6 +75,7 @@ def play(version: PolicyVersion, spec: PolicySpec, steps: int = 4) -> list[NDArr
             present_ET=present_ET,
             steps_E=np.full(COPIES, step, dtype=np.uint16),
             memory_EX=memory_EX,
+            observation_ED=observation_ED,
         )
         own_EM = version.message(parts_EP, heard)
         results += [hidden_EH.copy(), parts_EP.copy(), own_EM.copy(), memory_EX.copy()]

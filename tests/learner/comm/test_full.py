@@ -56,7 +56,8 @@ def test_an_agent_computes_what_the_unroll_computes(num_agents: int) -> None:
         present = np.concatenate((np.ones((num_agents, 1), dtype=np.bool_), sent), axis=1)
         steps = np.full(num_agents, t)
         nothing = np.zeros((num_agents, 0), dtype=np.float32)
-        message = version.message(parts, Heard(said, tokens, present, steps, nothing))
+        heard = Heard(said, tokens, present, steps, nothing, observation)
+        message = version.message(parts, heard)
         q = version.q_values(parts, message)
         assert_allclose(array(output.q_TBNA)[t, 0], q, rtol=1e-4, atol=1e-4)
         # Sent by who lives, to those who were alive a step before.
