@@ -51,6 +51,8 @@ class EnvSpec:
     has_position: bool = False
     """Whether an observation ends with its agent's own position, x and y scaled to [-1, 1]
     (envs/position.py)."""
+    has_neighbours: bool = False
+    """Whether a snapshot says who is whose neighbour (envs/neighbours.py)."""
     kinds_N: tuple[int, ...] = ()
     """[N] number of each agent's kind, from 0; empty: all are alike."""
     comes_back: bool = False
@@ -103,6 +105,9 @@ class Snapshot(NamedTuple):
     action_masks_NA: BoolArray | None = None
     """[N, A] actions that are allowed, where the specification has masks; a living agent has at
     least one."""
+    neighbours_NN: BoolArray | None = None
+    """[N, N] who is whose neighbour, where the specification has neighbours: symmetric, nobody its
+    own, and the dead nobody's."""
 
 
 class Transition(NamedTuple):

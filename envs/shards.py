@@ -110,15 +110,18 @@ class _Board(NamedTuple):
     alive_EN: BoolArray
     masks_ENA: BoolArray
     """[E, N, 0] where the environment has none."""
+    neighbours_ENN: BoolArray
+    """[E, N, 0] where the environment has none."""
     rewards_EN: FloatArray
     terminated_E: BoolArray
     truncated_E: BoolArray
     won_E: BoolArray
     last_observations_END: ObservationArray
-    """Of the end of the episodes that have ended with this step, as are the next four."""
+    """Of the end of the episodes that have ended with this step, as are the next five."""
     last_states_ES: FloatArray
     last_alive_EN: BoolArray
     last_masks_ENA: BoolArray
+    last_neighbours_ENN: BoolArray
     metrics_EM: NDArray[np.float64]
 
     @classmethod
@@ -128,6 +131,7 @@ class _Board(NamedTuple):
         rows, states = (*per_agent, spec.observation_dim), (*per_copy, spec.state_dim)
         actions = (*per_agent, spec.num_actions) if spec.is_continuous else per_agent
         masks = (*per_agent, spec.num_actions if spec.has_action_masks else 0)
+        pairs = (*per_agent, spec.num_agents if spec.has_neighbours else 0)
         layout: list[tuple[Any, tuple[int, ...]]] = [
             (np.float32 if spec.is_continuous else np.int64, actions),
             (np.int64, per_copy),
@@ -136,12 +140,14 @@ class _Board(NamedTuple):
             (np.float32, states),
             (np.bool_, per_agent),
             (np.bool_, masks),
+            (np.bool_, pairs),
             (np.float32, per_agent),
             *[(np.bool_, per_copy)] * 3,
             (spec.observation_dtype, rows),
             (np.float32, states),
             (np.bool_, per_agent),
             (np.bool_, masks),
+            (np.bool_, pairs),
             (np.float64, (*per_copy, len(spec.metrics))),
         ]
         sizes = [-(-np.dtype(t).itemsize * int(np.prod(shape)) // 64) * 64 for t, shape in layout]
@@ -258,7 +264,8 @@ class Shards:
                     observations_ND=board.last_observations_END[copy].copy(),
                     state_S=board.last_states_ES[copy].copy(),
                     alive_N=board.last_alive_EN[copy].copy(),
-                    action_masks_NA=_masks(board.last_masks_ENA[copy].copy()),
+                    action_masks_NA=_stated(board.last_masks_ENA[copy].copy()),
+                    neighbours_NN=_stated(board.last_neighbours_ENN[copy].copy()),
                 )
                 numbers = board.metrics_EM[copy].tolist()
                 metrics = dict(zip(self._spec.metrics, numbers, strict=True))
@@ -286,8 +293,9 @@ class Shards:
         board = self._board
         rows_END = board.observations_END.copy()
         states_ES, alive_EN = board.states_ES.copy(), board.alive_EN.copy()
-        masks = map(_masks, board.masks_ENA.copy())
-        return tuple(map(Snapshot, rows_END, states_ES, alive_EN, masks))
+        masks = map(_stated, board.masks_ENA.copy())
+        pairs = map(_stated, board.neighbours_ENN.copy())
+        return tuple(map(Snapshot, rows_END, states_ES, alive_EN, masks, pairs))
 
     def _ask(self, what: bytes) -> None:
         for shard, line in enumerate(self._lines):
@@ -379,6 +387,8 @@ def _write(part: _Board, steps: Sequence[CopyStep], metrics: Sequence[str]) -> N
             part.last_alive_EN[copy] = last.alive_N
             if last.action_masks_NA is not None:
                 part.last_masks_ENA[copy] = last.action_masks_NA
+            if last.neighbours_NN is not None:
+                part.last_neighbours_ENN[copy] = last.neighbours_NN
             for i, name in enumerate(metrics):
                 part.metrics_EM[copy, i] = transition.metrics[name]
 
@@ -389,11 +399,15 @@ def _write_now(part: _Board, copy: int, now: Snapshot) -> None:
     part.alive_EN[copy] = now.alive_N
     if now.action_masks_NA is not None:
         part.masks_ENA[copy] = now.action_masks_NA
+    if now.neighbours_NN is not None:
+        part.neighbours_ENN[copy] = now.neighbours_NN
 
 
-def _masks(masks_NA: BoolArray) -> BoolArray | None:
-    """What a snapshot says of allowed actions; None where the environment says nothing."""
-    return masks_NA if masks_NA.size else None
+def _stated(flags: BoolArray) -> BoolArray | None:
+    """What a snapshot says of allowed actions or of neighbours; None where the environment says
+    nothing.
+    """
+    return flags if flags.size else None
 
 
 def _die_with(parent: int) -> None:

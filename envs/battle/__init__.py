@@ -24,6 +24,8 @@ class BattleOptions:
 
     position: bool = False
     """Observations end with the agent's own x and y."""
+    neighbours: bool = False
+    """The environment says in each step who is whose neighbour, for schemes whose graph moves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,18 +46,30 @@ class BattleFamily(ContestedFamily[BattleSettings]):
 
     def read(self, config: EnvConfig) -> BattleSettings:
         given = read_options(BattleOptions, config.options, OPTIONS_FLAG)
-        return BattleSettings(position=given.position, max_cycles=config.max_cycles)
+        return BattleSettings(
+            position=given.position, neighbours=given.neighbours, max_cycles=config.max_cycles
+        )
 
     def spec(self, options: BattleSettings, num_agents: int) -> EnvSpec:
         deploy(num_agents)
-        return battle_spec(num_agents, options.max_cycles, position=options.position)
+        return battle_spec(
+            num_agents,
+            options.max_cycles,
+            position=options.position,
+            neighbours=options.neighbours,
+        )
 
     def check(self, options: BattleSettings, num_agents: int) -> None:
         self.spec(options, num_agents)
         check_installed(self.name, "magent2", "magent")
 
     def make(self, options: BattleSettings, num_agents: int) -> Battle:
-        return Battle(deploy(num_agents), options.max_cycles, position=options.position)
+        return Battle(
+            deploy(num_agents),
+            options.max_cycles,
+            position=options.position,
+            neighbours=options.neighbours,
+        )
 
     def opponent(self, name: str) -> Opponent:
         return make_opponent(name)

@@ -16,10 +16,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.arrays import FloatArray, HalfArray, IntArray
+from configs.arrays import BoolArray, FloatArray, HalfArray, IntArray
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.battle.map import Deployment
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
+from envs.neighbours import neighbours as neighbours_of
 from envs.position import positioned, with_position
 from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
@@ -60,7 +61,9 @@ _TO_STATE = np.array([1, 2 * _MINIMAP])
 """Distance within the state between neighbouring squares, in x and in y."""
 
 
-def battle_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> EnvSpec:
+def battle_spec(
+    num_agents: int, max_cycles: int, *, position: bool = False, neighbours: bool = False
+) -> EnvSpec:
     """Spaces of a Battle; needs no engine."""
     spec = EnvSpec(
         name="battle",
@@ -70,6 +73,7 @@ def battle_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> 
         state_dim=2 * _MINIMAP * _MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,
+        has_neighbours=neighbours,
         headline="win_rate",
     )
     return positioned(spec) if position else spec
@@ -89,7 +93,12 @@ class Battle:
     """
 
     def __init__(
-        self, deployment: Deployment, max_cycles: int = 200, *, position: bool = False
+        self,
+        deployment: Deployment,
+        max_cycles: int = 200,
+        *,
+        position: bool = False,
+        neighbours: bool = False,
     ) -> None:
         """Build the engine.
 
@@ -97,12 +106,15 @@ class Battle:
             deployment: map and starting places, of `deploy` or your own (teams of any size).
             max_cycles: steps until an episode is truncated.
             position: red's observations end with their own positions.
+            neighbours: snapshots say who is whose neighbour.
 
         Raises:
             ImportError: magent2 is not installed.
         """
         self._deployment = deployment
-        self._spec = battle_spec(len(deployment.left), max_cycles, position=position)
+        self._spec = battle_spec(
+            len(deployment.left), max_cycles, position=position, neighbours=neighbours
+        )
         self._world = GridWorld(
             map_size=deployment.map_size,
             kinds=(SOLDIER, SOLDIER),
@@ -217,7 +229,15 @@ class Battle:
         if self._spec.has_position:
             positions, map_size = self._world.positions(RED), self._deployment.map_size
             observations_ND = with_position(observations_ND, living, positions, map_size)
-        return Snapshot(observations_ND=observations_ND, state_S=self._state(), alive_N=alive_N)
+        pairs_NN: BoolArray | None = None
+        if self._spec.has_neighbours:
+            pairs_NN = neighbours_of(num_agents, living, self._world.positions(RED))
+        return Snapshot(
+            observations_ND=observations_ND,
+            state_S=self._state(),
+            alive_N=alive_N,
+            neighbours_NN=pairs_NN,
+        )
 
     def _see(self, team: int) -> FloatArray:
         """[2, L, V, V] health of team mates and of enemies, both with walls at -1."""

@@ -14,6 +14,7 @@ from envs.base import ActionArray, EnvSpec, Snapshot, Transition
 from envs.gather.layout import Layout
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
+from envs.neighbours import neighbours
 from envs.position import positioned, with_position
 from envs.scene import Map, Sight, team_of
 from envs.spaces import Discrete
@@ -67,6 +68,7 @@ def gather_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> 
         state_dim=2 * MINIMAP * MINIMAP,
         episode_limit=max_cycles,
         noop_action=NOOP,
+        has_neighbours=True,
         metrics=("food_eaten", "survivors"),
     )
     return positioned(spec) if position else spec
@@ -189,6 +191,7 @@ class Gather:
             observations_ND=observations_ND,
             state_S=self._minimaps.of(places),
             alive_N=alive_N,
+            neighbours_NN=neighbours(num_agents, living, places[AGENTS]),
         )
 
     def _check(self, actions_N: ActionArray) -> None:

@@ -25,7 +25,12 @@ COPIES, AGENTS = 7, 8
 ACTIONS = np.zeros((5, 6), dtype=np.int64)
 """[E, N] of five scripted copies."""
 BATTLE = EnvConfig(
-    name="battle", copies=COPIES, opponent="random+scripted", max_cycles=15, shards=1
+    name="battle",
+    copies=COPIES,
+    opponent="random+scripted",
+    max_cycles=15,
+    shards=1,
+    options="neighbours=true",
 )
 
 
