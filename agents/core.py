@@ -177,6 +177,7 @@ class AgentCore:
         self._remembers = self._policy.scheme.memory > 0
         self._reads_message = self._policy.reads_message
         self._says_actions = scheme.says_actions
+        self._counts_edges = scheme.counts_edges
 
         self._lived_E = self._nowhere_E
         """Copies in which the agent was alive in the step before."""
@@ -512,6 +513,8 @@ class AgentCore:
         if self._speaks:
             words.present_ET = self._present_tokens(heard)
             words.tokens_ETM = self._messages.tokens(heard, self._own_EM)
+        if self._counts_edges:
+            self._open_EK = words.open_EK = self._gating.choose(policy, self._moment())
         says_actions, parts_EP = self._says_actions, self._parts_EP
         message_EM = self._own_EM if says_actions else policy.message(parts_EP, words)
         context_EC = message_EM
@@ -575,7 +578,8 @@ class AgentCore:
 
     def _gate(self) -> list[Command]:
         """Choose edges by what is known and send the current message over them."""
-        self._open_EK = self._gating.choose(self._policy, self._moment())
+        if not self._counts_edges:  # else they are chosen already
+            self._open_EK = self._gating.choose(self._policy, self._moment())
         if self._loss is not None and self._beacons:
             self.tally.lost_beacons += self._gating.lost_beacons
         if self._says_actions:

@@ -48,6 +48,8 @@ class Heard:
     """What `message` left here a step before; zeros where an episode begins. It writes the next."""
     observation_ED: FloatArray
     """What the agent sees in this step; zeros where it is dead."""
+    open_EK: BoolArray | None = None
+    """Out-edges over which the message will go; None: the scheme does not count them."""
 
 
 class Scheme:
@@ -69,6 +71,13 @@ class Scheme:
     says_actions: ClassVar[bool] = False
     """Whether what is said in a step is the action just chosen: the agent acts first and speaks
     then, by `message_of_actions`, and nobody asks for `message`. Actions are chosen from a list."""
+    counts_edges: ClassVar[bool] = False
+    """Whether a message says over how many edges it goes: these are chosen first, by what needs no
+    message, and `message` finds them in `Heard.open_EK`. Only with causal timing."""
+    pretrainer: ClassVar[str] = ""
+    """What trains parameters of it before there is a policy, by `python -m learner.pretrain --comm
+    NAME`: module:attribute of a dataclass of options, which has `out`, `check()`, and `trained_by`,
+    the module:attribute of what takes them. Empty: nothing does."""
     parameters_of: ClassVar[str] = ""
     """The scheme whose parameters, and so whose policy files, it takes; empty: its own."""
     hidden_readers: ClassVar[tuple[str, ...] | None] = None
@@ -105,6 +114,11 @@ class Scheme:
     @classmethod
     def gate_layout(cls, spec: "PolicySpec") -> Layout:
         """Those that decide about edges: they follow the Q head in a policy file."""
+        return ()
+
+    @classmethod
+    def pretrained_layout(cls, spec: "PolicySpec") -> Layout:
+        """Those of its parameters that `pretrainer` trains (agents/pretrained.py)."""
         return ()
 
     @classmethod

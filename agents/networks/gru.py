@@ -28,27 +28,32 @@ _GATES = 3
 
 
 class GruMemory:
-    """A GRU whose share of the hidden state's product is made elsewhere."""
+    """A GRU whose share of the hidden state's product is made elsewhere.
 
-    def __init__(self, tensors: Mapping[str, FloatArray]) -> None:
-        hidden = tensors["gru.weight_hh"].shape[1]
+    Args:
+        layer: first word of its tensors' names.
+    """
+
+    def __init__(self, tensors: Mapping[str, FloatArray], layer: str = "gru") -> None:
+        hidden = tensors[f"{layer}.weight_hh"].shape[1]
         # sigmoid(x) = (tanh(x / 2) + 1) / 2 cannot overflow; the half of x goes into the weights.
         halves = np.ones(_GATES * hidden, dtype=np.float32)
         halves[: 2 * hidden] = _HALF
-        bias_ih, bias_hh = tensors["gru.bias_ih"] * halves, tensors["gru.bias_hh"] * halves
-        self._input = columns(tensors["gru.weight_ih"]) * halves
+        bias_ih = tensors[f"{layer}.bias_ih"] * halves
+        bias_hh = tensors[f"{layer}.bias_hh"] * halves
+        self._input = columns(tensors[f"{layer}.weight_ih"]) * halves
         self._candidate_bias = bias_ih[2 * hidden :].copy()
         bias_hh[: 2 * hidden] += bias_ih[: 2 * hidden]
         self._hidden = hidden
-        self.read: Linear = (columns(tensors["gru.weight_hh"]) * halves, bias_hh)
+        self.read: Linear = (columns(tensors[f"{layer}.weight_hh"]) * halves, bias_hh)
 
     @staticmethod
-    def layout(inputs: int, hidden: int) -> Layout:
+    def layout(inputs: int, hidden: int, layer: str = "gru") -> Layout:
         return (
-            ("gru.weight_ih", (_GATES * hidden, inputs)),
-            ("gru.weight_hh", (_GATES * hidden, hidden)),
-            ("gru.bias_ih", (_GATES * hidden,)),
-            ("gru.bias_hh", (_GATES * hidden,)),
+            (f"{layer}.weight_ih", (_GATES * hidden, inputs)),
+            (f"{layer}.weight_hh", (_GATES * hidden, hidden)),
+            (f"{layer}.bias_ih", (_GATES * hidden,)),
+            (f"{layer}.bias_hh", (_GATES * hidden,)),
         )
 
     @staticmethod
