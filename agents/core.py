@@ -149,6 +149,7 @@ class AgentCore:
                 mode=rules.gate_mode,
                 budget=rules.gate_budget,
                 options=spec.scheme_opts(),
+                moves=rules.moves,
                 realtime=rules.realtime,
                 says_every_step=repeat_ticks == 1,
                 oldest_beacon=2 * REPEAT_TICKS + rules.max_message_age_steps,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agents.acting import Acting
-from agents.comm.graphs import graph_of
+from agents.comm.graphs import graph_of, moves
 from agents.found import scheme_of
 from agents.policy import PolicySpec
 from agents.recorder import Ships
@@ -55,11 +55,21 @@ class AgentRules:
         """Edges that exist."""
         return graph_of(self.comm, self.comm_options, self.num_agents)
 
+    @property
+    def moves(self) -> bool:
+        """Whether who is a neighbour changes from step to step."""
+        return moves(self.comm, self.comm_options)
+
     def __post_init__(self) -> None:
         if self.realtime and self.gate_timing == "paper":
             raise ValueError(
                 "gate.timing paper needs two exchanges in every step and somebody to wait for "
                 "both: in real time there is only causal"
+            )
+        if self.realtime and self.moves:
+            raise ValueError(
+                f"--comm {self.comm} sends to neighbours that change with every step, and in real "
+                "time nobody says who they are"
             )
         timings = scheme_of(self.comm).timings
         if self.gate_timing not in timings:

@@ -30,6 +30,7 @@ from envs.base import Snapshot
 from envs.copies import CopyStep
 from learner import noise
 from learner.comm.carry import Carry, UnrollInput
+from learner.comm.edges import neighbours_seen
 from learner.comm.gates import GateRule
 from learner.comm.unroll import begun_lives, unroll
 from learner.experience.dual import make_replay
@@ -137,7 +138,11 @@ class Population:
         alive = torch.tensor(alive_EN, device=device)
         relays = self._config.agents.dead == "relay"
         takes_part = torch.ones_like(alive) if relays else alive
-        window = UnrollInput(seen.unsqueeze(0), takes_part.unsqueeze(0))
+        window = UnrollInput(
+            seen.unsqueeze(0),
+            takes_part.unsqueeze(0),
+            neighbours_TBNK=neighbours_seen(network.scheme, self._now, device),
+        )
         if not self._copies.spec.comes_back:
             return window
         lived = torch.tensor(self._lived_EN, device=device)

@@ -31,6 +31,7 @@ from configs.streams import Role
 from envs.base import EnvSpec, Snapshot
 from envs.copies import Copies
 from envs.opponent_schedule import OpponentSchedule
+from learner.comm.edges import neighbours_seen
 from learner.comm.gates import GateRule
 from learner.comm.unroll import Carry, UnrollInput, begun_lives, unroll
 from learner.network import PolicyNetwork
@@ -170,7 +171,7 @@ def simulate(
             losses.draw()
             carry.edges_BNK = losses.after_messages(carry.edges_BNK)
         with torch.no_grad():
-            window = _window(snapshots, up_N, relay=config.agents.dead == "relay")
+            window = _window(network, snapshots, up_N, relay=config.agents.dead == "relay")
             if copies.spec.comes_back:
                 begins_TBN = begun_lives(torch.tensor(alive_EN)[None], torch.tensor(lived_EN))
                 window = replace(window, begins_TBN=begins_TBN)
@@ -298,11 +299,16 @@ def _of_living(
 
 
 def _window(
-    snapshots: tuple[Snapshot, ...], up_N: NDArray[np.bool_], *, relay: bool
+    network: PolicyNetwork, snapshots: tuple[Snapshot, ...], up_N: NDArray[np.bool_], *, relay: bool
 ) -> UnrollInput:
     """One step of E copies as the agents see it."""
     observations = np.array([snapshot.observations_ND for snapshot in snapshots])
     up = torch.tensor(up_N)
     alive = torch.tensor(np.array([snapshot.alive_N for snapshot in snapshots])) & up
     seen: Tensor = torch.tensor(observations).float()
-    return UnrollInput(seen.unsqueeze(0), (up.expand_as(alive) if relay else alive).unsqueeze(0))
+    takes_part = up.expand_as(alive) if relay else alive
+    return UnrollInput(
+        seen.unsqueeze(0),
+        takes_part.unsqueeze(0),
+        neighbours_TBNK=neighbours_seen(network.scheme, snapshots, seen.device),
+    )

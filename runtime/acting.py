@@ -87,6 +87,7 @@ class Team:
         self.observation_dim = file.spec.observation_dim
         self._places = _Places(file.spec, num_agents)
         rules = _rules_of_agents(file, num_agents)
+        self._comm, self._moves = rules.comm, rules.moves
         self._run = SerialRun(
             self._places,
             rules,
@@ -104,18 +105,26 @@ class Team:
         self._run.world.evaluate(1)
         self._run.results.clear()
 
-    def act(self, observations_ND: ArrayLike, alive_N: ArrayLike | None = None) -> NDArray[Any]:
+    def act(
+        self,
+        observations_ND: ArrayLike,
+        alive_N: ArrayLike | None = None,
+        neighbours_NN: ArrayLike | None = None,
+    ) -> NDArray[Any]:
         """Let all agents take one step: hear what was said in the last one, speak, and act.
 
         Args:
             observations_ND: what each agent sees now.
             alive_N: agents that live; None: all. The dead are silent and do nothing.
+            neighbours_NN: who is whose neighbour now, symmetric, for a policy that speaks to
+                neighbours alone (envs/neighbours.py makes it of positions).
 
         Returns:
             [N] greedy actions, or [N, n] where real numbers make up an action; 0 for the dead.
 
         Raises:
-            ValueError: arrays of another shape, or an episode of more than MOST_STEPS steps.
+            ValueError: arrays of another shape, no neighbours where the policy goes by them, or an
+                episode of more than MOST_STEPS steps.
         """
         observations = np.asarray(observations_ND, dtype=np.float32)
         expected = (self.num_agents, self.observation_dim)
@@ -128,14 +137,28 @@ class Team:
             raise ValueError(f"{self.num_agents} agents live or not, got shape {alive.shape}")
         if not np.isfinite(observations).all():
             raise ValueError("an observation has numbers that are not finite")
+        neighbours = self._checked_neighbours(neighbours_NN)
         if self._step >= MOST_STEPS:
             raise ValueError(f"an episode has at most {MOST_STEPS} steps: begin the next, reset()")
         self._step += 1
-        self._places.see(self._run, observations, alive)
+        self._places.see(self._run, observations, alive, neighbours)
         self._run.tick()
         actions_N = self._places.actions_N.copy()
         actions_N[~alive] = 0
         return actions_N
+
+    def _checked_neighbours(self, neighbours_NN: ArrayLike | None) -> BoolArray | None:
+        if not self._moves:
+            return None
+        if neighbours_NN is None:
+            raise ValueError(f"comm {self._comm} speaks to neighbours: say who they are")
+        neighbours: BoolArray = np.asarray(neighbours_NN, dtype=np.bool_)
+        expected = (self.num_agents, self.num_agents)
+        if neighbours.shape != expected:
+            raise ValueError(f"neighbours are pairs {expected}, got shape {neighbours.shape}")
+        if (neighbours != neighbours.T).any() or neighbours.diagonal().any():
+            raise ValueError("neighbours are symmetric, and nobody is its own")
+        return neighbours
 
     @property
     def out_degree(self) -> float:
@@ -183,7 +206,8 @@ class Agent:
         if observation.shape != (dim,):
             raise ValueError(f"an agent sees {dim} numbers, got shape {observation.shape}")
         pair = np.stack([observation, np.zeros_like(observation)])
-        return np.asarray(self._team.act(pair, [True, False])[0])
+        nobody = np.zeros((2, 2), dtype=np.bool_)
+        return np.asarray(self._team.act(pair, [True, False], nobody)[0])
 
 
 class _Places:
@@ -203,11 +227,22 @@ class _Places:
         )
         self.actions_N: NDArray[Any] = np.zeros(num_agents, dtype=np.int64)
         nothing = np.zeros((num_agents, spec.observation_dim), dtype=np.float32)
-        self._now = self._snapshot(nothing, np.ones(num_agents, dtype=np.bool_))
+        nobody: BoolArray = np.zeros((num_agents, num_agents), dtype=np.bool_)
+        begins = self._snapshot(nothing, np.ones(num_agents, dtype=np.bool_))
+        self._now = begins._replace(neighbours_NN=nobody)
 
-    def see(self, run: SerialRun, observations_ND: FloatArray, alive_N: BoolArray) -> None:
+    def see(
+        self,
+        run: SerialRun,
+        observations_ND: FloatArray,
+        alive_N: BoolArray,
+        neighbours_NN: BoolArray | None,
+    ) -> None:
         """What is there before the next step."""
-        self._now = self._snapshot(observations_ND * alive_N[:, None], alive_N)
+        seen = self._snapshot(observations_ND * alive_N[:, None], alive_N)
+        if neighbours_NN is not None:
+            neighbours_NN = neighbours_NN & alive_N & alive_N[:, None]
+        self._now = seen._replace(neighbours_NN=neighbours_NN)
         run.world.episodes.now = (self._now,)
 
     def reset(self) -> tuple[Snapshot, ...]:
@@ -263,6 +298,7 @@ def _rules_of_agents(file: PolicyFile, num_agents: int) -> AgentRules:
 def _rules_of_world(agents: AgentRules) -> WorldRules:
     return WorldRules(
         graph=agents.graph,
+        moves=agents.moves,
         gate_timing=agents.gate_timing,
         dead=agents.dead,
         train_steps=0,

@@ -167,6 +167,11 @@ def deploy(command: DeployCommand) -> list[Path]:
         raise SetupError(f"{path}: policy says comm {comm[:100]!r}: {error}") from error
     if scheme_of(comm).centralised:
         raise refusal(comm, "its policies can only be simulated (runtime.evaluate)")
+    if scheme_of(comm).moves(policy.spec.scheme_opts()):
+        raise SetupError(
+            f"{path}: agents with comm {comm} speak to neighbours that change with every step, and "
+            "no body says who they are: evaluate it (runtime.evaluate), or deploy another scheme"
+        )
     options = DeployOptions(
         comm=comm,
         gate_mode=cast("GateMode", _trained(policy, "gate_mode", get_args(GateMode), "learned")),

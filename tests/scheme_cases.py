@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from agents.comm.graphs import moves
 from agents.found import scheme_of
 from configs.extensions import SCHEME, names
 from configs.options import read
@@ -25,6 +26,16 @@ class Case:
     def needs_position(self) -> bool:
         scheme = scheme_of(self.scheme)
         return scheme.needs_position(read(scheme.Options, self.options, "--comm.options"))
+
+    @property
+    def moves(self) -> bool:
+        return moves(self.scheme, self.options)
+
+    @property
+    def env_options(self) -> str:
+        """What an environment on a map is to say for it. Neighbours are checked by positions."""
+        said = ("position=true",) if self.needs_position or self.moves else ()
+        return ",".join((*said, "neighbours=true") if self.moves else said)
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.scheme, self.options, self.timing)))

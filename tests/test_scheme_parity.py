@@ -13,6 +13,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
+from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.policy import PolicyFile, PolicySpec, initialise, views
 from configs.arrays import FloatArray
@@ -29,7 +30,7 @@ from runtime.run.serial import SerialRun
 from tests import agents_helpers, world_helpers
 from tests.learner_helpers import array
 from tests.scheme_cases import Case, cases
-from tests.world_helpers import ScriptedEnv
+from tests.world_helpers import ScriptedEnv, neighbours_by_place
 
 SEED = 3
 AGENTS = 6
@@ -56,7 +57,7 @@ def draw(spec: PolicySpec) -> FloatArray:
 
 def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False) -> list[Episode]:
     """Episodes of several lengths, in which agents die."""
-    roams = case.needs_position
+    roams = case.needs_position or case.moves
     envs = [
         ScriptedEnv(9, 12, num_agents=AGENTS, deaths={4: [2], 7: [0, 3]}, roams=roams),
         ScriptedEnv(11, num_agents=AGENTS, deaths={0: [5]}, roams=roams),
@@ -74,7 +75,7 @@ def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False)
     )
     rules = replace(rules, comm_options=case.options)
     world_rules = world_helpers.make_rules(timing=case.timing, relay=relay)
-    world_rules = replace(world_rules, graph=rules.graph)
+    world_rules = replace(world_rules, graph=rules.graph, moves=rules.moves)
     run = SerialRun(Copies(envs, SEED), rules, flat, world_rules, SEED)
     run.evaluate(5)
     assert not run.dropped
@@ -85,18 +86,35 @@ def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False)
     return [episode for episode in episodes if episode is not None]
 
 
+def window_of(
+    case: Case, episode: Episode, begin: int = 0, end: int | None = None, *, relay: bool = False
+) -> UnrollInput:
+    """What the unroll is given of some steps of an episode."""
+    steps = slice(begin, episode.length if end is None else end)
+    observations = torch.tensor(episode.observations[steps].astype(np.float32))
+    alive = torch.tensor(episode.alive[steps])
+    if relay:
+        observations, alive = observations * alive[..., None], torch.ones_like(alive)
+    window = UnrollInput(observations[:, None], alive[:, None])
+    if not case.moves:
+        return window
+    # By what was seen, and not by the edges that were used.
+    pairs_TNN = [
+        neighbours_by_place(seen_ND, alive_N)
+        for seen_ND, alive_N in zip(episode.observations[steps], episode.alive[steps], strict=True)
+    ]
+    near_TNK = graph_of(case.scheme, case.options, AGENTS).edges_of(np.array(pairs_TNN))
+    return replace(window, neighbours_TBNK=torch.tensor(near_TNK)[:, None])
+
+
 def replayed(
     case: Case, spec: PolicySpec, flat: FloatArray, episode: Episode, *, relay: bool = False
 ) -> UnrollOutput:
     network = PolicyNetwork(spec, AGENTS)
     network.load_flat(flat)
-    observations = torch.tensor(episode.observations[:-1].astype(np.float32))
-    alive = torch.tensor(episode.alive[:-1])
-    if relay:
-        observations, alive = observations * alive[..., None], torch.ones_like(alive)
     mode = scheme_of(case.scheme).gate_mode("learned")
     with torch.no_grad():
-        window = UnrollInput(observations[:, None], alive[:, None])
+        window = window_of(case, episode, relay=relay)
         return unroll(network, window, GateRule(case.timing, mode))
 
 
@@ -203,13 +221,11 @@ def test_a_window_is_as_good_as_its_steps_one_by_one(case: Case) -> None:
     network = PolicyNetwork(spec, AGENTS)
     network.load_flat(flat)
     mode = scheme_of(case.scheme).gate_mode("learned")
-    observations = torch.tensor(episode.observations[:-1].astype(np.float32))
-    alive = torch.tensor(episode.alive[:-1])
     carry = None
     with torch.no_grad():
         for again in range(2):
-            for t in range(len(alive)):
-                window = UnrollInput(observations[t : t + 1, None], alive[t : t + 1, None])
+            for t in range(episode.length):
+                window = window_of(case, episode, t, t + 1)
                 step = unroll(network, window, GateRule(case.timing, mode), carry)
                 carry = step.carry
                 assert_array_equal(step.gates_TBNK[0].numpy(), whole.gates_TBNK[t].numpy())
@@ -230,6 +246,7 @@ def test_a_team_acts_from_python_as_in_a_run(case: Case) -> None:
         for observations_ND, alive_N, actions_N in zip(
             episode.observations[:-1], episode.alive[:-1], episode.actions, strict=True
         ):
-            acted_N = team.act(observations_ND, alive_N)
+            near_NN = neighbours_by_place(observations_ND, alive_N) if case.moves else None
+            acted_N = team.act(observations_ND, alive_N, near_NN)
             assert_array_equal(acted_N[alive_N], actions_N[alive_N])
         team.reset()

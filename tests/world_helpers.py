@@ -1,13 +1,16 @@
 """An environment that follows a script, and a world around it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.arrays import BoolArray, IntArray
 from configs.schema import GateTiming
 from envs.base import EnvSpec, Snapshot, Transition
 from envs.copies import Copies
+from envs.neighbours import neighbours
 from envs.spaces import Discrete
 from runtime.net import wire
 from runtime.world.commands import ToAgent, ToLauncher, ToLearner, WorldCommand
@@ -37,7 +40,8 @@ class ScriptedEnv:
         """Play episodes of these lengths, over and over.
 
         Args:
-            roams: the last two numbers of an observation are a place instead, another in each step.
+            roams: the last two numbers of an observation are a place instead, another in each step,
+                and so agents have neighbours.
             deaths: agents that die with a step of every episode, by the number of that step.
             terminates: whether an episode ends because its task does, or because time runs out.
         """
@@ -62,6 +66,7 @@ class ScriptedEnv:
             episode_limit=1000,
             noop_action=NOOP,
             has_position=self._roams,
+            has_neighbours=self._roams,
         )
 
     def reset(self, seed: int) -> Snapshot:
@@ -99,7 +104,17 @@ class ScriptedEnv:
             observations_ND=observations_ND * self._alive_N[:, None],
             state_S=np.array([self._step], dtype=np.float32),
             alive_N=self._alive_N,
+            neighbours_NN=(
+                neighbours_by_place(observations_ND, self._alive_N) if self._roams else None
+            ),
         )
+
+
+def neighbours_by_place(observations_ND: NDArray[Any], alive_N: BoolArray) -> BoolArray:
+    """[N, N] of agents that roam, or of any whose observations end with their places."""
+    living_L = np.flatnonzero(alive_N)
+    cells_L2 = (observations_ND[living_L, -2:].astype(np.float64) * 100).round().astype(np.int64)
+    return neighbours(len(alive_N), living_L, cells_L2)
 
 
 def make_rules(

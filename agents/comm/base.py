@@ -199,6 +199,17 @@ class Scheme:
         return False
 
     @classmethod
+    def moves(cls, options: Any) -> bool:
+        """Whether its graph moves with the agents: in each step an agent sends to its neighbours of
+        that step (envs/neighbours.py), to all of them and to nobody else. Its `graph` is the
+        complete one then, and its timing causal: what is said in a step is heard in the next.
+
+        Args:
+            options: an `Options`.
+        """
+        return False
+
+    @classmethod
     def gating(cls, site: Site) -> Gating:
         """What opens an agent's edges, for as long as the agent lives."""
         return Gating(site)

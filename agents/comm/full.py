@@ -1,25 +1,38 @@
-"""Everybody hears everybody: attention over the messages of all agents, in every step.
+"""Everybody hears everybody, or everybody its neighbours: attention over their messages.
 
     own last message and those of all others -> attention by h -> message -> Q head, everybody
 
 The dense end of what SOPS thins out: its message (agents/comm/attention.py) on the complete graph,
-with no gate, for at most 65 agents. An agent sends N - 1 messages in each step.
+with no gate, for at most 65 agents. An agent sends N - 1 messages in each step. With
+`neighbours=true` it sends to those alone who are its neighbours in that step.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from agents.comm.attention import Attention
 from runtime.net.topology import Graph, complete
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    neighbours: bool = False
+    """Hear and be heard by neighbours alone, who change as agents move."""
+
+
 class Full(Attention):
     """One version of it, ready to run."""
 
+    Options = Options
     twin = "learner.comm.full:FullTwin"
 
     @classmethod
     def graph(cls, num_agents: int, options: Any) -> Graph:
         return complete(num_agents)
+
+    @classmethod
+    def moves(cls, options: Any) -> bool:
+        return options.neighbours
 
 
 SCHEME = Full

@@ -36,6 +36,8 @@ class Site:
     """Edges that the agent may open in a step; 0 sets no limit."""
     options: Any
     """The scheme's `Options`."""
+    moves: bool
+    """Masks of peers say who is a neighbour in this step, in an episode's first step as well."""
     realtime: bool
     says_every_step: bool
     """Beacons are said in every step: what was not heard is lost."""
@@ -104,14 +106,14 @@ class Gating:
         """[E, K] out-edges that may carry a message: their neighbours take part, and so does the
         agent itself.
 
-        In lock-step the world says who takes part. In real time nobody does, and every neighbour
-        counts as there.
+        In lock-step the world says who takes part, and with a moving graph who is a neighbour. In
+        real time nobody does, and every neighbour counts as there.
         """
         allowed_EK = self._unpack(moment.now.peer_masks).copy()
         if self._site.realtime:
             allowed_EK = np.ones_like(allowed_EK)
         self._narrow(allowed_EK, moment)
-        if moment.first_E is not None:
+        if moment.first_E is not None and not self._site.moves:
             # With the paper's timing the message of the step before goes out, and at step 0 there
             # is none. Else nobody has been heard: every peer counts as there.
             allowed_EK[moment.first_E] = self._site.timing == "causal"

@@ -1,4 +1,4 @@
-"""Which edges exist in a run: a matter of the communication scheme."""
+"""Which edges exist in a run, and whether neighbours move: matters of the communication scheme."""
 
 from agents.found import scheme_of
 from configs.options import read
@@ -17,3 +17,13 @@ def graph_of(comm: str, options: str, num_agents: int) -> Graph:
     """
     scheme = scheme_of(comm)
     return scheme.graph(num_agents, read(scheme.Options, options, "--comm.options"))
+
+
+def moves(comm: str, options: str) -> bool:
+    """Whether a scheme's graph moves with the agents.
+
+    Raises:
+        ValueError: the scheme does not take these options.
+    """
+    scheme = scheme_of(comm)
+    return scheme.moves(read(scheme.Options, options, "--comm.options"))

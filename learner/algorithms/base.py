@@ -301,11 +301,17 @@ def _window(network: PolicyNetwork, part: Part) -> UnrollInput:
     window = UnrollInput(
         part.observations, part.alive, part.start_B, part.begins_TBN, part.living_R
     )
-    if not network.scheme.says_actions:
-        return window
     # Nobody hears what is said in the step after the last one.
-    unheard_1BN = torch.zeros_like(part.actions[:1])
-    return replace(window, actions_TBN=torch.cat((part.actions, unheard_1BN)))
+    if network.scheme.says_actions:
+        unheard_1BN = torch.zeros_like(part.actions[:1])
+        window = replace(window, actions_TBN=torch.cat((part.actions, unheard_1BN)))
+    if network.scheme.moves:
+        # Agents have used the edges to all their neighbours and no others.
+        masks_TBN = part.columns[GATES.name]
+        masks_TBN = torch.cat((masks_TBN, torch.zeros_like(masks_TBN[:1])))
+        near_TBNK = open_edges_of(masks_TBN, network.scheme.graph.num_edges)
+        window = replace(window, neighbours_TBNK=near_TBNK)
+    return window
 
 
 def _carry(network: PolicyNetwork, part: Part) -> Carry | None:

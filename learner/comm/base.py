@@ -88,6 +88,7 @@ class SchemeTwin:
         scheme = scheme_of(spec.scheme)
         self.graph = scheme.graph(num_agents, spec.scheme_opts())
         self.says_actions = scheme.says_actions
+        self.moves = scheme.moves(spec.scheme_opts())
         self.layers = {}
 
     def reads_of_hidden(self, rule: GateRule) -> list[Layer]:

@@ -36,6 +36,8 @@ class UnrollInput:
     actions_TBN: Tensor | None = None
     """int64: what was done, by the dead 0; None: the scheme says no actions, or the actions of one
     single step are yet to be chosen (`Carry.after_acting`)."""
+    neighbours_TBNK: Tensor | None = None
+    """bool: out-edges whose two ends are neighbours in that step; None: the graph does not move."""
 
     def everybody(self, x_T1RX: Tensor) -> Tensor:
         """[T, B, N, X] with zeros for the rows that are left out; the same if none is."""

@@ -3,12 +3,16 @@
 Dimension key: T = time, B = batch, N = agents, K = edges of one direction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from configs.schema import GateTiming
+from envs.base import Snapshot
+from learner.comm.base import SchemeTwin
 from learner.comm.carry import Carry, UnrollInput
 
 
@@ -23,6 +27,18 @@ def at_senders(x_TBNK: Tensor, offsets: tuple[int, ...]) -> Tensor:
     """
     edges = [x.roll(offset, dims=-1) for offset, x in zip(offsets, x_TBNK.unbind(-1), strict=True)]
     return torch.stack(edges, dim=-1)
+
+
+def neighbours_seen(
+    scheme: SchemeTwin, snapshots: Sequence[Snapshot], device: torch.device
+) -> Tensor | None:
+    """[1, B, N, K] bool: out-edges whose two ends are neighbours, as each of B environments sees it
+    now; None: the scheme's graph does not move.
+    """
+    if not scheme.moves:
+        return None
+    pairs_BNN = np.array([snapshot.neighbours_NN for snapshot in snapshots], dtype=np.bool_)
+    return torch.tensor(scheme.graph.edges_of(pairs_BNN), device=device).unsqueeze(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +60,17 @@ class Before:
 def allowed_edges(
     window: UnrollInput, carry: Carry, offsets: tuple[int, ...], timing: GateTiming = "causal"
 ) -> Tensor:
-    """[T, B, N, K] bool: out-edges that can carry a message, by who is alive."""
+    """[T, B, N, K] bool: out-edges that can carry a message, by who is alive and, where the graph
+    moves, by who is near.
+    """
     alive_TBN, before = window.alive_TBN, Before.of(window, carry)
     if timing == "causal":
         # The sender needs to have heard the receiver's beacon; at the first step nobody was heard,
         # and every peer counts as there.
         heard_TBNK = at_receivers(before.alive_TBN, offsets) | before.first_TB11
-        return alive_TBN.unsqueeze(-1) & heard_TBNK
+        allowed_TBNK = alive_TBN.unsqueeze(-1) & heard_TBNK
+        near_TBNK = window.neighbours_TBNK
+        return allowed_TBNK if near_TBNK is None else allowed_TBNK & near_TBNK
     # What is sent is the message of the step before, so there has to be one.
     has_message_TBN1 = (alive_TBN & before.alive_TBN).unsqueeze(-1) & ~before.first_TB11
     return has_message_TBN1 & at_receivers(alive_TBN, offsets)

@@ -61,8 +61,11 @@ def unroll(
             all do.
 
     Raises:
-        ValueError: agents have networks of their own, and edges.
+        ValueError: agents have networks of their own, and edges; or the scheme's graph moves, and
+            nobody says who is near.
     """
+    if network.scheme.moves and window.neighbours_TBNK is None:
+        raise ValueError(f"{network.spec.scheme} hears its neighbours: say who they are")
     if carry is None:
         carry = Carry.begin(network, window.observations_TBND.shape[1], window.start_B)
     if network.each:

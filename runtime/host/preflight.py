@@ -14,7 +14,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from agents.comm.graphs import graph_of
+from agents.comm.graphs import graph_of, moves
 from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
 from configs.algorithms.base import Replayed
@@ -67,8 +67,8 @@ def require_scheme(config: RunConfig) -> None:
     """Check that the communication scheme runs with so many agents and in such steps.
 
     Raises:
-        SetupError: it has more edges than can be named, not this timing, no positions to go by, or
-            actions that no message can name.
+        SetupError: it has more edges than can be named, not this timing, no positions or neighbours
+            to go by, or actions that no message can name.
     """
     try:
         graph_of(config.comm, config.comm_options, config.num_agents)
@@ -76,6 +76,7 @@ def require_scheme(config: RunConfig) -> None:
         raise SetupError(f"--comm {config.comm}: {error}") from error
     _require_position(config)
     _require_actions(config)
+    _require_neighbours(config)
     timings = scheme_of(config.comm).timings
     if config.gate.timing not in timings:
         raise SetupError(
@@ -100,6 +101,22 @@ def _require_position(config: RunConfig) -> None:
     raise SetupError(
         f"--comm {config.comm} chooses edges by the agents' positions: {way_out} "
         "--comm.options distance=ring"
+    )
+
+
+def _require_neighbours(config: RunConfig) -> None:
+    """Check that the environment says who is whose neighbour, if the scheme goes by that."""
+    env = config.env
+    if not moves(config.comm, config.comm_options):
+        return
+    if registry.spec_of(env, config.num_agents).has_neighbours:
+        return
+    offered = {field.name for field in fields(registry.family_of(env.name).Options)}
+    way_out = f"{env.name} has none: take another environment (gather, battle) or another scheme"
+    if "neighbours" in offered:
+        way_out = "give --env.options neighbours=true"
+    raise SetupError(
+        f"--comm {config.comm} speaks to the neighbours that an agent has in a step: {way_out}"
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from configs.arrays import BoolArray
+
 MOST_EDGES = 64
 """Edges that an agent may have in one direction: masks of edges are numbers of 64 bits at most."""
 
@@ -78,6 +80,13 @@ class Graph:
     def in_neighbours(self, agent: int) -> tuple[int, ...]:
         """[K] agents that `agent` may hear from, by offset: entry k sends over its own edge k."""
         return tuple((agent - offset) % self.num_agents for offset in self.offsets)
+
+    def edges_of(self, pairs: BoolArray) -> BoolArray:
+        """[…, N, N] -> […, N, K] of what is said of pairs, that of the edges: entry (i, k) is that
+        of i and its out-neighbour k.
+        """
+        agents_N1 = np.arange(self.num_agents)[:, None]
+        return pairs[..., agents_N1, (agents_N1 + np.array(self.offsets)) % self.num_agents]
 
 
 def mask_dtype(num_edges: int) -> type[np.unsignedinteger[Any]]:

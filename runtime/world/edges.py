@@ -25,6 +25,7 @@ class EdgesInUse:
     """Masks of edges, by copy and agent."""
 
     def __init__(self, num_copies: int, graph: Graph) -> None:
+        self._graph = graph
         self._offsets = graph.offsets
         self._num_copies = num_copies
         self._dtype = dtype = graph.mask_dtype
@@ -37,7 +38,7 @@ class EdgesInUse:
         self.in_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """In-edges over which a message is under way."""
         self.peers_EN: MaskArray = np.zeros(shape, dtype=dtype)
-        """Out-neighbours that took part in the last step."""
+        """Out-neighbours that took part in the last step; see also `peers_near`."""
         self.beacons_EN: MaskArray = np.zeros(shape, dtype=dtype)
         """Out-neighbours of which a beacon is under way."""
 
@@ -63,6 +64,19 @@ class EdgesInUse:
         self.messages_are_sent()
         self.peers_EN = self.turn_to_senders(present_EN)
         self.beacons_EN = self.turn_to_senders(present_EN & self.says_EN)
+
+    def peers_near(self, neighbours_ENN: BoolArray, first_E: BoolArray) -> MaskArray:
+        """[E, N] where the graph moves: `peers_EN`, but for those who are no neighbours in this
+        step. In the first step of an episode nobody has been heard, and all neighbours count as
+        there.
+
+        Args:
+            neighbours_ENN: who is whose neighbour, as the environment sees it now.
+            first_E: copies in which an episode begins.
+        """
+        near_ENK = self._graph.edges_of(neighbours_ENN)
+        near_EN: MaskArray = (near_ENK * np.array(self._bits)).sum(axis=-1, dtype=self._dtype)
+        return np.where(first_E[:, None], near_EN, near_EN & self.peers_EN)
 
     def forget(self, copy: int | slice = slice(None)) -> None:
         """A new episode begins in this copy (or in all): nothing is under way."""

@@ -428,6 +428,10 @@ class World:
         rows = [snapshot.observations_ND for snapshot in self.episodes.now]
         return on_wire(np.array(rows, dtype=self._spec.observation_dtype))
 
+    def _neighbours_ENN(self) -> BoolArray:
+        """[E, N, N] who is whose neighbour now, where the environment says so."""
+        return np.array([snapshot.neighbours_NN for snapshot in self.episodes.now], dtype=np.bool_)
+
     def _observations(self, *, nobody: bool = False) -> list[WorldCommand]:
         episodes, edges = self.episodes, self._edges
         rows_END = self._rows_END()
@@ -448,7 +452,10 @@ class World:
             present_EN = self._present_EN(asked_N)
             peers_NE = beacons_NE = np.ascontiguousarray(edges.turn_to_senders(present_EN).T)
         else:
-            peers_NE = np.ascontiguousarray(edges.peers_EN.T)
+            peers_EN = edges.peers_EN
+            if self._rules.moves:
+                peers_EN = edges.peers_near(self._neighbours_ENN(), episodes.steps_E == 0)
+            peers_NE = np.ascontiguousarray(peers_EN.T)
             beacons_NE = np.ascontiguousarray(edges.beacons_EN.T)
         in_masks_NE = np.ascontiguousarray(edges.in_EN.T)
         numbers_E, steps_E = episodes.numbers_E, episodes.steps_E

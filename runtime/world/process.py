@@ -19,7 +19,7 @@ from typing import Literal
 import setproctitle
 import zmq
 
-from agents.comm.graphs import graph_of
+from agents.comm.graphs import graph_of, moves
 from configs import streams
 from configs.algorithms.base import OnPolicy, Traits
 from configs.algorithms.described import traits_of
@@ -160,6 +160,7 @@ def rules_of(setup: WorldSetup) -> WorldRules:
         guide = _guide(config)  # another's actions are no trial of one's own policy
     return WorldRules(
         graph=graph_of(config.comm, config.comm_options, config.num_agents),
+        moves=moves(config.comm, config.comm_options),
         gate_timing=config.gate.timing,
         dead=agents.dead,
         ships=setup.ships,

@@ -38,6 +38,9 @@ class WorldRules:
     """Agents to be killed for good in an evaluation."""
     graph: Graph | None = None
     """Edges that exist; None: the exponential graph."""
+    moves: bool = False
+    """In each step an agent may send to its neighbours of that step alone, as the environment says
+    who they are."""
     guide: Guide | None = None
     """Plays some of the exploring steps of training."""
     asks: Literal["nobody", "training", "always"] = "nobody"

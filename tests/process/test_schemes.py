@@ -32,7 +32,7 @@ def rows(found: list[Case]) -> list[Any]:
     return [c if c == ONE_PEER else pytest.param(c, marks=pytest.mark.slow) for c in found]
 
 
-ROWS = rows([case for case in OTHERS if not case.needs_position])
+ROWS = rows([case for case in OTHERS if not case.env_options])
 SPEAKING = rows([case for case in OTHERS if case.scheme != "none"])
 
 

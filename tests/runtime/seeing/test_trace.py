@@ -115,7 +115,7 @@ def test_every_scheme_that_agents_run_can_be_looked_at(case: Case) -> None:
         6,
         copies=1,
         timing=case.timing,
-        env_options={"options": "position=true"} if case.needs_position else None,
+        env_options={"options": case.env_options},
         comm=case.scheme,
         comm_options=case.options,
     )
