@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents.found import scheme_of
 from agents.policy import PolicySpec, initialise
 from configs.algorithms.base import Replayed
 from configs.algorithms.described import traits_of
@@ -94,6 +95,26 @@ def make_window(
     alive = np.arange(time)[:, None, None] < lifetimes
     observations *= alive[..., None]
     return UnrollInput(tensor(observations, np.float32), tensor(alive, np.bool_))
+
+
+def window_of(
+    spec: PolicySpec, episode: Episode, steps: slice | None = None, *, relay: bool = False
+) -> UnrollInput:
+    """Steps of a recorded episode, as the agents saw them: [T, 1, N, …].
+
+    Args:
+        steps: None: all.
+        relay: the dead keep relaying.
+    """
+    steps = steps or slice(episode.length)
+    observations = torch.tensor(episode.observations[steps].astype(np.float32))[:, None]
+    alive = torch.tensor(episode.alive[steps])[:, None]
+    if relay:
+        observations, alive = observations * alive[..., None], torch.ones_like(alive)
+    actions = None
+    if scheme_of(spec.scheme).says_actions:
+        actions = torch.tensor(episode.actions[steps].astype(np.int64))[:, None]
+    return UnrollInput(observations, alive, actions_TBN=actions)
 
 
 def tensor(array: NDArray[Any], dtype: Any = None) -> torch.Tensor:

@@ -6,14 +6,15 @@ variants of a scheme.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from agents.comm.graphs import moves
 from agents.found import scheme_of
+from agents.policy import PolicySpec
 from configs.extensions import SCHEME, names
 from configs.options import read
-from configs.schema import GateTiming
+from configs.schema import GateTiming, NetworkConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,17 @@ class Case:
         """What an environment on a map is to say for it. Neighbours are checked by positions."""
         said = ("position=true",) if self.needs_position or self.moves else ()
         return ",".join((*said, "neighbours=true") if self.moves else said)
+
+    def applied(self, spec: PolicySpec) -> PolicySpec:
+        """The same policy with this scheme."""
+        scheme, network = scheme_of(self.scheme), NetworkConfig(message=spec.message)
+        options = read(scheme.Options, self.options, "--comm.options")
+        return replace(
+            spec,
+            message=scheme.message_size(network, options),
+            scheme=scheme.parameters_of or self.scheme,
+            scheme_options=self.options,
+        )
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.scheme, self.options, self.timing)))

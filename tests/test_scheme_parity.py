@@ -27,7 +27,7 @@ from learner.network import PolicyNetwork
 from runtime.acting import Policy
 from runtime.net import wire
 from runtime.run.serial import SerialRun
-from tests import agents_helpers, world_helpers
+from tests import agents_helpers, learner_helpers, world_helpers
 from tests.learner_helpers import array
 from tests.scheme_cases import Case, cases
 from tests.world_helpers import ScriptedEnv, neighbours_by_place
@@ -44,8 +44,7 @@ def spec_of(case: Case, message_dtype: MessageDtype) -> PolicySpec:
         num_actions=task.num_actions,
         message_dtype=message_dtype,
     )
-    parameters_of = scheme_of(case.scheme).parameters_of or case.scheme
-    return replace(spec, scheme=parameters_of, scheme_options=case.options)
+    return case.applied(spec)
 
 
 def draw(spec: PolicySpec) -> FloatArray:
@@ -87,15 +86,17 @@ def play(case: Case, spec: PolicySpec, flat: FloatArray, *, relay: bool = False)
 
 
 def window_of(
-    case: Case, episode: Episode, begin: int = 0, end: int | None = None, *, relay: bool = False
+    case: Case,
+    spec: PolicySpec,
+    episode: Episode,
+    begin: int = 0,
+    end: int | None = None,
+    *,
+    relay: bool = False,
 ) -> UnrollInput:
     """What the unroll is given of some steps of an episode."""
     steps = slice(begin, episode.length if end is None else end)
-    observations = torch.tensor(episode.observations[steps].astype(np.float32))
-    alive = torch.tensor(episode.alive[steps])
-    if relay:
-        observations, alive = observations * alive[..., None], torch.ones_like(alive)
-    window = UnrollInput(observations[:, None], alive[:, None])
+    window = learner_helpers.window_of(spec, episode, steps, relay=relay)
     if not case.moves:
         return window
     # By what was seen, and not by the edges that were used.
@@ -114,7 +115,7 @@ def replayed(
     network.load_flat(flat)
     mode = scheme_of(case.scheme).gate_mode("learned")
     with torch.no_grad():
-        window = window_of(case, episode, relay=relay)
+        window = window_of(case, spec, episode, relay=relay)
         return unroll(network, window, GateRule(case.timing, mode))
 
 
@@ -225,7 +226,7 @@ def test_a_window_is_as_good_as_its_steps_one_by_one(case: Case) -> None:
     with torch.no_grad():
         for again in range(2):
             for t in range(episode.length):
-                window = window_of(case, episode, t, t + 1)
+                window = window_of(case, spec, episode, t, t + 1)
                 step = unroll(network, window, GateRule(case.timing, mode), carry)
                 carry = step.carry
                 assert_array_equal(step.gates_TBNK[0].numpy(), whole.gates_TBNK[t].numpy())

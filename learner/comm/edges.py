@@ -5,6 +5,7 @@ Dimension key: T = time, B = batch, N = agents, K = edges of one direction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -83,3 +84,22 @@ def heard_edges(
     if timing == "causal":
         gates_TBNK = torch.cat((carry.edges_BNK.unsqueeze(0), gates_TBNK[:-1]))
     return at_senders(gates_TBNK, offsets)
+
+
+def heard_matrix(heard_TBNK: Tensor, offsets: tuple[int, ...]) -> Tensor:
+    """[…, N, K] of in-edges -> […, N, N] entry (i, j): what the edge from agent j to agent i says;
+    0 where there is none.
+
+    On a dense graph one product of matrices takes the place of K shifts.
+    """
+    agents = heard_TBNK.shape[-2]
+    receivers_N1 = torch.arange(agents, device=heard_TBNK.device).unsqueeze(1)
+    senders_NK = (receivers_N1 - offsets_on(offsets, heard_TBNK.device)) % agents
+    matrix_TBNN = heard_TBNK.new_zeros(*heard_TBNK.shape[:-1], agents)
+    return matrix_TBNN.scatter(-1, senders_NK.expand(heard_TBNK.shape), heard_TBNK)
+
+
+@lru_cache(maxsize=16)
+def offsets_on(offsets: tuple[int, ...], device: torch.device) -> Tensor:
+    """[K] offsets where they are needed: to move them there in each update would wait for it."""
+    return torch.tensor(offsets, device=device)

@@ -10,7 +10,6 @@ message.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch.nn import functional
 from agents.policy import PolicySpec
 from learner.comm.base import Said, SchemeTwin
 from learner.comm.carry import Carry, UnrollInput
-from learner.comm.edges import allowed_edges, heard_edges
+from learner.comm.edges import allowed_edges, heard_edges, offsets_on
 from learner.comm.gates import GateRule
 from learner.kernels.projections import Layer
 from learner.kernels.straight_through import round_message
@@ -76,7 +75,7 @@ class ExpocommOnePeerTwin(SchemeTwin):
         """[T, B, N] int64: whose message of the step before is heard; the agent itself where no
         other's is.
         """
-        offsets_K = _on_device(self.graph.offsets, slots_TB.device)
+        offsets_K = offsets_on(self.graph.offsets, slots_TB.device)
         slots_TB1 = slots_TB.clamp(min=0).unsqueeze(-1)
         index_TBN1 = slots_TB1.unsqueeze(-1).expand(*heard_TBNK.shape[:-1], 1)
         is_heard_TBN = heard_TBNK.gather(-1, index_TBN1).squeeze(-1) > 0
@@ -111,9 +110,3 @@ class ExpocommOnePeerTwin(SchemeTwin):
             sent_RM = round_message(state_RM, self.spec.message_dtype)
         messages_TBNM = torch.stack(messages).view(own_part_TBNM.shape)
         return messages_TBNM, sent_RM.view(carry.message_BNM.shape)
-
-
-@lru_cache(maxsize=16)
-def _on_device(offsets: tuple[int, ...], device: torch.device) -> Tensor:
-    """[K] where they are needed: to move them there in each update would wait for the device."""
-    return torch.tensor(offsets, device=device)

@@ -67,6 +67,8 @@ def play(version: PolicyVersion, spec: PolicySpec, steps: int = 4) -> list[NDArr
         hidden_EH = version.recur(observation_ED, hidden_EH, parts_EP)
         parts_EP = version.parts(hidden_EH)
         heard_EKM = rng.standard_normal((COPIES, edges, spec.message), dtype=np.float32)
+        if version.scheme.says_actions:
+            heard_EKM = np.floor(np.abs(heard_EKM))
         present_ET = rng.random((COPIES, 1 + edges)) < 0.6
         present_ET[:, 0] = True
         heard = Heard(
@@ -77,9 +79,11 @@ def play(version: PolicyVersion, spec: PolicySpec, steps: int = 4) -> list[NDArr
             memory_EX=memory_EX,
             observation_ED=observation_ED,
         )
-        own_EM = version.message(parts_EP, heard)
+        if not version.scheme.says_actions:
+            own_EM = version.message(parts_EP, heard)
         results += [hidden_EH.copy(), parts_EP.copy(), own_EM.copy(), memory_EX.copy()]
-        results.append(version.q_values(parts_EP, own_EM))
+        context_EC = version.context(parts_EP, heard, own_EM)
+        results.append(version.q_values(parts_EP, context_EC))
     return results
 
 

@@ -15,7 +15,7 @@ the entries, an agent hears 1 + K messages, and all that it heard before weighs 
 hears now, since an effect falls by more than half with each step. The number is the least that is
 exceeded once in a thousand runs of so many agent-steps (Poisson).
 
-Float32 messages cannot tip: FLOAT32 is all that is left.
+Float32 messages cannot tip, nor can numbers of actions: FLOAT32 is all that is left.
 
 Dimension key: T = time, B = entries that are moved, N = agents, D = observation features, A =
 actions, M = message.
@@ -54,7 +54,7 @@ def bound(network: PolicyNetwork, window: UnrollInput, rule: GateRule, agent_ste
         window: an episode, [T, 1, N, D].
         agent_steps: of all episodes that are compared.
     """
-    if network.spec.message_dtype == "float32":
+    if network.spec.message_dtype == "float32" or network.scheme.says_actions:
         return FLOAT32
     heard = (1 + network.scheme.graph.num_edges) * network.spec.message * NOW_AND_BEFORE
     tips = most_tips(heard * 2 * EPSILON / SPACING, _RARE / agent_steps)

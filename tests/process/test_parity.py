@@ -26,13 +26,14 @@ from agents.policy import PolicyFile, views
 from configs.schema import EnvName, GateMode, GateTiming, RunConfig, Transport
 from configs.shipped import SHIPPED, policy_path
 from learner.comm.gates import GateRule
-from learner.comm.unroll import UnrollInput, unroll
+from learner.comm.unroll import unroll
 from learner.experience.episode import Episode
 from learner.network import PolicyNetwork
 from runtime import evaluate
 from runtime.deployment.bundle import Bundle
 from runtime.evaluate import play
 from runtime.run.placer import Placer
+from tests.learner_helpers import window_of
 from tests.process.parity_bound import bound
 from tests.process.runs import (
     SilentView,
@@ -84,12 +85,8 @@ def replay(config: RunConfig, policy: PolicyFile, episode: Episode, agent_steps:
     """Play a recorded episode again; `agent_steps` of all that are compared decide the bound."""
     network = PolicyNetwork(policy.spec, config.num_agents)
     network.load_flat(policy.flat)
-    observations = torch.tensor(episode.observations[:-1].astype(np.float32))
-    alive = torch.tensor(episode.alive[:-1])
-    if config.agents.dead == "relay":
-        observations, alive = observations * alive[..., None], torch.ones_like(alive)
     rule = GateRule.of(config.comm, config.gate)
-    window = UnrollInput(observations[:, None], alive[:, None])
+    window = window_of(policy.spec, episode, relay=config.agents.dead == "relay")
     with torch.no_grad():
         output = unroll(network, window, rule)
     open_TNK: Array = output.gates_TBNK[:, 0].numpy() > 0.5

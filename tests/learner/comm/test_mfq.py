@@ -1,0 +1,115 @@
+"""What the head reads of the neighbours' actions, by hand, and who learns from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from agents.comm.mfq import mean_action
+from agents.policy import PolicySpec
+from configs.arrays import FloatArray
+from learner.comm.carry import Carry
+from learner.comm.gates import GateRule
+from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
+from learner.network import PolicyNetwork
+from tests.learner_helpers import array, make_flat, make_spec
+from tests.scheme_cases import Case
+
+AGENTS, STEPS = 4, 3
+SPEC: PolicySpec = Case("mfq", "", "causal").applied(make_spec())
+RULE = GateRule("causal", "open")
+ACTIONS = torch.tensor([[[0, 1, 1, 3]], [[2, 2, 0, 1]], [[3, 3, 3, 3]]])
+ALIVE = torch.ones(STEPS, 1, AGENTS, dtype=torch.bool)
+
+
+def network() -> PolicyNetwork:
+    made = PolicyNetwork(SPEC, AGENTS)
+    made.load_flat(make_flat(SPEC))
+    return made
+
+
+def played(actions: torch.Tensor = ACTIONS, alive: torch.Tensor = ALIVE) -> UnrollOutput:
+    seen = torch.zeros(STEPS, 1, AGENTS, SPEC.observation_dim)
+    return unroll(network(), UnrollInput(seen, alive, actions_TBN=actions), RULE)
+
+
+def q_of(mean_TNA: FloatArray) -> FloatArray:
+    """[T, N, A] what the head makes of mean actions, where nothing was seen."""
+    its = network()
+    seen = torch.zeros(STEPS, 1, AGENTS, SPEC.observation_dim)
+    with torch.no_grad():
+        hidden = its.recur(seen, torch.zeros(1, AGENTS, SPEC.hidden))
+        mean = torch.tensor(mean_TNA)[:, None]
+        context = torch.relu(its.mean(torch.relu(its.mean_hidden(mean))))
+        both = torch.cat((hidden, context), dim=-1)
+        return array(its.q_out(torch.relu(its.q_hidden(both))))[:, 0]
+
+
+def test_the_mean_action_of_neighbours_is_the_one_worked_out_by_hand() -> None:
+    said = np.array([[2.0, 0.0, 2.0, 1.0], [3.0, 3.0, 0.0, 3.0], [1.0, 1.0, 1.0, 1.0]], np.float32)
+    present = np.array([[1, 1, 1, 0], [1, 1, 0, 1], [0, 0, 0, 0]], np.bool_)
+    expected = [[1 / 3, 0, 2 / 3, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    actions_A = np.arange(4, dtype=np.float32)
+    assert_allclose(mean_action(said, present, actions_A), expected, atol=1e-7)
+    everybody = mean_action(said[:1], None, actions_A)
+    assert_array_equal(everybody, np.array([[0.25, 0.25, 0.5, 0.0]], np.float32))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -1.0, 4.0, 0.5])
+def test_what_names_no_action_counts_as_not_said(odd: float) -> None:
+    said = np.array([[odd, 2.0]], np.float32)
+    found = mean_action(said, None, np.arange(4, dtype=np.float32))
+    assert_array_equal(found, np.array([[0.0, 0.0, 1.0, 0.0]], np.float32))
+
+
+def test_the_head_reads_the_mean_of_the_step_before() -> None:
+    mean_TNA = np.zeros((STEPS, AGENTS, 4), np.float32)
+    mean_TNA[1] = [[0, 2, 0, 1], [1, 1, 0, 1], [1, 1, 0, 1], [1, 2, 0, 0]]
+    mean_TNA[2] = [[1, 1, 1, 0], [1, 1, 1, 0], [0, 1, 2, 0], [1, 0, 2, 0]]
+    mean_TNA /= np.float32(3.0)
+    assert_allclose(array(played().q_TBNA)[:, 0], q_of(mean_TNA), atol=1e-5)
+
+
+def test_the_dead_have_no_part_in_the_mean() -> None:
+    alive = ALIVE.clone()
+    alive[1:, 0, 2] = False
+    mean_TNA = np.zeros((STEPS, AGENTS, 4), np.float32)
+    # What it did before it died is still heard, as messages are.
+    mean_TNA[1, [0, 1, 3]] = np.array([[0, 2, 0, 1], [1, 1, 0, 1], [1, 2, 0, 0]], np.float32) / 3
+    mean_TNA[2, [0, 1, 3]] = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 2, 0]], np.float32) / 2
+    living = [0, 1, 3]
+    q_TNA = array(played(alive=alive).q_TBNA)[:, 0]
+    assert_allclose(q_TNA[:, living], q_of(mean_TNA)[:, living], atol=1e-5)
+
+
+def test_a_step_whose_actions_are_yet_to_be_chosen_hands_them_on() -> None:
+    its, seen = network(), torch.zeros(1, 1, AGENTS, SPEC.observation_dim)
+    carry, steps = Carry.begin(its, 1), list[torch.Tensor]()
+    for actions_BN in ACTIONS:
+        output = unroll(its, UnrollInput(seen, ALIVE[:1]), RULE, carry)
+        steps.append(output.q_TBNA)
+        carry = output.carry.after_acting(its, actions_BN)
+    assert torch.allclose(torch.cat(steps), played().q_TBNA, atol=1e-6)
+    with pytest.raises(ValueError, match="comm mfq says actions"):
+        unroll(its, UnrollInput(seen.expand(2, -1, -1, -1), ALIVE[:2]), RULE)
+
+
+def test_what_the_mean_action_is_worth_is_learnt() -> None:
+    output = unroll(
+        its := network(),
+        UnrollInput(
+            torch.zeros(STEPS, 1, AGENTS, SPEC.observation_dim), ALIVE, actions_TBN=ACTIONS
+        ),
+        RULE,
+    )
+    output.q_TBNA.square().sum().backward()
+    for name in ("mean_hidden.weight", "mean.weight", "q_hidden.weight"):
+        assert its.tensors()[name].grad is not None
+        assert its.tensors()[name].grad.abs().sum() > 0, name  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_any_number_of_agents_plays_by_one_policy() -> None:
+    assert Case("mfq", "", "causal").applied(replace(SPEC)).size == SPEC.size
+    assert (SPEC.message, SPEC.context) == (1, 32)
