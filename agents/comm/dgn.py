@@ -43,6 +43,8 @@ _ZERO = np.float32(0.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
+    neighbours: bool = False
+    """Attend to neighbours alone, who change as agents move; else to all agents."""
     heads: int = 8
     """Of each round."""
     head_size: int = 16
@@ -107,6 +109,10 @@ class Dgn(Scheme):
     @classmethod
     def graph(cls, num_agents: int, options: Options) -> Graph:
         return complete(num_agents)
+
+    @classmethod
+    def moves(cls, options: Options) -> bool:
+        return options.neighbours
 
     @classmethod
     def message_size(cls, network: NetworkConfig, options: Options) -> int:

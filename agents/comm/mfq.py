@@ -4,9 +4,10 @@
     numbers heard -> mean one-hot action of the step before -> two relu layers -> context -> Q head
 
 q_i(o_i, a_i, mean action) of equation 7, where the mean is over those who were heard: everybody who
-lives, or with `neighbours=true` the neighbours of the step in which they said it. An agent that hears nobody, as in an episode's first step, reads zeros. One number crosses an
-edge in a step. The learner's side of the paper, whose targets follow a Boltzmann policy, is
-learner/algorithms/mfq.py; this scheme goes with any algorithm.
+lives, or with `neighbours=true` the neighbours of the step in which they said it. An agent that
+hears nobody, as in an episode's first step, reads zeros. One number crosses an edge in a step. The
+learner's side of the paper, whose targets follow a Boltzmann policy, is learner/algorithms/mfq.py;
+this scheme goes with any algorithm.
 
 Dimension key: E = copies, K = in-edges, T = 1 + K tokens, A = actions, M = 1, C = context, P =
 columns of the fused product.
