@@ -42,6 +42,7 @@ def q_of_unroll(run: SerialRun, piece: Episode, *, carried: bool = True) -> np.n
         torch.ones_like(alive_TBN) if rules.dead == "relay" else alive_TBN,
         start_B=start_B,
         begins_TBN=begun_lives(alive_TBN, alive_TBN[0]) if rules.comes_back else None,
+        actions_TBN=torch.tensor(piece.actions.astype(np.int64)).unsqueeze(1),
     )
     masks = torch.tensor(piece.columns[GATES.name].astype(np.int64)).unsqueeze(1)
     recorded = open_edges_of(masks, rules.graph.num_edges)
@@ -94,6 +95,8 @@ def test_who_relays_after_its_death_is_carried_as_well() -> None:
         ("expocomm-static", ""),
         ("expocomm-one-peer", ""),
         ("budget-k", "k=2,distance=ring"),
+        ("mfq", ""),
+        ("dgn", "heads=2,head_size=4"),
     ],
 )
 def test_whatever_the_scheme_remembers_is_carried(comm: str, options: str) -> None:
