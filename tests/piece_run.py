@@ -74,6 +74,7 @@ def make_piece_run(
     world = replace(
         world,
         graph=rules.graph,
+        moves=rules.moves,
         in_rounds=True,
         rollout_steps=steps,
         columns=tuple(column.name for column in by_world((*COLUMNS, *more))),

@@ -23,6 +23,7 @@ from tests.learner_helpers import make_network
 from tests.piece_run import joined, make_piece_run, played_pieces
 from tests.rich_env import RichEnv
 from tests.uneven_env import UnevenEnv
+from tests.world_helpers import ScriptedEnv
 
 STEPS, ROLLOUTS, COPIES = 5, 6, 3
 
@@ -46,6 +47,8 @@ def q_of_unroll(run: SerialRun, piece: Episode, *, carried: bool = True) -> np.n
     )
     masks = torch.tensor(piece.columns[GATES.name].astype(np.int64)).unsqueeze(1)
     recorded = open_edges_of(masks, rules.graph.num_edges)
+    if rules.moves:
+        window = replace(window, neighbours_TBNK=recorded)
     rule = GateRule(rules.gate_timing, rules.gate_mode, recorded_TBNK=recorded)
     carry = None
     if carried:
@@ -102,6 +105,19 @@ def test_who_relays_after_its_death_is_carried_as_well() -> None:
 def test_whatever_the_scheme_remembers_is_carried(comm: str, options: str) -> None:
     run = make_piece_run(uneven(), STEPS, ROLLOUTS, comm=comm, comm_options=options)
     assert furthest(run, played_pieces(run)) < 1e-3
+
+
+def test_who_was_near_before_a_cut_is_heard_behind_it() -> None:
+    envs: list[Env] = [
+        ScriptedEnv(*lengths, deaths={3: [1], 6: [4]}, roams=True) for lengths in ((9, 6), (12,))
+    ]
+    run = make_piece_run(
+        envs, STEPS, ROLLOUTS, comm="full", comm_options="neighbours=true", relay=False
+    )
+    pieces = played_pieces(run)
+    assert furthest(run, pieces) < 1e-3
+    within = [piece for piece in pieces if piece.piece.start]
+    assert furthest(run, within, carried=False) > 0.02
 
 
 @pytest.mark.parametrize("timing", ["causal", "paper"])

@@ -23,6 +23,7 @@ actions, M = message.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -91,21 +92,26 @@ def gain(network: PolicyNetwork, window: UnrollInput, rule: GateRule) -> float:
         # Unrounded, or the rounding would hide what is looked for.
         network.scheme.spec = dataclasses.replace(spec, message_dtype="float32")
         before_T1NA = unroll(network, after, rule, carry).q_TBNA
-        rows = [x.expand(x.shape[0], _MOVED, *x.shape[2:]) for x in _columns(after)]
-        after_TBNA = unroll(network, UnrollInput(*rows), rule, moved).q_TBNA
+        rows = _each_step(after, lambda x: x.expand(x.shape[0], _MOVED, *x.shape[2:]))
+        after_TBNA = unroll(network, rows, rule, moved).q_TBNA
         network.scheme.spec = spec
         change_TBN = (after_TBNA - before_T1NA).abs().amax(-1) * after.alive_TBN
         largest = max(largest, float(change_TBN.max()) / SPACING)
     return largest
 
 
-def _columns(window: UnrollInput) -> tuple[Tensor, Tensor]:
-    return window.observations_TBND, window.alive_TBN
+def _each_step(window: UnrollInput, change: Callable[[Tensor], Tensor]) -> UnrollInput:
+    near_TBNK, actions_TBN = window.neighbours_TBNK, window.actions_TBN
+    return UnrollInput(
+        change(window.observations_TBND),
+        change(window.alive_TBN),
+        actions_TBN=None if actions_TBN is None else change(actions_TBN),
+        neighbours_TBNK=None if near_TBNK is None else change(near_TBNK),
+    )
 
 
 def _part(window: UnrollInput, begin: int, end: int) -> UnrollInput:
-    observations_TBND, alive_TBN = _columns(window)
-    return UnrollInput(observations_TBND[begin:end], alive_TBN[begin:end])
+    return _each_step(window, lambda x: x[begin:end])
 
 
 def _repeated(carry: Carry, batch: int) -> Carry:
