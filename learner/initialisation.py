@@ -17,7 +17,7 @@ def initialise_linear_layers(module: nn.Module, generator: torch.Generator) -> N
             bound = layer.in_features**-0.5
             for parameter in layer.parameters():  # weight, then bias if it has one
                 parameter.uniform_(-bound, bound, generator=generator)
-        elif isinstance(layer, nn.GRU):
+        elif isinstance(layer, (nn.GRU, nn.GRUCell)):
             bound = layer.hidden_size**-0.5
             for parameter in layer.parameters():
                 parameter.uniform_(-bound, bound, generator=generator)

@@ -78,6 +78,7 @@ def play(version: PolicyVersion, spec: PolicySpec, steps: int = 4) -> list[NDArr
             steps_E=np.full(COPIES, step, dtype=np.uint16),
             memory_EX=memory_EX,
             observation_ED=observation_ED,
+            open_EK=present_ET[:, 1:],
         )
         if not version.scheme.says_actions:
             own_EM = version.message(parts_EP, heard)
