@@ -45,6 +45,7 @@ def plain_unroll(
     return UnrollOutput(
         q_TBNA=torch.stack([step.q_BNA for step in steps]),
         messages_TBNM=torch.stack([step.message_BNM for step in steps]),
+        context_TBNC=torch.stack([step.message_BNM for step in steps]),
         scores_TBNK=torch.stack([step.scores_BNK for step in steps]),
         allowed_TBNK=torch.stack([step.allowed_BNK for step in steps]),
         gates_TBNK=torch.stack([step.gates_BNK for step in steps]),

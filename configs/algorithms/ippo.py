@@ -1,6 +1,6 @@
 """IPPO and its kin, without torch: learner/algorithms/ippo.py is the algorithm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from configs.algorithms.base import OnPolicy, Traits
@@ -82,5 +82,20 @@ def ppo_traits(options: PpoOptions) -> Traits:
     )
 
 
-OPTIONS = PpoOptions
-TRAITS = ppo_traits
+@dataclass(frozen=True, kw_only=True)
+class IppoOptions(PpoOptions):
+    """What IPPO takes."""
+
+    sees: Literal["observation", "context"] = "observation"
+    """What the critic knows of a moment: what the agent sees; or beside it what the policy's head
+    reads beside the hidden state, such as NVIF's latent state or what a message is made of."""
+
+
+def ippo_traits(options: IppoOptions) -> Traits:
+    """A run that goes on keeps what its critic sees."""
+    traits = ppo_traits(options)
+    return replace(traits, keeps=(*traits.keeps, "sees"))
+
+
+OPTIONS = IppoOptions
+TRAITS = ippo_traits

@@ -32,6 +32,8 @@ class UnrollOutput:
     q_TBNA: Tensor
     messages_TBNM: Tensor
     """Before rounding; the auxiliary losses read them."""
+    context_TBNC: Tensor
+    """What the Q head has read beside hidden states: the messages, or what the scheme says."""
     scores_TBNK: Tensor
     """Of the out-edges; zeros where no gate is learned."""
     allowed_TBNK: Tensor
@@ -76,12 +78,16 @@ def unroll(
     hidden = _remembered(network, window, carry)
     q_part, reads = network.project(hidden, rule)
     said = network.scheme(reads, window, carry, rule)
-    context_TBNC = said.messages_TBNM if said.context_TBNC is None else said.context_TBNC
-    q_TBNO = window.everybody(network.q_values(q_part, context_TBNC))
+    messages_TBNM = context_TBNC = window.everybody(said.messages_TBNM)
+    if said.context_TBNC is not None:
+        context_TBNC = window.everybody(said.context_TBNC)
+    of_head = said.messages_TBNM if said.context_TBNC is None else said.context_TBNC
+    q_TBNO = window.everybody(network.q_values(q_part, of_head))
     q_TBNA = network.own_outputs(q_TBNO)
     return UnrollOutput(
         q_TBNA=q_TBNA,
-        messages_TBNM=window.everybody(said.messages_TBNM),
+        messages_TBNM=messages_TBNM,
+        context_TBNC=context_TBNC,
         scores_TBNK=said.scores_TBNK,
         allowed_TBNK=said.allowed_TBNK,
         gates_TBNK=said.gates_TBNK,
@@ -119,6 +125,7 @@ def _each_by_its_own(
         first,
         q_TBNA=_of_its_own([output.q_TBNA for output in outputs], agents=2),
         messages_TBNM=_of_its_own([output.messages_TBNM for output in outputs], agents=2),
+        context_TBNC=_of_its_own([output.context_TBNC for output in outputs], agents=2),
         carry=replace(
             first.carry,
             hidden_BNH=_of_its_own([carry.hidden_BNH for carry in carries], agents=1),

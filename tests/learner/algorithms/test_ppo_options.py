@@ -19,6 +19,7 @@ from learner.learner import Learner
 from learner.policy_gradient.clipped import value_loss
 from learner.policy_gradient.critic import ValueScale
 from tests.learner_helpers import DIMENSIONS, array, make_config, make_episode, make_flat, make_spec
+from tests.scheme_cases import Case
 
 MASKED = replace(DIMENSIONS, columns=(GATES, ACTION_MASK, LOG_PROB))
 RAW = replace(DIMENSIONS, columns=(GATES, LOG_PROB))
@@ -62,6 +63,28 @@ def loss_of(learner: Learner, episode: Episode) -> tuple[Part, Loss]:
     ((part, _),) = algorithm.parts_of(algorithm.prepared([episode]))
     divisors = Divisors(part.learns_TB.sum(), part.agent_mask_TBN.sum())
     return part, algorithm.loss(part, divisors)
+
+
+@pytest.mark.parametrize("comm", ["full", "nvif"])
+def test_ippos_critic_may_see_what_the_head_reads_beside_the_hidden_state(comm: str) -> None:
+    case = Case(comm, "", "causal")
+    spec = case.applied(make_spec())
+    settings = LearnerConfig(
+        device="cpu", algorithm="ippo", options="episodes=1,minibatches=1,sees=context,critic=mlp"
+    )
+    run = replace(make_config(comm=comm, learner=settings), comm_options=case.options)
+    learner = Learner(run, spec, RAW, make_flat(spec))
+    part, loss = loss_of(learner, recorded())
+    algorithm = algorithm_of(learner)
+    seen, dim = algorithm.seen(part), spec.observation_dim
+    read = algorithm.unroll(part, gates="recorded").output.context_TBNC
+    assert_allclose(array(seen[..., :dim]), array(part.observations))
+    assert_allclose(array(seen[..., dim:]), array(read))
+    assert seen.shape[-1] == dim + spec.context
+    torch.autograd.backward(loss.total)
+    critic = next(algorithm.online["critic"].parameters())
+    assert critic.grad is not None
+    assert critic.grad[:, dim:].any()
 
 
 # --- values ---------------------------------------------------------------------------------------

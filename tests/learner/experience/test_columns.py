@@ -136,7 +136,7 @@ def test_a_forbidden_action_wins_no_maximum() -> None:
     part = part_of(joined(3))
     part = replace(part, columns={**part.columns, ACTION_MASK.name: mask})
     like = torch.zeros(1)
-    output = UnrollOutput(q, like, like, like, like, carry=None)  # type: ignore[arg-type]  # not read
+    output = UnrollOutput(q, *[like] * 5, carry=None)  # type: ignore[arg-type]  # not read
     masked = allowed_only(output, part).q_TBNA
     assert (masked.argmax(-1)[[0, 1, 3, 4, 5]] == 0).all()
     assert (masked[0, ..., 1] == FORBIDDEN).all()
@@ -146,5 +146,5 @@ def test_a_forbidden_action_wins_no_maximum() -> None:
 
 def test_without_masks_values_are_left_alone() -> None:
     like = torch.zeros(1)
-    output = UnrollOutput(like, like, like, like, like, carry=None)  # type: ignore[arg-type]  # not read
+    output = UnrollOutput(like, *[like] * 5, carry=None)  # type: ignore[arg-type]  # not read
     assert allowed_only(output, part_of(joined(3))) is output
