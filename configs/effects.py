@@ -160,6 +160,11 @@ RULES: tuple[Rule, ...] = (
             "learner.window",
         ),
     ),
+    Rule(
+        "nothing was trained beforehand (no pretrained)",
+        lambda c: not c.pretrained,
+        ("learner.pretrained",),
+    ),
     Rule("nobody is asked (agents.adviser)", lambda c: not c.agents.adviser, ("agents.advice",)),
     Rule("there is no teacher", lambda c: not c.learner.teacher, ("learner.teacher_",)),
     Rule(

@@ -51,7 +51,7 @@ _LONGEST_LINE = 2000
 _LAST_GROUP, _LAST_KEY = "runtime", "runs_dir"
 """What stands at the end of every file that was written before there were checksums."""
 _PRESETS = Path(__file__).parent
-_MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher")
+_MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher", "--pretrained")
 """Options that presets and files set and an empty value takes back."""
 _OptionsT = TypeVar("_OptionsT")
 _LAYERS = tuple[SparseLayer, ...]
@@ -126,11 +126,13 @@ def load_run_config(
         raise ConfigError(
             f"--env {options.run.env.name} does not fit --resume {resume}, a run of {base.env.name}"
         )
-    if resume is not None and options.run.policy != base.policy:
-        raise ConfigError(
-            f"--policy {options.run.policy} cannot be combined with --resume {resume}: a resumed "
-            "run continues with its own policy; leave out --resume to begin a run with another"
-        )
+    for name in ("policy", "pretrained"):
+        asked = getattr(options.run, name)
+        if resume is not None and asked != getattr(base, name):
+            raise ConfigError(
+                f"--{name} {asked} cannot be combined with --resume {resume}: a resumed "
+                "run continues with its own policy; leave out --resume to begin a run with another"
+            )
     if resume is not None and (change := forbidden_change(base, options.run)) is not None:
         raise ConfigError(
             f"{change.name} {change.asked} does not fit --resume {resume}, a run with "

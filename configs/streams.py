@@ -82,6 +82,11 @@ class Role(Enum):
     """Targets of an episode of coord-sum, from that episode's seed."""
     CENTRE = 40, ("life",)
     """Noise of edges where one place computes all agents."""
+    RANDOM_PLAY = 50, ()
+    """Actions of the episodes that messages are pre-trained on."""
+    PRETRAINING = 51, ("stage", "epoch", "draw")
+    """What one pass of a pre-training goes through first (draw 0), and samples of codes and latent
+    states in each of its updates (from 1)."""
     BROADCAST = 60, ("graph", "agents")
     """Random graphs, sources and contacts of a study of broadcasts, by kind of graph and size."""
     RANDOM_EDGES = 61, ("agents",)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from agents.policy import PolicySpec
+from agents.pretrained import pretrained_layout
 from configs import streams
 from configs.algorithms.base import OnPolicy
 from configs.arrays import FloatArray
@@ -123,6 +124,10 @@ class Learner:
 
         self.network = PolicyNetwork(spec, dimensions.num_agents)
         self.network.load_flat(flat)
+        if config.pretrained and config.learner.pretrained == "frozen":
+            tensors = self.network.tensors()
+            for name, _ in pretrained_layout(spec):
+                tensors[name].requires_grad_(False)
         options = options_of(config.learner)
         self.algorithm = find_algorithm(config.learner.algorithm)(
             Setup(run=config, spec=spec, dimensions=dimensions, options=options),
@@ -609,8 +614,10 @@ class Learner:
         """One part's gradient of each parameter, None where it has none, and its numbers."""
         total_loss, sums = self._shared_loss(part, divisors)
         parameters = list(self.online.parameters())
-        gradients = torch.autograd.grad(total_loss, parameters, allow_unused=True)
-        return [*map(_laid_out, gradients, parameters)], sums
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        found = torch.autograd.grad(total_loss, trained, allow_unused=True)
+        gradients = dict(zip(trained, found, strict=True))
+        return [_laid_out(gradients.get(p), p) for p in parameters], sums
 
 
 def _begin_worker() -> None:

@@ -40,6 +40,7 @@ SUBCOMMANDS = {
     "sweep": Subcommand("learner.studies.sweep", "train and compare options of your own"),
     "imp-heuristic": Subcommand("runtime.imp_heuristic", "evaluate the expert's rule in IMP"),
     "opponent": Subcommand("learner.opponent", "train the other team of an environment"),
+    "pretrain": Subcommand("learner.pretrain", "train what agents say before there is a policy"),
     "tiny": Subcommand("learner.sparse.tiny", "say how large a dense network of a budget is"),
 }
 

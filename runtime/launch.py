@@ -37,6 +37,7 @@ from agents.policy import (
     load_policy,
     write_atomically,
 )
+from agents.pretrained import begin_with, load_pretrained
 from agents.rules import AgentRules
 from configs import streams
 from configs.algorithms.described import traits_of
@@ -363,6 +364,8 @@ def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
     if config.policy:
         return load_policy(policy_path(config.policy, config.env.name))
     flat = initialise(spec, streams.generator(config.seed, Role.POLICY))
+    if config.pretrained:
+        begin_with(spec, flat, load_pretrained(Path(config.pretrained), spec))
     return PolicyFile(spec, flat, 0, {})
 
 

@@ -60,6 +60,10 @@ class LearnerConfig:
     not wait for Python. For small windows; give learner.window, or hardly a shape comes twice.
     auto: off, until it has been measured on a GPU (docs/results/gpu.md)."""
 
+    pretrained: Literal["frozen", "tuned"] = "frozen"
+    """Whether tensors that --pretrained has brought stay as they are, or are trained with the
+    policy."""
+
     gamma: Annotated[float, within(0.0, 1.0, above_low=True)] = 0.99
     """Discount factor."""
 

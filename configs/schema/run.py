@@ -10,6 +10,7 @@ from configs.ranges import between, check_ranges
 from configs.schema.agents import AgentsConfig
 from configs.schema.env import EnvConfig
 from configs.schema.evaluation import EvaluationConfig
+from configs.schema.fields import require
 from configs.schema.gate import GateConfig
 from configs.schema.learner import LearnerConfig
 from configs.schema.limits import MAX_AGENTS, MAX_SEED, MAX_STEPS, START_S_PER_AGENT
@@ -41,6 +42,10 @@ class RunConfig:
     empty begins untrained. With a policy exploration, gate temperature and opponents begin where
     their schedules end."""
 
+    pretrained: str = ""
+    """File of python -m learner.pretrain, whose tensors the policy begins with. The scheme it was
+    made for is --comm. learner.pretrained says whether they are trained further."""
+
     resume: str = ""
     """Folder of an earlier run to continue, for example runs/20260101-120000-battle. Each time
     begins a new life of the run, whose random draws are not those of an earlier one."""
@@ -65,6 +70,15 @@ class RunConfig:
                 f"network.policies {self.network.policies}: networks that share nothing do not "
                 f"understand each other's messages: give --comm none, got {self.comm}"
             )
+
+        require(
+            not (self.policy and self.pretrained),
+            "policy and pretrained both say what training begins with: give one of them",
+        )
+        require(
+            not self.pretrained or self.sparse.method == "none",
+            f"sparse.method {self.sparse.method} would cut links of what is pretrained: take none",
+        )
 
     @property
     def start_patience_s(self) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from agents.comm.graphs import graph_of, moves
 from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
+from agents.pretrained import load_pretrained
 from configs.algorithms.base import Replayed
 from configs.algorithms.described import describe, traits_of
 from configs.extensions import ALGORITHM, own_names
@@ -51,7 +52,7 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
         spec: what a policy must be like to be run here.
 
     Raises:
-        SetupError: names the obstacle, the value, and what to do about it.
+        SetupError, PretrainedError: names the obstacle, the value, and what to do about it.
     """
     require_scheme(config)
     require_open_files(graph_of(config.comm, config.comm_options, config.num_agents))
@@ -61,6 +62,8 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     require_writable(Path(config.runtime.runs_dir))
     if config.policy and not config.resume:  # a resumed run has a policy of its own
         require_policy(policy_path(config.policy, config.env.name), spec)
+    if config.pretrained and not config.resume:
+        load_pretrained(Path(config.pretrained), spec)
 
 
 def require_scheme(config: RunConfig) -> None:

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from configs.extensions import ENVIRONMENT, load, load_address, own_names
+from configs.extensions import ENVIRONMENT, SCHEME, load, load_address, own_names
 from configs.load import ConfigError, load_run_config, parse_command_line, parse_run_config
 from configs.ranges import Range, between, check_ranges, ranges_of, within
 from configs.schema import MAX_SEED, LearnerConfig, RunConfig
@@ -72,7 +72,9 @@ def commands() -> list[type[Any]]:
                 module = ".".join(source.relative_to(ROOT).with_suffix("").parts)
                 found.append(getattr(importlib.import_module(module), name))
     trainers = {cast("Any", load(ENVIRONMENT, name)).trainer for name in own_names(ENVIRONMENT)}
-    return found + [cast("type[Any]", load_address(ENVIRONMENT, t)) for t in sorted(trainers) if t]
+    found += [cast("type[Any]", load_address(ENVIRONMENT, t)) for t in sorted(trainers) if t]
+    pretrainers = {cast("Any", load(SCHEME, name)).pretrainer for name in own_names(SCHEME)}
+    return found + [cast("type[Any]", load_address(SCHEME, p)) for p in sorted(pretrainers) if p]
 
 
 COMMANDS = commands()
@@ -86,7 +88,7 @@ def test_the_walk_finds_the_numbers_of_schema_and_commands() -> None:
     flags = {number.flag for number in SCHEMA}
     assert {"--agents", "--learner.gamma", "--env-copies", "--metrics-port"} <= flags
     names = {command.__name__ for command in COMMANDS}
-    assert {"EvaluateOptions", "OpponentOptions", "StudyOptions", "MaskOptions"} <= names
+    assert {"EvaluateOptions", "OpponentOptions", "StudyOptions", "PretrainOptions"} <= names
     assert {"--gate.budget", "--network.beacon-delta"} <= {number.flag for number in OPTIONS}
 
 

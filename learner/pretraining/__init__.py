@@ -1,0 +1,1 @@
+"""Training of what agents say to each other before there is a policy (learner/pretrain.py)."""
