@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from agents.comm.nvif import LARGEST, Options
 from agents.policy import PolicySpec
@@ -85,7 +86,7 @@ class NvifTwin(SchemeTwin):
         degrees_TBN1 = 1.0 + gates_TBNK.sum(-1, keepdim=True)
         heard_TBNK = heard_edges(gates_TBNK, carry, offsets)
         code_BNF, state_BNG, degree_BN1 = torch.split(carry.message_BNM, self._parts, dim=-1)
-        weights_TBNN = flow_weights(heard_TBNK, _before(degrees_TBN1, degree_BN1), offsets)
+        weights_TBNN = flow_weights(heard_TBNK, _before(degrees_TBN1, degree_BN1))
         states_TBNG = self.states(_before(codes_TBNF, code_BNF), weights_TBNN, state_BNG)
         return Flow(states_TBNG, degrees_TBN1, allowed_TBNK, gates_TBNK)
 
@@ -130,19 +131,17 @@ def _before(said_TBNX: Tensor, first_BNX: Tensor) -> Tensor:
     return torch.cat((first_BNX.unsqueeze(0), said_TBNX[:-1]))
 
 
-def flow_weights(heard_TBNK: Tensor, degrees_TBN1: Tensor, offsets: tuple[int, ...]) -> Tensor:
+def flow_weights(heard_TBNK: Tensor, degrees_TBN1: Tensor) -> Tensor:
     """[T, B, N, N] D^-1/2 (G + I) D^-1/2 (equation 9): row i says what agent i makes of each token.
 
     Args:
-        heard_TBNK: in-edges on which something was heard: 1, else 0.
+        heard_TBNK: in-edges of the complete graph on which something was heard: 1, else 0. Edge k
+            of agent i comes from agent i - 1 - k.
         degrees_TBN1: that agents have stated: neighbours and themselves; 0: nothing was said yet.
-        offsets: of the graph. Edge k of agent i comes from agent i - offset k.
     """
-    agents = heard_TBNK.shape[-2]
-    numbers_N = torch.arange(agents, device=heard_TBNK.device)
-    from_NK = (numbers_N.unsqueeze(1) - torch.tensor(offsets, device=numbers_N.device)) % agents
-    edges_TBNN = heard_TBNK.new_zeros(*heard_TBNK.shape[:-1], agents)
-    edges_TBNN = edges_TBNN.scatter(-1, from_NK.expand_as(heard_TBNK), heard_TBNK)
-    edges_TBNN = edges_TBNN + torch.eye(agents, device=heard_TBNK.device, dtype=heard_TBNK.dtype)
+    numbers_N = torch.arange(heard_TBNK.shape[-2], device=heard_TBNK.device)
+    back_NN = (numbers_N.unsqueeze(1) - numbers_N) % len(numbers_N)
+    own_first_TBNN = functional.pad(heard_TBNK, (1, 0), value=1.0)
+    edges_TBNN = own_first_TBNN.gather(-1, back_NN.expand_as(own_first_TBNN))
     scale_TBN1 = torch.where(degrees_TBN1 >= 1.0, degrees_TBN1.clamp(min=1.0).rsqrt(), 0.0)
     return edges_TBNN * scale_TBN1 * scale_TBN1.transpose(-1, -2)
