@@ -10,6 +10,7 @@ from agents.policy import PolicySpec
 from agents.recorder import Ships
 from configs.columns import Column
 from configs.schema import GateMode, GateTiming
+from configs.schema.limits import MOST_EDGES
 from runtime.net.topology import Graph
 
 
@@ -31,6 +32,8 @@ class AgentRules:
     """Episodes whose trajectories leave the agent."""
     columns: tuple[Column, ...] = ()
     """What is recorded of every step beside observation, action and gates."""
+    most_edges: int = MOST_EDGES
+    """Connections to out-neighbours that it keeps open where these change from step to step."""
     gate_budget: int = 0
     """Edges that it may open in a step; 0 sets no limit."""
     acting: Acting = "epsilon-greedy"

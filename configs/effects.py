@@ -57,6 +57,15 @@ def _says_no_beacons(config: RunConfig) -> bool:
     return not reads_beacons(scheme.gate_mode(config.gate.mode), options)
 
 
+def _never_moves(config: RunConfig) -> bool:
+    """Whether who may be spoken to stays the same."""
+    scheme: Any = extensions.load(extensions.SCHEME, config.comm)
+    moves = getattr(scheme, "moves", None)
+    if moves is None:
+        return False
+    return not moves(read(scheme.Options, config.comm_options, "--comm.options"))
+
+
 def _fixes_messages(config: RunConfig) -> bool:
     """Whether messages have a size of the scheme's own."""
     scheme: Any = extensions.load(extensions.SCHEME, config.comm)
@@ -102,6 +111,7 @@ RULES: tuple[Rule, ...] = (
         (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta", "network.beacon_period"),
     ),
     Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
+    Rule("agents with comm {comm} have fixed edges", _never_moves, ("agents.most_edges",)),
     Rule("messages of comm {comm} have a size of its own", _fixes_messages, ("network.message",)),
     Rule(
         "nothing is learned about edges (gate.mode is not learned)",

@@ -1,4 +1,5 @@
-"""An agent's edges: one connection for each, opened once, and what is counted on them.
+"""An agent's edges: one connection for each, opened once (or on demand,
+agents/process/edges_on_demand.py), and what is counted on them.
 
     SendMessage -> Channel per out-edge ⇄ out-neighbour's inbox
     in-neighbours ⇄ Hub inbox -> Message
@@ -24,7 +25,7 @@ from runtime.net.addresses import is_name
 from runtime.net.moves import Move, renewed
 from runtime.net.security import CurveClient, Gatekeeper, Keyring
 from runtime.net.tcp_info import TcpConnection, connections
-from runtime.net.traffic import Traffic, TrafficClass
+from runtime.net.traffic import Traffic, TrafficClass, frame_zmtp_bytes
 from runtime.net.transport import EDGE, Channel, Hub, agent_routing_id, last_endpoint
 
 logger = logging.getLogger(__name__)
@@ -80,11 +81,12 @@ class Edges:
             self._admit(setup.keyring)
             curve = setup.keyring.server(INBOX)
         self._inbox = Hub(context, setup.inbox_endpoint, traffic, EDGE, curve=curve)
-        self._out: list[Channel] = []
+        self._out: dict[int, Channel] = {}
+        """By offset, those that are open."""
         self._rekeyed: set[int] = set()
         """Out-neighbours whose keys are new, by offset."""
         self.out_sockets: list[zmq.Socket[bytes]] = []
-        """[K] by offset; empty before `connect`."""
+        """[K] by offset, where something comes back that is waited for; empty before `connect`."""
 
         self._unwelcomed: set[int] = set(range(len(self._out_peers)))
         self._ungreeted: set[int] = set()
@@ -125,15 +127,27 @@ class Edges:
 
     def connect(self, endpoints: tuple[str, ...]) -> None:
         """Open one connection per out-edge, in the order of the offsets."""
-        own_name = agent_routing_id(self._setup.identity)
         for k, endpoint in enumerate(endpoints):
-            channel = Channel(
-                self._context, endpoint, own_name, self._traffic, EDGE, curve=self._client_of(k)
-            )
-            self._out.append(channel)
-            self.out_sockets.append(channel.socket)
-            self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
+            self.out_sockets.append(self._open(k, endpoint).socket)
         self._rekeyed.clear()
+
+    def _open(self, k: int, endpoint: str, *, queues: bool = False) -> Channel:
+        channel = self._out[k] = Channel(
+            self._context,
+            endpoint,
+            agent_routing_id(self._setup.identity),
+            self._traffic,
+            EDGE,
+            curve=self._client_of(k),
+            queues=queues,
+        )
+        self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
+        return channel
+
+    @property
+    def open_edges(self) -> tuple[int, ...]:
+        """Offsets of the out-edges whose connections are open."""
+        return tuple(self._out)
 
     def _client_of(self, k: int) -> CurveClient | None:
         """Keys for the edge to out-neighbour k."""
@@ -163,7 +177,8 @@ class Edges:
 
     def move(self, endpoints: tuple[str, ...]) -> None:
         """Follow out-neighbours that listen elsewhere now; as after a restart, they say hello."""
-        for k, (channel, endpoint) in enumerate(zip(self._out, endpoints, strict=True)):
+        for k, channel in self._out.items():
+            endpoint = endpoints[k]
             if channel.move(endpoint, self._client_of(k) if k in self._rekeyed else None):
                 self._traffic.add("edge_handshake_zmtp", channel.handshake_bytes)
         self._rekeyed.clear()
@@ -193,17 +208,25 @@ class Edges:
             return self._greet_again_s - now_s
         if now_s < self._retry_at_s:
             return self._retry_at_s - now_s
-        hello = wire.encode(wire.EdgeHello(self._setup.identity, self._setup.incarnation))
         for k in sorted(self._ungreeted):
-            channel = self._out[k]
-            if channel.is_writable and channel.send_frame(hello, None):
-                self._traffic.add("edge_handshake_zmtp", channel.framed(len(hello)))
-                self._ungreeted.discard(k)
+            if self._out[k].is_writable:
+                self._say_hello(k)
         if not self._ungreeted:
             return self._greet_again_s - now_s
         self._retry_at_s = now_s + self._retry_s
         self._retry_s = min(2 * self._retry_s, GREET_PERIOD_S)
         return self._retry_at_s - now_s
+
+    def _say_hello(self, k: int) -> None:
+        channel = self._out[k]
+        hello = wire.encode(wire.EdgeHello(self._setup.identity, self._life_of(k)))
+        if channel.send_frame(hello, None):
+            self._traffic.add("edge_handshake_zmtp", channel.framed(len(hello)))
+            self._ungreeted.discard(k)
+
+    def _life_of(self, k: int) -> int:
+        """What a hello says of our connection to out-neighbour k: another has another number."""
+        return self._setup.incarnation
 
     def _answer(self, name: bytes, hello: wire.EdgeHello) -> None:
         welcome = wire.encode(wire.EdgeWelcome(self._setup.identity, self._setup.incarnation))
@@ -297,7 +320,7 @@ class Edges:
                 self._traffic.dropped("unreachable")
             return
         frame = self._stamped(wire.Message, command)
-        framed, sent = self._out[0].framed(len(frame)), 0
+        framed, sent = frame_zmtp_bytes(len(frame), curve=self._curve), 0
         for k in command.edges:
             if self._out[k].send_frame(frame, None):
                 count = self._counts[k]
@@ -352,7 +375,9 @@ class Edges:
     def _read_tcp_info(self) -> None:
         """In-edges share our inbox's port, out-edges lead to the neighbours' inboxes."""
         inbox = self._inbox.endpoint.removeprefix("tcp://")
-        outs = {last_endpoint(socket).removeprefix("tcp://") for socket in self.out_sockets}
+        outs = {
+            last_endpoint(channel.socket).removeprefix("tcp://") for channel in self._out.values()
+        }
         # The kernel knows no names, and where they lead may change: there the port has to do.
         named = {port for host, _, port in (out.rpartition(":") for out in outs) if is_name(host)}
         try:
@@ -386,7 +411,7 @@ class Edges:
         self._traffic.set("edge_tcp_received", received)
 
     def close(self) -> None:
-        for end in (*self._out, self._inbox):
+        for end in (*self._out.values(), self._inbox):
             end.close()
         if self._gatekeeper is not None:
             self._gatekeeper.close()

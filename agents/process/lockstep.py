@@ -225,7 +225,7 @@ class AgentProcess(Shell):
     def _take_all(self) -> None:
         """Take everything that is here, wanted or not."""
         self._take_inbox()
-        for k in range(len(self._edges.out_sockets)):
+        for k in self._edges.open_edges:
             for beacon in self._edges.drain_beacons(k):
                 self._carry_out(self._core.handle(beacon))
 

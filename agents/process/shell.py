@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from agents.core import AgentCore
 from agents.parameters import ParameterStore
 from agents.process.edges import Edges
+from agents.process.edges_on_demand import EdgesOnDemand
 from agents.process.pinning import pin
 from agents.process.profile import Profile, profile_path, write
 from agents.process.setup import ShellSetup
@@ -80,7 +81,8 @@ class Shell(ABC):
         )
         self._parameters = _parameters(setup)
         self._core = AgentCore(setup.identity, setup.rules, self._parameters, rng)
-        self._edges = Edges(context, setup, self._traffic)
+        edges = EdgesOnDemand if setup.rules.moves else Edges
+        self._edges = edges(context, setup, self._traffic)
         self._node = Channel(
             context,
             setup.node_endpoint,

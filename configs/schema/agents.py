@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from configs.ranges import between, check_ranges, within
 from configs.schema.fields import require
-from configs.schema.limits import MAX_STEPS
+from configs.schema.limits import MAX_STEPS, MOST_EDGES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,6 +15,10 @@ class AgentsConfig:
 
     peer_timeout_s: Annotated[float, within(0.001, 60.0)] = 2.0
     """Seconds an agent waits for packets that are under way before it counts them as late."""
+
+    most_edges: Annotated[int, between(1, MOST_EDGES)] = MOST_EDGES
+    """Connections that an agent keeps open to others, where its neighbours change as it moves. The
+    one that was not used for longest is closed for another, but none of the last two steps."""
 
     epsilon_start: Annotated[float, within(0.0, 1.0)] = 1.0
     """Exploration rate at the beginning of training."""

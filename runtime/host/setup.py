@@ -170,6 +170,7 @@ def training_setup(
             gate_mode=config.gate.mode,
             gate_budget=config.gate.budget,
             dead=config.agents.dead,
+            most_edges=config.agents.most_edges,
             ships=ships,
             columns=recorded(config, trains=ships == "training"),
             acting=_acting(traits, sampled=config.evaluation.sampled),

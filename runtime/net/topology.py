@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from configs.arrays import BoolArray
-
-MOST_EDGES = 64
-"""Edges that an agent may have in one direction: masks of edges are numbers of 64 bits at most."""
+from configs.schema.limits import MOST_EDGES
 
 
 @dataclass(frozen=True, slots=True)

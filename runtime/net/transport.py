@@ -151,8 +151,12 @@ class Channel:
         *,
         linger_ms: int = 0,
         curve: CurveClient | None = None,
+        queues: bool = False,
     ) -> None:
         """Connect; with `curve` the routing id stays here, the Hub knows us by our key.
+
+        Args:
+            queues: what is sent before the connection stands waits for it; else it is refused.
 
         Raises:
             SetupError: others could reach the endpoint, and there are no keys; or it is none.
@@ -174,7 +178,7 @@ class Channel:
         self.socket.setsockopt(zmq.MAXMSGSIZE, limits.largest_bytes)
         self.socket.setsockopt(zmq.LINGER, linger_ms)
         # Nothing is queued for a peer that is away: after a restart the oldest would arrive first.
-        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.IMMEDIATE, int(not queues))
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         try:
@@ -264,8 +268,9 @@ class Channel:
                 return packet
         return None
 
-    def close(self) -> None:
-        self.socket.close()
+    def close(self, linger_ms: int | None = None) -> None:
+        """Close; what is queued may take so long to leave, by default as was said at first."""
+        self.socket.close(linger_ms)
 
 
 class Hub:

@@ -50,10 +50,10 @@ def setup_of(identity: int, folder: Path, **changes: object) -> ShellSetup:
 class End:
     """One agent's edges in a context of their own, as in a process of its own."""
 
-    def __init__(self, setup: ShellSetup) -> None:
+    def __init__(self, setup: ShellSetup, kind: type[Edges] = Edges) -> None:
         self.traffic = Traffic()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.edges = Edges(self.context, setup, self.traffic)
+        self.edges = kind(self.context, setup, self.traffic)
 
     def turn(self) -> tuple[list[wire.Message], list[wire.Beacon]]:
         """Greet, answer, and take what there is."""
