@@ -80,6 +80,8 @@ class Role(Enum):
     """Cracks from which a model of deterioration is counted."""
     COORD_SUM = 33, ()
     """Targets of an episode of coord-sum, from that episode's seed."""
+    LAYOUT = 34, ()
+    """Places in an episode of gather with a random layout, from that episode's seed."""
     CENTRE = 40, ("life",)
     """Noise of edges where one place computes all agents."""
     RANDOM_PLAY = 50, ()

@@ -23,11 +23,13 @@ from configs.schema import EnvConfig, LearnerConfig, NetworkConfig, RunConfig
 from envs import registry
 from envs.base import Env
 from envs.copies import Copies
+from envs.neighbours import neighbours
 from learner.comm.gates import GateRule
 from learner.comm.unroll import UnrollInput, unroll
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from learner.experience.replay import Replay
 from learner.learner import Learner
+from learner.population import Population
 from learner.ranks import shared_out
 from learner.simulate import simulate
 from runtime import deploy, launch
@@ -259,6 +261,34 @@ def test_a_simulation_plays_what_agents_play(name: str) -> None:
     edges = sum(r.edges_open for r in results)
     assert edges == figures["evaluated_edges_open"]
     assert 0 < edges < 7 * figures["evaluated_agent_steps"] / 2, "far from everybody"
+
+
+def test_a_population_that_the_learner_plays_hears_its_own_neighbours() -> None:
+    config = run_config(EnvConfig(name="gather", copies=2, options="position=true,max_cycles=6"))
+    learner = replace(config.learner, also_agents=(9,), learning_starts=2)
+    config = replace(config, learner=learner)
+    env_spec = registry.spec_of(config.env, 9)
+    spec = PolicySpec.of(
+        NETWORK,
+        env_spec.observation_dim,
+        env_spec.num_actions,
+        comm=COMM,
+        comm_options=OPTIONS,
+    )
+    network = make_network(spec, AGENTS, flat_of(spec))
+    population = Population(config, 9, torch.device("cpu"))
+    population.catch_up(network, GateRule("causal", "open"), env_steps=0)
+    graph = complete(9)
+    for episode in population.replay.oldest(10).episodes:
+        for t in range(episode.length):
+            alive_N = episode.alive[t]
+            living_L = np.flatnonzero(alive_N)
+            places_L2 = episode.observations[t, living_L, -2:].astype(np.float64)
+            cells_L2 = ((places_L2 + 1.0) / 2.0 * 23).round().astype(np.int64)
+            near_NK = graph.edges_of(neighbours(9, living_L, cells_L2))
+            open_NK = episode.columns["gates"][t][:, None] >> np.arange(8, dtype=np.uint64) & 1 != 0
+            assert_array_equal(open_NK, near_NK)
+            assert not open_NK[alive_N].all()
 
 
 # --- commands -------------------------------------------------------------------------------------

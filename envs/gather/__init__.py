@@ -4,14 +4,14 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from configs.ranges import between, check_ranges
 from configs.schema.limits import MAX_CYCLES
 from envs.base import EnvSpec
 from envs.family import EnvFamily
 from envs.gather.gather import Gather, gather_spec
-from envs.gather.layout import lay_out
+from envs.gather.layout import Layout, Scattered, lay_out, scatter
 from envs.installed import check_installed
 
 
@@ -21,6 +21,8 @@ class GatherOptions:
     """Steps after which an episode is truncated; NVIF's tables have 100, MAgent2 has 500."""
     position: bool = False
     """Observations end with the agent's own x and y."""
+    layout: Literal["normal", "random"] = "normal"
+    """normal: agents around a field of food, always the same; random: anywhere, with less food."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -32,7 +34,7 @@ class GatherFamily(EnvFamily[GatherOptions]):
     Options = GatherOptions
 
     def spec(self, options: GatherOptions, num_agents: int) -> EnvSpec:
-        lay_out(num_agents)
+        _layout(options, num_agents)
         return gather_spec(num_agents, options.max_cycles, position=options.position)
 
     def check(self, options: GatherOptions, num_agents: int) -> None:
@@ -40,7 +42,12 @@ class GatherFamily(EnvFamily[GatherOptions]):
         check_installed(self.name, "magent2", "magent")
 
     def make(self, options: GatherOptions, num_agents: int) -> Gather:
-        return Gather(lay_out(num_agents), options.max_cycles, position=options.position)
+        layout = _layout(options, num_agents)
+        return Gather(layout, options.max_cycles, position=options.position)
+
+
+def _layout(options: GatherOptions, num_agents: int) -> Layout | Scattered:
+    return scatter(num_agents) if options.layout == "random" else lay_out(num_agents)
 
 
 ENVIRONMENT = GatherFamily

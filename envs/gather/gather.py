@@ -2,7 +2,7 @@
 
     layout -> GridWorld -> views -> observations;  actions -> GridWorld -> rewards
 
-Units and rewards are MAgent2's (and so those of geek-ai's train_gather); the layout is NVIF's.
+Units and rewards are MAgent2's (and so those of geek-ai's train_gather); the layouts are NVIF's.
 
 Dimension key: N = agents, M = food, L = living agents, V = cells along the view, S = state.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.arrays import HalfArray, IntArray
 from envs.base import ActionArray, EnvSpec, Snapshot, Transition
-from envs.gather.layout import Layout
+from envs.gather.layout import Layout, Scattered
 from envs.magent import OTHER_HP, OWN_HP, WALL, GridWorld, HitRule, Kind
 from envs.minimaps import Minimaps
 from envs.neighbours import neighbours
@@ -54,6 +54,9 @@ FOOD_KIND = Kind(
 """Eaten with the fifth bite."""
 BITES_PAY = (HitRule(AGENTS, FOOD, 0.5),)
 
+WORTH = 6.45
+"""What all rewards for a piece of food add up to: four bites at 0.39 and one at 4.89."""
+
 MINIMAP = 12
 """Cells along each side of the minimaps in the state."""
 
@@ -69,7 +72,7 @@ def gather_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> 
         episode_limit=max_cycles,
         noop_action=NOOP,
         has_neighbours=True,
-        metrics=("food_eaten", "survivors"),
+        metrics=("food_eaten", "survivors", "return_share"),
     )
     return positioned(spec) if position else spec
 
@@ -84,20 +87,27 @@ class Gather:
 
     It ends with terminated when all food is eaten, which is what winning means here, or when
     nobody is left; with truncated at the time limit. An episode's metrics are `food_eaten` and
-    `survivors`, both as shares of what there was.
+    `survivors`, both as shares of what there was, and `return_share`: all agents' rewards over what
+    all the food is worth. NVIF's table has returns of 1.2 times that, which these rewards do not
+    allow, so shares are what can be compared with it.
     """
 
-    def __init__(self, layout: Layout, max_cycles: int = 100, *, position: bool = False) -> None:
+    def __init__(
+        self, layout: Layout | Scattered, max_cycles: int = 100, *, position: bool = False
+    ) -> None:
         """Build the engine.
 
         Args:
-            layout: of `lay_out` or your own.
+            layout: of `lay_out` or your own; of `scatter`, which has other places in each episode.
             max_cycles: steps until an episode is truncated.
             position: observations end with the agents' own positions.
 
         Raises:
             ImportError: magent2 is not installed.
         """
+        self._scattered = layout if isinstance(layout, Scattered) else None
+        if isinstance(layout, Scattered):
+            layout = layout.at(0)
         self._map_size = layout.map_size
         self._places = (layout.agents, layout.food)
         self._spec = gather_spec(len(layout.agents), max_cycles, position=position)
@@ -107,6 +117,7 @@ class Gather:
         self._minimaps = Minimaps(layout.map_size, MINIMAP, [len(cells) for cells in self._places])
         self._living: IntArray = np.arange(0)
         self._food_left = 0
+        self._earned = 0.0
         self._cycle = 0
         self._over = True
 
@@ -115,10 +126,16 @@ class Gather:
         return self._spec
 
     def reset(self, seed: int) -> Snapshot:
-        """Begin an episode: the places are always the same, the seed decides who strikes first."""
+        """Begin an episode: the seed decides who strikes first, and in a random layout where agents
+        and food are.
+        """
+        if self._scattered is not None:
+            layout = self._scattered.at(seed)
+            self._places = (layout.agents, layout.food)
         self._world.reset(seed, self._places)
         self._living = self._world.living(AGENTS)
         self._food_left = len(self._places[FOOD])
+        self._earned = 0.0
         self._cycle = 0
         self._over = False
         return self._snapshot()
@@ -140,6 +157,7 @@ class Gather:
         # The fallen are still listed here, and their last reward is theirs.
         rewards_N = np.zeros(self._spec.num_agents, dtype=np.float32)
         rewards_N[self._living] = world.rewards(AGENTS)
+        self._earned += float(rewards_N.sum(dtype=np.float64))
         self._living = self._living[world.survivors(AGENTS)]
         self._food_left = int(world.survivors(FOOD).sum())
         world.bury()
@@ -151,6 +169,7 @@ class Gather:
         metrics = {
             "food_eaten": 1.0 - self._food_left / num_food,
             "survivors": len(self._living) / self._spec.num_agents,
+            "return_share": self._earned / (WORTH * num_food),
         }
         return Transition(
             after=self._snapshot(),

@@ -1,19 +1,27 @@
 """Where agents and food of Gather are before the first step.
 
-    lay_out(num_agents) -> Layout(map_size, agents, food)
+    lay_out(num_agents) -> Layout(map_size, agents, food)            normal: always the same
+    scatter(num_agents) -> Scattered(map_size, agents, food)         random: how many
+        at(seed) -> Layout                                           and where, by the episode
 
-NVIF's layout, recovered from its table of agents and food: agents on a square around the field,
-food on eight squares within each other. Maps of 24, 48 and 96 cells then hold its 27, 56 and 115
-agents with 87, 237 and 521 pieces of food. It is the same in every episode.
+The normal one is NVIF's, recovered from its table of agents and food: agents on a square around the
+field, food on eight squares within each other. Maps of 24, 48 and 96 cells then hold its 27, 56 and
+115 agents with 87, 237 and 521 pieces of food. In the random one the same maps hold 15, 29 and 49
+agents and 17, 49 and 161 pieces of food, each on a cell of its own; how they are drawn the paper
+does not say, and uniformly is ours.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from configs import streams
 from configs.arrays import IntArray
+from configs.streams import Role
 
 MAP_SIZES = range(24, 865, 24)
+RANDOM_MAPS = ((24, 15, 17), (48, 29, 49), (96, 49, 161))
+"""Cells along each side, agents and food of NVIF's "random" tasks."""
 MIN_AGENTS = 2
 MAX_AGENTS = 1024
 
@@ -54,6 +62,40 @@ def lay_out(num_agents: int) -> Layout:
         map_size=map_size,
         agents=places[chosen],
         food=np.array(_food_places(map_size), dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scattered:
+    """A square map, and how many there are on it."""
+
+    map_size: int
+    agents: int
+    food: int
+
+    def at(self, seed: int) -> Layout:
+        """Put everybody and all food on free cells, uniformly; equal seeds do it equally."""
+        inside = self.map_size - 2
+        rng = streams.generator(seed, Role.LAYOUT)
+        cells = rng.choice(inside * inside, size=self.agents + self.food, replace=False)
+        places = np.stack((cells % inside, cells // inside), axis=1).astype(np.int64) + 1
+        agents, food = np.split(places, [self.agents])
+        return Layout(map_size=self.map_size, agents=agents, food=food)
+
+
+def scatter(num_agents: int) -> Scattered:
+    """The smallest of NVIF's maps that has so many agents: up to 15 on 24×24, up to 29 on 48×48, up
+    to 49 on 96×96. The food is that of the map.
+
+    Raises:
+        ValueError: not between 2 and 49 agents.
+    """
+    for map_size, agents, food in RANDOM_MAPS:
+        if MIN_AGENTS <= num_agents <= agents:
+            return Scattered(map_size=map_size, agents=num_agents, food=food)
+    most = max(agents for _, agents, _ in RANDOM_MAPS)
+    raise ValueError(
+        f"gather with layout=random takes between {MIN_AGENTS} and {most} agents, got {num_agents}"
     )
 
 

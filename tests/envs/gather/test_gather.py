@@ -5,7 +5,7 @@ import pytest
 
 from envs.base import Transition
 from envs.gather.gather import MINIMAP, NOOP, NUM_ACTIONS, PLANES, VIEW, Gather
-from envs.gather.layout import Layout, lay_out
+from envs.gather.layout import Layout, Scattered, lay_out, scatter
 
 UP, LEFT, RIGHT, DOWN = 29, 30, 31, 32
 MOVES = np.array([(dx, dy) for dy in range(-3, 4) for dx in range(-3, 4) if dx * dx + dy * dy <= 9])
@@ -78,6 +78,51 @@ def test_the_largest_number_has_a_map() -> None:
     assert len(lay_out(1024).agents) == 1024
 
 
+@pytest.mark.parametrize(
+    ("agents", "map_size", "food"),
+    [(15, 24, 17), (10, 24, 17), (16, 48, 49), (29, 48, 49), (30, 96, 161), (49, 96, 161)],
+)
+def test_random_maps_have_nvifs_agents_and_food_on_cells_of_their_own(
+    agents: int, map_size: int, food: int
+) -> None:
+    scattered = scatter(agents)
+    assert scattered == Scattered(map_size=map_size, agents=agents, food=food)
+    one, again, other = (scattered.at(seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.agents, again.agents)
+    np.testing.assert_array_equal(one.food, again.food)
+    assert (one.agents != other.agents).any()
+    cells = np.concatenate([one.agents, one.food])
+    assert len(np.unique(cells, axis=0)) == agents + food
+    assert cells.min() >= 1
+    assert cells.max() <= map_size - 2
+
+
+def test_random_places_reach_every_cell_inside_the_walls() -> None:
+    scattered = Scattered(map_size=5, agents=4, food=5)
+    layout = scattered.at(3)
+    found = {tuple(cell) for cell in np.concatenate([layout.agents, layout.food]).tolist()}
+    assert found == {(x, y) for x in (1, 2, 3) for y in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("agents", [1, 50])
+def test_more_agents_than_a_random_map_has_are_refused(agents: int) -> None:
+    with pytest.raises(ValueError, match="with layout=random takes between 2 and 49 agents"):
+        scatter(agents)
+
+
+def test_a_random_episode_is_where_its_seed_has_put_it() -> None:
+    gather = Gather(scatter(15), 3)
+    scattered = scatter(15)
+    for seed in (4, 9, 4):
+        snapshot = gather.reset(seed)
+        cells = gather.scene().teams[0].positions_U2
+        np.testing.assert_array_equal(cells, scattered.at(seed).agents)
+        assert snapshot.alive_N.all()
+        last = [gather.step(np.full(15, NOOP)) for _ in range(3)][-1]
+        # Who does nothing pays a hundredth a step: 45 of them, over 17 pieces of food.
+        assert last.metrics["return_share"] == pytest.approx(-0.45 / (6.45 * 17), rel=1e-4)
+
+
 # --- rewards and deaths ---------------------------------------------------------------------------
 
 
@@ -129,7 +174,11 @@ def test_it_is_won_when_all_food_is_eaten() -> None:
     assert [step.terminated for step in steps] == [False, False, True]
     assert steps[-1].won
     assert not steps[-1].truncated
-    assert steps[-1].metrics == {"food_eaten": 1.0, "survivors": 1.0}
+    metrics = dict(steps[-1].metrics)
+    assert metrics.pop("return_share") == pytest.approx(
+        sum(s.rewards_N.sum() for s in steps) / 6.45
+    )
+    assert metrics == {"food_eaten": 1.0, "survivors": 1.0}
     assert not steps[0].metrics
 
 
