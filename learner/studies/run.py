@@ -30,11 +30,11 @@ from configs.load import ConfigError, exit_with_error, parse_command_line
 from configs.ranges import between, check_ranges, within
 from configs.schema import MAX_EPISODES, MAX_SEED, MAX_STEPS, TrackerName
 from learner.studies.child import Stop
-from learner.studies.plan import DECIDED, Plan, Request, plan, whole
+from learner.studies.plan import DECIDED, Plan, Request, plan, scale_of, whole
 from learner.studies.pool import PoolOptions, open_pool
 from learner.studies.report import report, standings
 from learner.studies.scheduler import Scheduler
-from learner.studies.study import ScaleName, Study, names, read_study
+from learner.studies.study import ScaleName, Study, function_of, names, read_study
 from runtime.terminal.places import require_folder
 
 _INTERRUPTED = 130
@@ -182,6 +182,9 @@ def work(
             pool=pool,
         )
         with stop.installed():
+            before = scale_of(study, request).before
+            for step in study.before:
+                function_of(step.run)(planned.jobs, {**step.options, **before}, stop)
             scheduler.work_off(planned.jobs)
     failures = scheduler.failures + len(planned.refusals)
     try:

@@ -84,13 +84,17 @@ class Scale:
     tasks: tuple[str, ...] = ()
     """Those of this scale; empty takes all."""
     arms: tuple[str, ...] = ()
+    before: Options = field(default_factory=dict[str, Any])
+    """Laid over the options of each step before the trainings."""
     analysis: Options = field(default_factory=dict[str, Any])
     """Laid over the options of each step of analysis."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A function that makes something of the trained policies (learner/studies/analysis.py)."""
+    """A function that makes something of the trained policies (learner/studies/analysis.py), or
+    what they begin with (learner/studies/pretrained.py).
+    """
 
     run: str
     """module:function"""
@@ -119,6 +123,8 @@ class Study:
     spread: str = ""
     """What the paper's second numbers are."""
     paper: Numbers = field(default_factory=dict[str, dict[str, dict[str, Any]]])
+    before: tuple[Step, ...] = ()
+    """Before the trainings."""
     analysis: tuple[Step, ...] = ()
     memory: bool = False
     """Look at the memory of each training while it goes on (learner/studies/memory_watch.py)."""

@@ -106,6 +106,6 @@ def test_every_arm_of_every_study_of_ours_is_one_that_runtime_launch_would_take(
 def test_every_study_of_ours_can_be_read_and_names_functions_that_exist(name: str) -> None:
     study: Study = read_study(name)
     assert study.reproduces
-    for address in (*(step.run for step in study.analysis), study.methods):
+    for address in (*(step.run for step in (*study.before, *study.analysis)), study.methods):
         if address:
             assert callable(function_of(address))
