@@ -72,7 +72,7 @@ def gather_spec(num_agents: int, max_cycles: int, *, position: bool = False) -> 
         episode_limit=max_cycles,
         noop_action=NOOP,
         has_neighbours=True,
-        metrics=("food_eaten", "survivors", "return_share"),
+        metrics=("food_eaten", "survivors", "return_share", "end_step"),
     )
     return positioned(spec) if position else spec
 
@@ -87,9 +87,9 @@ class Gather:
 
     It ends with terminated when all food is eaten, which is what winning means here, or when
     nobody is left; with truncated at the time limit. An episode's metrics are `food_eaten` and
-    `survivors`, both as shares of what there was, and `return_share`: all agents' rewards over what
-    all the food is worth. NVIF's table has returns of 1.2 times that, which these rewards do not
-    allow, so shares are what can be compared with it.
+    `survivors`, both as shares of what there was; `end_step`, its number of steps; and
+    `return_share`, all agents' rewards over what all the food is worth. NVIF's table has returns of
+    1.2 times that, which these rewards do not allow, so shares are what can be compared with it.
     """
 
     def __init__(
@@ -170,6 +170,7 @@ class Gather:
             "food_eaten": 1.0 - self._food_left / num_food,
             "survivors": len(self._living) / self._spec.num_agents,
             "return_share": self._earned / (WORTH * num_food),
+            "end_step": float(self._cycle),
         }
         return Transition(
             after=self._snapshot(),

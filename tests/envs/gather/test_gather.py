@@ -178,7 +178,7 @@ def test_it_is_won_when_all_food_is_eaten() -> None:
     assert metrics.pop("return_share") == pytest.approx(
         sum(s.rewards_N.sum() for s in steps) / 6.45
     )
-    assert metrics == {"food_eaten": 1.0, "survivors": 1.0}
+    assert metrics == {"food_eaten": 1.0, "survivors": 1.0, "end_step": 3.0}
     assert not steps[0].metrics
 
 
