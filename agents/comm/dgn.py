@@ -23,7 +23,7 @@ H = hidden, M = 2 F, C = context, P = columns of the fused product, W = heads, U
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,15 +107,15 @@ class Dgn(Scheme):
         return tuple(shapes)
 
     @classmethod
-    def graph(cls, num_agents: int, options: Options) -> Graph:
+    def graph(cls, num_agents: int, options: Any) -> Graph:
         return complete(num_agents)
 
     @classmethod
-    def moves(cls, options: Options) -> bool:
+    def moves(cls, options: Any) -> bool:
         return options.neighbours
 
     @classmethod
-    def message_size(cls, network: NetworkConfig, options: Options) -> int:
+    def message_size(cls, network: NetworkConfig, options: Any) -> int:
         return 2 * options.feature
 
     @classmethod

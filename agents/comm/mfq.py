@@ -79,15 +79,15 @@ class Mfq(Scheme):
         shrink_relu(living, "mean_hidden", "mean")
 
     @classmethod
-    def graph(cls, num_agents: int, options: Options) -> Graph:
+    def graph(cls, num_agents: int, options: Any) -> Graph:
         return complete(num_agents)
 
     @classmethod
-    def moves(cls, options: Options) -> bool:
+    def moves(cls, options: Any) -> bool:
         return options.neighbours
 
     @classmethod
-    def message_size(cls, network: NetworkConfig, options: Options) -> int:
+    def message_size(cls, network: NetworkConfig, options: Any) -> int:
         return 1
 
     @classmethod

@@ -54,12 +54,11 @@ class DgnTwin(SchemeTwin):
         heard_TBNK = heard_edges(gates_TBNK, carry, self.graph.offsets)
         heard_TBNN = heard_matrix(heard_TBNK, self.graph.offsets) > 0.0
         feature_TBNF = torch.relu(reads[0])
-        features_before, firsts_before = carry.message_BNM.split(size, dim=-1)
         sent_TBNF = round_message(feature_TBNF, dtype)
-        before_TBNF = torch.cat((features_before.unsqueeze(0), sent_TBNF[:-1]))
+        before_TBNF = torch.cat((carry.message_BNM[None, ..., :size], sent_TBNF[:-1]))
         first_TBNF, _ = self._rounds[0](feature_TBNF, before_TBNF, heard_TBNN)
         said_TBNF = round_message(first_TBNF, dtype)
-        before_TBNF = torch.cat((firsts_before.unsqueeze(0), said_TBNF[:-1]))
+        before_TBNF = torch.cat((carry.message_BNM[None, ..., size:], said_TBNF[:-1]))
         second_TBNF, logits_TBWNN = self._rounds[1](first_TBNF, before_TBNF, heard_TBNN)
         messages_TBNM = torch.cat((feature_TBNF, first_TBNF), dim=-1)
         context_TBNC = second_TBNF
@@ -130,7 +129,7 @@ class RoundTwin:
     def _of_heads(self, layer: str, x_TBNF: Tensor) -> Tensor:
         """[T, B, W, N, U]"""
         made = torch.relu(self.layers[layer](x_TBNF))
-        return made.unflatten(-1, (self._heads, -1)).transpose(2, 3)
+        return made.reshape(*made.shape[:-1], self._heads, -1).transpose(2, 3)
 
 
 def divergence(logits_TBWNN: Tensor, heard_TBNN: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def test_an_action_that_is_not_allowed_has_no_part_in_it(temperature: float) -> 
     assert boltzmann_value(q, q, temperature).item() == pytest.approx(1.0)
 
 
-def make_learner(options: str = "", **settings: bool) -> Learner:
+def make_learner(options: str = "", *, double_q: bool = True) -> Learner:
     learner = LearnerConfig(
         device="cpu",
         algorithm="mfq",
@@ -44,7 +44,7 @@ def make_learner(options: str = "", **settings: bool) -> Learner:
         batch_size=4,
         learning_starts=1,
         learning_rate=1e-2,
-        **settings,
+        double_q=double_q,
     )
     run = make_config(comm="mfq", gate=GateConfig(mode="open"), learner=learner)
     spec = Case("mfq", "", "causal").applied(make_spec())

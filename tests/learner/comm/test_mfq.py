@@ -104,10 +104,11 @@ def test_what_the_mean_action_is_worth_is_learnt() -> None:
         ),
         RULE,
     )
-    output.q_TBNA.square().sum().backward()
-    for name in ("mean_hidden.weight", "mean.weight", "q_hidden.weight"):
-        assert its.tensors()[name].grad is not None
-        assert its.tensors()[name].grad.abs().sum() > 0, name  # pyright: ignore[reportOptionalMemberAccess]
+    names = ("mean_hidden.weight", "mean.weight", "q_hidden.weight")
+    parameters = [its.tensors()[name] for name in names]
+    gradients = torch.autograd.grad(output.q_TBNA.square().sum(), parameters)
+    for name, gradient in zip(names, gradients, strict=True):
+        assert gradient.abs().sum() > 0, name
 
 
 def test_any_number_of_agents_plays_by_one_policy() -> None:
