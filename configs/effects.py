@@ -112,7 +112,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
     Rule("agents with comm {comm} have fixed edges", _never_moves, ("agents.most_edges",)),
-    Rule("messages of comm {comm} have a size of its own", _fixes_messages, ("network.message",)),
+    Rule("messages of comm {comm} have their own size", _fixes_messages, ("network.message",)),
     Rule(
         "nothing is learned about edges (gate.mode is not learned)",
         lambda c: c.gate.mode != "learned",

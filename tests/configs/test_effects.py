@@ -55,6 +55,11 @@ def said(*arguments: str) -> list[str]:
             ],
         ),
         ("--gate.price 0.3 --gate.budget 1", []),
+        ("--comm full --network.message 8", []),
+        (
+            "--comm mfq --network.message 8",
+            ["network.message has no effect: messages of comm mfq have their own size"],
+        ),
         (
             "--gate.temperature-schedule constant --gate.temperature-end 0.1",
             [

@@ -21,7 +21,15 @@ from learner.experience.episode import Dimensions, Episode
 from learner.learner import Learner
 from learner.network import PolicyNetwork
 from learner.population import Population
-from tests.learner_helpers import array, make_flat, make_network, make_spec, make_window, tensor
+from tests.learner_helpers import (
+    array,
+    make_flat,
+    make_network,
+    make_spec,
+    make_window,
+    tensor,
+    window_of,
+)
 from tests.rich_env import RichEnv
 
 OWN, OTHER = 4, 9
@@ -160,6 +168,27 @@ def test_what_a_population_records_is_what_the_policy_does_in_its_episodes(env: 
         assert not episode.actions[~lives_TN].any()
     assert some_open, "gates that never differ prove nothing"
     assert some_closed, "gates that never differ prove nothing"
+
+
+def test_a_population_hears_what_its_agents_did() -> None:
+    run = dataclasses.replace(make_run(epsilon=0.0), comm="mfq")
+    env = registry.spec_of(run.env, run.num_agents)
+    spec = PolicySpec.of(run.network, env.observation_dim, env.num_actions, comm="mfq")
+    network, rule = make_network(spec, OWN, make_flat(spec)), GateRule.of(run.comm, run.gate)
+    population = Population(run, OTHER, torch.device("cpu"))
+    population.owed = 4
+    population.catch_up(network, rule, env_steps=0)
+    episodes = population.replay.oldest(1000).episodes
+    assert len(episodes) >= 4
+    for episode in episodes:
+        window = window_of(spec, episode)
+        q_TNA = array(unroll(network.of_size(OTHER), window, rule).q_TBNA[:, 0])
+        chosen_TN = np.take_along_axis(q_TNA, episode.actions[..., None], -1)[..., 0]
+        assert_allclose(chosen_TN, q_TNA.max(-1), atol=1e-3)
+        assert window.actions_TBN is not None
+        other = dataclasses.replace(window, actions_TBN=(window.actions_TBN + 1) % env.num_actions)
+        moved = unroll(network.of_size(OTHER), other, rule).q_TBNA[1:, 0]
+        assert np.abs(array(moved) - q_TNA[1:]).max() > 0.05, "what was done must matter"
 
 
 def test_populations_explore_as_much_as_the_run_does() -> None:

@@ -15,7 +15,9 @@ from configs.schema import (
     RunConfig,
     RuntimeConfig,
 )
+from envs.base import EnvSpec
 from envs.registry import spec_of
+from envs.spaces import ActionSpace, Box, Discrete
 from runtime.host import preflight
 from runtime.net.errors import SetupError
 from runtime.net.topology import exponential
@@ -210,3 +212,29 @@ def test_a_name_is_waited_for_until_it_is_ours(
 def test_an_address_that_is_not_ours_is_refused(name: str, says: str) -> None:
     with pytest.raises(SetupError, match=f"host a with address {name}, which {says}"):
         preflight.require_local_address(name, "host a", name_patience_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("actions", "complaint"),
+    [
+        (Box((-1.0,), (1.0,)), "actions of battle are real numbers: take another scheme"),
+        (
+            Discrete(2050),
+            "battle has 2050 of them, more than float16 tells apart: give --network.me",
+        ),
+    ],
+)
+def test_actions_that_no_message_can_name_are_refused(
+    actions: ActionSpace, complaint: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, comm="mfq")
+    preflight.require_scheme(config)
+    other = replace(spec_of(config.env, config.num_agents), actions=actions)
+
+    def of_another(*_: object) -> EnvSpec:
+        return other
+
+    monkeypatch.setattr(preflight.registry, "spec_of", of_another)
+    with pytest.raises(SetupError, match=complaint):
+        preflight.require_scheme(config)
+    preflight.require_scheme(replace(config, comm="full"))
