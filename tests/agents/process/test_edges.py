@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ class End:
         beacons = list(self.edges.drain_beacons(0)) if self.edges.out_sockets else []
         return messages, beacons
 
-    def __enter__(self) -> "End":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -167,6 +167,29 @@ def test_an_edge_that_is_opened_again_is_counted_again(stack: ExitStack, tmp_pat
     assert ends[1].traffic["edge_handshake_zmtp"] == 2 * once
 
 
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
+def test_bytes_counted_on_edges_that_come_and_go_are_those_of_the_kernel(
+    keyed: bool, stack: ExitStack, tmp_path: Path
+) -> None:
+    ends = team(stack, tmp_path, most=1, keyed=keyed)
+    us = ends[0]
+    for tick, peer in ((1, 1), (4, 2), (7, 1)):
+        us.say(tick, peer)
+        assert us.spoken_to == {peer}
+        heard_by(ends[peer], 1)
+        wait_for("the welcome", lambda: (us.hear(), not us.edges.unwelcomed)[1], 20.0)
+    assert sum(end.traffic.dropped_total for end in ends) == 0
+    names = ("sent_zmtp_message", "edge_handshake_zmtp")
+    by_us = sum(us.traffic[name] for name in names)
+    by_them = sum(end.traffic[name] for end in ends[1:] for name in names)
+
+    def kernel() -> tuple[int, int]:
+        us.edges.update_counters()
+        return us.traffic["edge_tcp_sent"], us.traffic["edge_tcp_received"]
+
+    wait_for("the kernel to have sent it all", lambda: kernel() == (by_us, by_them), 20.0)
+
+
 def test_who_moves_is_found_whether_its_edge_is_open_or_not(
     stack: ExitStack, tmp_path: Path
 ) -> None:
