@@ -21,8 +21,9 @@ class GatherOptions:
     """Steps after which an episode is truncated; NVIF's tables have 100, MAgent2 has 500."""
     position: bool = False
     """Observations end with the agent's own x and y."""
-    layout: Literal["normal", "random"] = "normal"
-    """normal: agents around a field of food, always the same; random: anywhere, with less food."""
+    layout: Literal["normal", "random", "clustered"] = "normal"
+    """normal: agents around a field of food, always the same; random: anywhere, with less food;
+    clustered: the same, but that an episode's food lies together."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -47,7 +48,9 @@ class GatherFamily(EnvFamily[GatherOptions]):
 
 
 def _layout(options: GatherOptions, num_agents: int) -> Layout | Scattered:
-    return scatter(num_agents) if options.layout == "random" else lay_out(num_agents)
+    if options.layout == "normal":
+        return lay_out(num_agents)
+    return scatter(num_agents, clustered=options.layout == "clustered")
 
 
 ENVIRONMENT = GatherFamily

@@ -8,7 +8,8 @@ The normal one is NVIF's, recovered from its table of agents and food: agents on
 field, food on eight squares within each other. Maps of 24, 48 and 96 cells then hold its 27, 56 and
 115 agents with 87, 237 and 521 pieces of food. In the random one the same maps hold 15, 29 and 49
 agents and 17, 49 and 161 pieces of food, each on a cell of its own; how they are drawn the paper
-does not say, and uniformly is ours.
+does not say, and uniformly is ours. With `clustered` the food of an episode lies together: then
+only those near it see any, as the paper says of its random task. Scattered, almost everybody does.
 """
 
 from dataclasses import dataclass
@@ -72,18 +73,31 @@ class Scattered:
     map_size: int
     agents: int
     food: int
+    clustered: bool = False
+    """All food lies together."""
 
     def at(self, seed: int) -> Layout:
-        """Put everybody and all food on free cells, uniformly; equal seeds do it equally."""
+        """Put everybody and all food on free cells, uniformly; or the food around a cell that is
+        drawn so. Equal seeds do it equally.
+        """
         inside = self.map_size - 2
         rng = streams.generator(seed, Role.LAYOUT)
-        cells = rng.choice(inside * inside, size=self.agents + self.food, replace=False)
-        places = np.stack((cells % inside, cells // inside), axis=1).astype(np.int64) + 1
-        agents, food = np.split(places, [self.agents])
+        size = self.agents + (1 if self.clustered else self.food)
+        cells = rng.choice(inside * inside, size=size, replace=False)
+        agents, food = np.split(_inside(cells, inside), [self.agents])
+        if self.clustered:
+            free = np.setdiff1d(np.arange(inside * inside), cells[: self.agents])
+            squares = np.square(_inside(free, inside) - food[0]).sum(axis=1)
+            food = _inside(free[np.argsort(squares, kind="stable")[: self.food]], inside)
         return Layout(map_size=self.map_size, agents=agents, food=food)
 
 
-def scatter(num_agents: int) -> Scattered:
+def _inside(cells: IntArray, inside: int) -> IntArray:
+    """[…, 2] x and y of cells that are numbered row by row within the walls."""
+    return np.stack((cells % inside, cells // inside), axis=1).astype(np.int64) + 1
+
+
+def scatter(num_agents: int, *, clustered: bool = False) -> Scattered:
     """The smallest of NVIF's maps that has so many agents: up to 15 on 24×24, up to 29 on 48×48, up
     to 49 on 96×96. The food is that of the map.
 
@@ -92,10 +106,11 @@ def scatter(num_agents: int) -> Scattered:
     """
     for map_size, agents, food in RANDOM_MAPS:
         if MIN_AGENTS <= num_agents <= agents:
-            return Scattered(map_size=map_size, agents=num_agents, food=food)
+            return Scattered(map_size=map_size, agents=num_agents, food=food, clustered=clustered)
     most = max(agents for _, agents, _ in RANDOM_MAPS)
     raise ValueError(
-        f"gather with layout=random takes between {MIN_AGENTS} and {most} agents, got {num_agents}"
+        f"gather with layout={'clustered' if clustered else 'random'} takes between {MIN_AGENTS} "
+        f"and {most} agents, got {num_agents}"
     )
 
 

@@ -104,6 +104,21 @@ def test_random_places_reach_every_cell_inside_the_walls() -> None:
     assert found == {(x, y) for x in (1, 2, 3) for y in (1, 2, 3)}
 
 
+def test_clustered_food_lies_around_a_cell_that_the_seed_has_drawn() -> None:
+    clustered, middles = scatter(29, clustered=True), set[tuple[int, ...]]()
+    for seed in range(5):
+        layout = clustered.at(seed)
+        np.testing.assert_array_equal(layout.food, clustered.at(seed).food)
+        assert len(np.unique(np.concatenate([layout.agents, layout.food]), axis=0)) == 29 + 49
+        assert layout.food.min() >= 1
+        assert layout.food.max() <= clustered.map_size - 2
+        # 49 cells of a full circle reach four cells from its middle; walls and agents push on.
+        far = np.abs(layout.food - layout.food[0]).max()
+        assert far <= 10
+        middles.add(tuple(layout.food[0].tolist()))
+    assert len(middles) == 5
+
+
 @pytest.mark.parametrize("agents", [1, 50])
 def test_more_agents_than_a_random_map_has_are_refused(agents: int) -> None:
     with pytest.raises(ValueError, match="with layout=random takes between 2 and 49 agents"):
