@@ -130,15 +130,16 @@ def test_beyond_the_bound_the_idlest_edge_is_closed_and_nothing_is_lost(
     ends[0].say(1, 1)
     assert heard_by(ends[1], 1) == [(0, 1)]
     ends[0].say(2, 2)
-    ends[0].say(3, 3)
+    ends[0].say(6, 3)
     assert ends[0].spoken_to == {2, 3}, "1 was not spoken to for longest"
-    ends[0].say(4, 4)
+    ends[0].say(7, 4)
     assert ends[0].spoken_to == {3, 4}
-    ends[0].say(7, 1)
-    ends[0].say(8, 1)
-    assert heard_by(ends[1], 2) == [(0, 7), (0, 8)]
-    for peer in (2, 3, 4):
-        assert heard_by(ends[peer], 1) == [(0, peer)]
+    ends[0].say(10, 1)
+    assert ends[0].spoken_to == {4, 1}
+    ends[0].say(11, 1)
+    assert heard_by(ends[1], 2) == [(0, 10), (0, 11)]
+    for peer, tick in ((2, 2), (3, 6), (4, 7)):
+        assert heard_by(ends[peer], 1) == [(0, tick)]
     ends[0].edges.update_counters()
 
 
