@@ -8,14 +8,20 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.comm.mfq import mean_action
-from agents.policy import PolicySpec
+from agents.policy import PolicyFile, PolicySpec, views
 from configs.arrays import FloatArray
+from configs.schema import GateConfig, RunConfig
+from envs.copies import Copies
 from learner.comm.carry import Carry
 from learner.comm.gates import GateRule
 from learner.comm.unroll import UnrollInput, UnrollOutput, unroll
 from learner.network import PolicyNetwork
+from learner.simulate import simulate
+from runtime.run.serial import SerialRun
+from tests import agents_helpers, world_helpers
 from tests.learner_helpers import array, make_flat, make_spec
 from tests.scheme_cases import Case
+from tests.world_helpers import ScriptedEnv
 
 AGENTS, STEPS = 4, 3
 SPEC: PolicySpec = Case("mfq", "", "causal").applied(make_spec())
@@ -94,6 +100,27 @@ def test_a_step_whose_actions_are_yet_to_be_chosen_hands_them_on() -> None:
     assert torch.allclose(torch.cat(steps), played().q_TBNA, atol=1e-6)
     with pytest.raises(ValueError, match="comm mfq says actions"):
         unroll(its, UnrollInput(seen.expand(2, -1, -1, -1), ALIVE[:2]), RULE)
+
+
+def test_a_simulation_hears_what_was_done_as_agents_do() -> None:
+    task = ScriptedEnv(num_agents=AGENTS).spec
+    spec = replace(SPEC, observation_dim=task.observation_dim, num_actions=task.num_actions)
+    flat = make_flat(spec)
+    mean = views(spec, flat)
+    mean["mean_hidden.weight"][...] *= 5.0  # what others did decides
+    mean["q_out.bias"][1] += 0.5  # number 0 is what an agent would hear that hears nothing
+    envs = [ScriptedEnv(9, num_agents=AGENTS, deaths={4: [2]}, roams=True) for _ in range(2)]
+    rules = agents_helpers.make_rules(
+        num_agents=AGENTS, spec=spec, comm="mfq", mode="open", ships="none"
+    )
+    world = replace(world_helpers.make_rules(train_steps=0, ships="none"), graph=rules.graph)
+    SerialRun(Copies(envs[:1], 0), rules, flat, world, 0).evaluate(1)
+    config = RunConfig(num_agents=AGENTS, comm="mfq", gate=GateConfig(mode="open"))
+    simulate(config, PolicyFile(spec, flat, 1, {}), Copies(envs[1:], 0), 1)
+    by_agents, by_simulation = (np.array(env.played) for env in envs)
+    by_agents[5:, 2] = by_simulation[5:, 2]  # what is played for the dead
+    assert_array_equal(by_simulation, by_agents)
+    assert len(np.unique(by_agents)) > 1, "who always does the same says nothing"
 
 
 def test_what_the_mean_action_is_worth_is_learnt() -> None:
