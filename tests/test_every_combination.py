@@ -100,6 +100,8 @@ def arguments_of(
         given += ["--env.max-cycles", str(CYCLES)]
     if options:
         given += ["--env.options", options]
+    if name == "battle" and scheme_of(one.scheme).says_actions:
+        given += ["--agents.adviser", ""]  # the preset's would play what agents have not said
     if comm_options:
         given += ["--comm.options", comm_options]
     if isinstance(describe(one.algorithm, "").traits.experience, OnPolicy):
@@ -176,6 +178,9 @@ def test_it_collects_learns_and_is_evaluated(
     kind = "box" if env.is_continuous else "discrete"
     if kind not in describe(one.algorithm, "").traits.actions:
         assert f"which algorithm {one.algorithm} cannot take" in refused(given, capsys)
+        return
+    if scheme.says_actions and describe(one.algorithm, "").traits.acting == "guided":
+        assert "says what an agent has chosen, and the guide" in refused(given, capsys)
         return
     if env.is_continuous and scheme.says_actions:
         assert "says which action of a list was chosen" in refused(given, capsys)

@@ -124,9 +124,22 @@ def _require_neighbours(config: RunConfig) -> None:
 
 
 def _require_actions(config: RunConfig) -> None:
-    """Check that a message can name each action, if the scheme says actions."""
+    """Check that a message can name each action, if the scheme says actions, and that what an agent
+    chooses is what is played.
+    """
     if not scheme_of(config.comm).says_actions:
         return
+    acting = traits_of(config.learner).acting
+    if acting == "guided":
+        raise SetupError(
+            f"--comm {config.comm} says what an agent has chosen, and the guide of algorithm "
+            f"{config.learner.algorithm} plays something else: take another scheme"
+        )
+    if acting == "epsilon-greedy" and config.agents.adviser:
+        raise SetupError(
+            f"--comm {config.comm} says what an agent has chosen, and the adviser "
+            f'{config.agents.adviser} may play something else: give --agents.adviser ""'
+        )
     env = registry.spec_of(config.env, config.num_agents)
     if env.is_continuous:
         raise SetupError(

@@ -238,3 +238,21 @@ def test_actions_that_no_message_can_name_are_refused(
     with pytest.raises(SetupError, match=complaint):
         preflight.require_scheme(config)
     preflight.require_scheme(replace(config, comm="full"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "who"),
+    [
+        ({"learner": {"algorithm": "magpo"}}, "the guide of algorithm magpo plays"),
+        ({"agents": {"adviser": "scripted"}}, "the adviser scripted may play"),
+    ],
+)
+def test_agents_that_say_what_another_may_not_play_are_refused(
+    changes: dict[str, dict[str, str]], who: str, config: RunConfig
+) -> None:
+    for part, fields_of in changes.items():
+        changed = replace(getattr(config, part), **fields_of)
+        config = replace(config, **{part: changed})
+    preflight.require_scheme(replace(config, comm="full"))
+    with pytest.raises(SetupError, match=f"says what an agent has chosen, and {who}"):
+        preflight.require_scheme(replace(config, comm="mfq"))
