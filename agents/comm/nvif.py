@@ -149,7 +149,7 @@ class Nvif(Scheme):
         assert heard.tokens_ETM is not None, "its edges are open"
         assert heard.open_EK is not None, "it counts its edges"
         # One product for codes and states: their sums are weighed alike.
-        flown_EM = (self.weights(parts_EP, heard)[:, None] @ heard.tokens_ETM)[:, 0]
+        flown_EM = (_scale(heard)[:, None] @ heard.tokens_ETM)[:, 0]
         phi_EF = np.maximum(flown_EM[:, self._codes] @ self._flow_codes, _ZERO)
         psi_EG = np.maximum(flown_EM[:, self._states] @ self._flow_states, _ZERO)
         from_state_EG = psi_EG @ self._from_state
@@ -174,17 +174,27 @@ class Nvif(Scheme):
         return message_EM[:, self._states] @ self._latent + self._latent_bias
 
     def weights(self, parts_EP: FloatArray, heard: Heard) -> FloatArray:
-        """[E, T] 1 / sqrt(d_i d_j) of the tokens that are present. Where an episode begins nobody
-        has said anything, and the own token, all zeros, counts nothing.
-        """
-        assert heard.tokens_ETM is not None
-        degrees_ET = heard.tokens_ETM[:, :, -1]
-        said_ET = degrees_ET >= 1.0
-        if heard.present_ET is not None:
-            said_ET &= heard.present_ET
-        scale_ET = np.maximum(degrees_ET, np.float32(1.0)) ** np.float32(-0.5)
-        scale_ET[~said_ET] = 0.0
-        return scale_ET[:, :1] * scale_ET
+        """[E, T] each token's share of the sums; the own token's is 1 where nobody has spoken."""
+        shares_ET = _scale(heard)
+        totals_E1 = shares_ET.sum(axis=1, keepdims=True)
+        silent_E = totals_E1[:, 0] == _ZERO
+        shares_ET[silent_E, 0] = totals_E1[silent_E] = 1.0
+        shares_ET /= totals_E1
+        return shares_ET
+
+
+def _scale(heard: Heard) -> FloatArray:
+    """[E, T] 1 / sqrt(d_i d_j) of the tokens that are present. Where an episode begins nobody has
+    said anything, and the own token, all zeros, counts nothing.
+    """
+    assert heard.tokens_ETM is not None
+    degrees_ET = heard.tokens_ETM[:, :, -1]
+    said_ET = degrees_ET >= 1.0
+    if heard.present_ET is not None:
+        said_ET &= heard.present_ET
+    scale_ET = np.maximum(degrees_ET, np.float32(1.0)) ** np.float32(-0.5)
+    scale_ET[~said_ET] = 0.0
+    return scale_ET[:, :1] * scale_ET
 
 
 def _linear(tensors: Mapping[str, FloatArray], layer: str) -> tuple[FloatArray, FloatArray]:

@@ -124,22 +124,9 @@ def _require_neighbours(config: RunConfig) -> None:
 
 
 def _require_actions(config: RunConfig) -> None:
-    """Check that a message can name each action, if the scheme says actions, and that what an agent
-    chooses is what is played.
-    """
+    """Check that a message can name each action, if the scheme says actions."""
     if not scheme_of(config.comm).says_actions:
         return
-    acting = traits_of(config.learner).acting
-    if acting == "guided":
-        raise SetupError(
-            f"--comm {config.comm} says what an agent has chosen, and the guide of algorithm "
-            f"{config.learner.algorithm} plays something else: take another scheme"
-        )
-    if acting == "epsilon-greedy" and config.agents.adviser:
-        raise SetupError(
-            f"--comm {config.comm} says what an agent has chosen, and the adviser "
-            f'{config.agents.adviser} may play something else: give --agents.adviser ""'
-        )
     env = registry.spec_of(config.env, config.num_agents)
     if env.is_continuous:
         raise SetupError(
@@ -304,15 +291,29 @@ def require_actions(config: RunConfig, env: EnvSpec) -> None:
 
 
 def require_speakers(config: RunConfig) -> None:
-    """Check that nobody is made to speak who has nothing to say.
+    """Check that what agents say in a training means something.
 
     Raises:
-        SetupError: a guide chooses all actions, in evaluations as well, and agents have messages.
+        SetupError: a guide chooses all actions, in evaluations as well, and agents have messages;
+            or they say what they have chosen, and in training something else may be played.
     """
-    if traits_of(config.learner).centralised and config.comm != "none":
+    traits = traits_of(config.learner)
+    if traits.centralised and config.comm != "none":
         raise SetupError(
             f"algorithm {config.learner.algorithm} chooses all actions in the learner's process, "
             "so messages of agents mean nothing: add --comm none"
+        )
+    if not scheme_of(config.comm).says_actions:
+        return
+    if traits.acting == "guided":
+        raise SetupError(
+            f"--comm {config.comm} says what an agent has chosen, and the guide of algorithm "
+            f"{config.learner.algorithm} plays something else: take another scheme"
+        )
+    if traits.acting == "epsilon-greedy" and config.agents.adviser:
+        raise SetupError(
+            f"--comm {config.comm} says what an agent has chosen, and the adviser "
+            f'{config.agents.adviser} may play something else: give --agents.adviser ""'
         )
 
 

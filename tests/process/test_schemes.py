@@ -96,7 +96,7 @@ def test_a_run_from_the_command_line_trains_and_says_what_its_edges_carried(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--comm", "expocomm-two-peer"), "choose from budget-k, expocomm-one-peer, "),
+        (("--comm", "expocomm-two-peer"), "choose from budget-k, dgn, expocomm-one-peer, "),
         (("--comm", "expocomm-static", "--comm.options", "own=1"), "known: own_state"),
         (("--comm", "expocomm-static", "--gate.timing", "paper"), "gate.timing causal, got paper"),
     ],

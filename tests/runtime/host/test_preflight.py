@@ -253,6 +253,6 @@ def test_agents_that_say_what_another_may_not_play_are_refused(
     for part, fields_of in changes.items():
         changed = replace(getattr(config, part), **fields_of)
         config = replace(config, **{part: changed})
-    preflight.require_scheme(replace(config, comm="full"))
+    preflight.require_speakers(replace(config, comm="full"))
     with pytest.raises(SetupError, match=f"says what an agent has chosen, and {who}"):
-        preflight.require_scheme(replace(config, comm="mfq"))
+        preflight.require_speakers(replace(config, comm="mfq"))
