@@ -107,6 +107,11 @@ def test_an_agent_that_fails_by_the_new_version_makes_all_hosts_go_back(
     ticks = deployment.ticks()
     try:
         pushed = deployment.push(deployment.newer(current + 1, seed=2), *QUICK, when=kill_one)
+        # Hosts say that they are back before each agent's next tick is seen.
+        wait_for(
+            "ticks by the version before",
+            lambda: all(ticks.versions(agent)[-1:] == [current] for agent in range(3)),
+        )
     finally:
         ticks.stop()
     assert pushed.code == 1, pushed
