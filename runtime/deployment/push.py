@@ -30,8 +30,8 @@ from runtime.net.transport import CONTROL, LAUNCHER, Channel, node_routing_id
 _ASK_AGAIN_S = 1.0
 _LOOK_S = 0.5
 _LEASES = 4.0
-"""A host goes back by itself after so many times the patience of whoever pushes: in between all
-others are asked, and told to go back."""
+"""A host goes back by itself after so many times the pusher's patience. Within that time the pusher
+asks all other hosts, and tells them to go back."""
 _REPORTS = 3
 """Reports of each agent that a look waits for at least."""
 _MORE_MISSED = 0.1

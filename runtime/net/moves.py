@@ -4,8 +4,8 @@
                      ─▶ world, learner
 
 A moved agent gets a new pair of keys. The old pair stays on the host that is gone, and opens
-nothing any more: whoever has it cannot be taken for the agent. Every packet holds all moves of the
-run, so one that was lost does no harm.
+nothing any more: a thief of it is not taken for the agent. Every packet holds all moves of the run,
+so one that was lost does no harm.
 """
 
 import re

@@ -3,8 +3,8 @@
     pusher: PolicyOffer, UpdateOrder ──▶ node        UpdateState ◀──
     node: PolicySwitch, then the version ──▶ its agents
 
-A pusher asks again until it is answered, so every question has a number, and whoever is asked twice
-does the thing once (runtime/host/updates.py).
+A pusher asks again until it is answered, so every question has a number, and a host that is asked
+twice does the thing once (runtime/host/updates.py).
 """
 
 from collections.abc import Mapping
