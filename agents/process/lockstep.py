@@ -233,7 +233,7 @@ class AgentProcess(Shell):
         answer = self._answer
         if answer is not None and packet.tick == answer.tick and self._is_answered(packet):
             # It asks again because our connection is new: the answer may have died with the old.
-            self._world.send(answer)
+            self._world.offer(answer)
         else:
             self._carry_out(self._core.handle(packet))
 
@@ -266,7 +266,8 @@ class AgentProcess(Shell):
 
     def _tell_world(self, command: ToWorld) -> None:
         self._answer = command.packet
-        self._world.send(command.packet)
+        # Nothing is lost where it cannot be reached: it asks again, or the run has ended.
+        self._world.offer(command.packet)
 
     def _deliver(self, command: ToLearner) -> None:
         if self._delivery is not None:

@@ -243,6 +243,19 @@ class Channel:
             self._traffic.sent(traffic_class, len(frame), curve=self._curve)
         return True
 
+    def offer(self, packet: Packet) -> bool:
+        """Send a packet for which the other end asks again over a new connection.
+
+        False, and nothing is counted as dropped, where no connection stands or it has no room.
+        """
+        frame = wire.encode(packet)
+        try:
+            self._hand_over(frame, _NOBLOCK)
+        except zmq.Again:
+            return False
+        self._traffic.sent(_traffic_class(packet), len(frame), curve=self._curve)
+        return True
+
     def drain(self, *accepted: type[Packet]) -> Iterator[Packet]:
         """Everything that has arrived and decodes as one of the accepted kinds."""
         for _ in range(_DRAIN_BUDGET):

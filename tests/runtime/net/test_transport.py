@@ -253,7 +253,18 @@ def test_a_channel_whose_hub_is_not_there_refuses_and_counts(
     assert not channel.is_writable
     assert not channel.send(STOP)
     assert line.channel_traffic["dropped_full"] == 1
+    # It asks again for what is offered, so that nothing is lost.
+    assert not channel.offer(STOP)
+    assert line.channel_traffic.dropped_total == 1
     line.close()
+
+
+def test_what_is_offered_is_counted_as_what_is_sent(line: Line) -> None:
+    hub, channel = line.pair()
+    before = line.channel_traffic["sent_packets_control"]
+    assert channel.offer(STOP)
+    assert at_hub(hub) == [(PEER, STOP)]
+    assert line.channel_traffic["sent_packets_control"] == before + 1
 
 
 def test_a_restarted_channel_takes_over_its_routing_id(line: Line) -> None:
