@@ -17,22 +17,34 @@ from tests.process.test_parity import hold_against_unroll, neighbours_of, record
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 
-def neighbours_config(num_agents: int, *, copies: int = 2, position: bool = True) -> RunConfig:
+SCHEMES = ("full", "nvif", "mfq", "dgn")
+SIZES = [
+    pytest.param(scheme, size, marks=() if size == 15 else pytest.mark.slow)
+    for scheme in SCHEMES
+    for size in (15, 56)
+]
+
+
+def neighbours_config(
+    num_agents: int, *, comm: str = "full", copies: int = 2, position: bool = True
+) -> RunConfig:
     """A battle in which agents die, and speak to those who are near."""
     said = "neighbours=true,position=true" if position else "neighbours=true"
     return run_config(
         "battle",
         num_agents,
         copies=copies,
-        comm="full",
+        comm=comm,
         comm_options="neighbours=true",
         env_options={"opponent": "scripted", "options": said},
     )
 
 
-@pytest.mark.parametrize("num_agents", [15, pytest.param(56, marks=pytest.mark.slow)])
-def test_processes_hear_the_neighbours_that_the_unroll_has(num_agents: int, tmp_path: Path) -> None:
-    config = neighbours_config(num_agents)
+@pytest.mark.parametrize(("scheme", "num_agents"), SIZES)
+def test_processes_hear_the_neighbours_that_the_unroll_has(
+    scheme: str, num_agents: int, tmp_path: Path
+) -> None:
+    config = neighbours_config(num_agents, comm=scheme)
     policy = undecided_policy(config)
     episodes = record(config, policy, 2, tmp_path)
     hold_against_unroll(config, policy, episodes)
@@ -40,16 +52,17 @@ def test_processes_hear_the_neighbours_that_the_unroll_has(num_agents: int, tmp_
     assert 2 < degrees.mean() < 8, "an agent has neighbours in about four directions"
     assert degrees.max() < num_agents - 1
     met = np.any([neighbours_of(config, episode).any(axis=0) for episode in episodes], axis=0)
-    assert met.sum(axis=1).mean() > 2 * degrees.mean(), "others are near later"
+    assert met.sum(axis=1).mean() > 1.2 * degrees.mean(), "others are near later"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_agents", [15, 56])
-def test_gather_does_it_as_well(num_agents: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_gather_does_it_as_well(scheme: str, num_agents: int, tmp_path: Path) -> None:
     config = run_config(
         "gather",
         num_agents,
-        comm="full",
+        comm=scheme,
         comm_options="neighbours=true",
         env_options={"options": "position=true,max_cycles=40"},
     )
