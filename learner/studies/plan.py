@@ -202,6 +202,11 @@ def _jobs(
         episodes=scale.episodes,
         simulate=scale.simulate or arm.central,
     )
+    if wanted.simulate and wanted.evaluations and config.evaluation.sampled:
+        raise ConfigError(
+            "a simulated evaluation plays the likeliest actions: leave out the scale's simulate or "
+            "evaluation.sampled"
+        )
     folder = request.out / "cells" / folder_name(config)
     for seed in scale.seeds:
         yield Job(

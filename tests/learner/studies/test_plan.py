@@ -132,6 +132,18 @@ def test_what_cannot_run_is_a_refusal_beside_the_jobs(tmp_path: Path) -> None:
     assert found.refusals[1].why == "seed: a study says so elsewhere"
 
 
+def test_drawn_actions_in_a_simulation_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    drawn = {"algorithm": "ippo", "comm": "none", "evaluation.sampled": True}
+    study = replace(STUDY, arms={"sops": Arm(), "drawn": Arm(options=drawn)})
+    assert planned(tmp_path, study).refusals == ()
+    scales = {"smoke": replace(STUDY.scales["smoke"], simulate=True)}
+    found = planned(tmp_path, replace(study, scales=scales), tasks=("relay-4",))
+    assert [each.arm for each in found.refusals] == ["drawn"]
+    assert "leave out the scale's simulate or evaluation.sampled" in found.refusals[0].why
+
+
 def test_two_studies_share_the_cells_whose_options_are_the_same(tmp_path: Path) -> None:
     scales = {"smoke": STUDY.scales["smoke"]}
     other = replace(STUDY, name="two", title="Two", arms={"ours": Arm()}, scales=scales)
