@@ -353,6 +353,7 @@ def test_a_run_in_one_process_trains_and_goes_on(
     given += ["--algorithm", algorithm, "--env-copies", "2", "--env.options", "max_cycles=6"]
     given += ["--serial", "--evaluation.episodes", "2", "--learner.learning-starts", "1"]
     given += ["--learner.batch-size", "2", "--runtime.runs-dir", str(tmp_path)]
+    given += ["--metrics-port", "0"]
     if algorithm == "ippo":
         given += ["--algorithm.options", "episodes=2,epochs=1,minibatches=1"]
     assert launch.main([*given, "--steps", "48"]) == 0
