@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.comm.base import Heard, Scheme
+from agents.comm.base import Heard
+from agents.comm.everybody import Everybody
 from agents.layers import Layout, columns
 from configs.arrays import BoolArray, FloatArray
 from configs.schema import NetworkConfig
-from runtime.net.topology import Graph, complete
 
 if TYPE_CHECKING:
     from agents.policy import PolicySpec
@@ -75,7 +75,7 @@ class Options:
         return self.heads * self.head_size
 
 
-class Dgn(Scheme):
+class Dgn(Everybody):
     """One version of it, ready to run."""
 
     Options = Options
@@ -105,14 +105,6 @@ class Dgn(Scheme):
                     (f"{layer}_{number}.bias", (size,)),
                 ]
         return tuple(shapes)
-
-    @classmethod
-    def graph(cls, num_agents: int, options: Any) -> Graph:
-        return complete(num_agents)
-
-    @classmethod
-    def moves(cls, options: Any) -> bool:
-        return options.neighbours
 
     @classmethod
     def message_size(cls, network: NetworkConfig, options: Any) -> int:

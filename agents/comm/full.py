@@ -8,10 +8,9 @@ with no gate, for at most 65 agents. An agent sends N - 1 messages in each step.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from agents.comm.attention import Attention
-from runtime.net.topology import Graph, complete
+from agents.comm.everybody import Everybody
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,19 +19,11 @@ class Options:
     """Hear and be heard by neighbours alone, who change as agents move."""
 
 
-class Full(Attention):
+class Full(Everybody, Attention):
     """One version of it, ready to run."""
 
     Options = Options
     twin = "learner.comm.full:FullTwin"
-
-    @classmethod
-    def graph(cls, num_agents: int, options: Any) -> Graph:
-        return complete(num_agents)
-
-    @classmethod
-    def moves(cls, options: Any) -> bool:
-        return options.neighbours
 
 
 SCHEME = Full

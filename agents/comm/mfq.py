@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.comm.base import Heard, Scheme
+from agents.comm.base import Heard
+from agents.comm.everybody import Everybody
 from agents.dead_units import shrink_relu
 from agents.layers import Layout, columns
 from configs.arrays import BoolArray, FloatArray
 from configs.schema import NetworkConfig
-from runtime.net.topology import Graph, complete
 
 if TYPE_CHECKING:
     from agents.policy import PolicySpec
@@ -48,7 +48,7 @@ class Options:
                 raise ValueError(f"{name} must be between 1 and 4096, got {size}")
 
 
-class Mfq(Scheme):
+class Mfq(Everybody):
     """One version of it, ready to run."""
 
     Options = Options
@@ -77,14 +77,6 @@ class Mfq(Scheme):
     @classmethod
     def shrink(cls, living: dict[str, FloatArray]) -> None:
         shrink_relu(living, "mean_hidden", "mean")
-
-    @classmethod
-    def graph(cls, num_agents: int, options: Any) -> Graph:
-        return complete(num_agents)
-
-    @classmethod
-    def moves(cls, options: Any) -> bool:
-        return options.neighbours
 
     @classmethod
     def message_size(cls, network: NetworkConfig, options: Any) -> int:

@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
-from agents.comm.base import Heard, Scheme
+from agents.comm.base import Heard
+from agents.comm.everybody import Everybody
 from agents.dead_units import shrink_relu
 from agents.layers import Layout, columns, draw_uniform
 from agents.networks.gru import GruMemory
 from configs.arrays import FloatArray
 from configs.ranges import between, check_ranges
 from configs.schema import NetworkConfig
-from runtime.net.topology import Graph, complete
 
 if TYPE_CHECKING:
     from agents.policy import PolicySpec
@@ -70,7 +70,7 @@ class Options:
         check_ranges(self, "--comm.options")
 
 
-class Nvif(Scheme):
+class Nvif(Everybody):
     """One version of it, ready to run."""
 
     Options = Options
@@ -127,14 +127,6 @@ class Nvif(Scheme):
     @classmethod
     def shrink(cls, living: dict[str, FloatArray]) -> None:
         shrink_relu(living, "code_hidden", "code")
-
-    @classmethod
-    def graph(cls, num_agents: int, options: Any) -> Graph:
-        return complete(num_agents)
-
-    @classmethod
-    def moves(cls, options: Any) -> bool:
-        return options.neighbours
 
     @classmethod
     def message_size(cls, network: NetworkConfig, options: Any) -> int:
