@@ -15,35 +15,21 @@ Dimension key: T = time, B = batch, N = agents, A = actions.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.algorithms.mfq import OPTIONS, TRAITS
-from learner.algorithms.base import Loss, Setup
-from learner.algorithms.value_based import ValueBased, of_actions
-from learner.experience.part import Divisors, Part
+from learner.algorithms.iql import Iql
 
 
-class Mfq(ValueBased):
-    """All agents share parameters."""
+class Mfq(Iql):
+    """Independent Q-learning whose next step is worth what its Boltzmann policy gets."""
 
     traits = TRAITS
     Options = OPTIONS
-    recordable = True
-    needs_living_only = True
 
-    @classmethod
-    def parts(cls, setup: Setup) -> dict[str, nn.Module]:
-        return setup.auxiliary()
-
-    def loss(self, part: Part, divisors: Divisors) -> Loss:
-        target_q_TBNA = self.target_q(part)
-        online = self.unroll(part)
-        chosen_TBN = of_actions(online.q_TBNA[:-1], part.actions)
-        decides_TBNA = online.q_TBNA.detach() if self.config.double_q else target_q_TBNA
-        next_TBN = boltzmann_value(target_q_TBNA[1:], decides_TBNA[1:], self.options.temperature)
-        targets_TBN = self.individual_targets(next_TBN, part)
-        td = self.individual_td(chosen_TBN, targets_TBN, online, part, divisors)
-        return td + self.policy_terms(online, part, divisors)
+    def next_values(self, online_q_TBNA: Tensor, target_q_TBNA: Tensor) -> Tensor:
+        decides_TBNA = online_q_TBNA.detach() if self.config.double_q else target_q_TBNA
+        return boltzmann_value(target_q_TBNA[1:], decides_TBNA[1:], self.options.temperature)
 
 
 def boltzmann_value(q_A: Tensor, decides_A: Tensor, temperature: float) -> Tensor:
