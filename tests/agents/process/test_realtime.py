@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.comm.said_beacon import REPEAT_TICKS
 from agents.core import AgentCore
@@ -166,7 +166,9 @@ def test_in_time_it_does_what_lock_step_does(env: str, mode: GateMode, shift: in
         assert_array_equal(got[name].observations, part.observations)
         assert_array_equal(got[name].actions, part.actions)
         assert_array_equal(got[name].columns["gates"], part.columns["gates"])
-        assert_array_equal(got[name].columns["q_values"], part.columns["q_values"])
+        # On some processors a product of matrices depends on where they lie in memory.
+        q_values = part.columns["q_values"]
+        assert_allclose(got[name].columns["q_values"], q_values, rtol=1e-6, atol=1e-6)
     assert ours.messages == world.messages
     gates = np.concatenate([part.columns["gates"] for part in expected.values()])
     assert len(np.unique(gates)) > (3 if mode == "learned" else 0), "gates must open and close"
