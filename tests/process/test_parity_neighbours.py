@@ -8,7 +8,7 @@ import pytest
 
 from configs.schema import RunConfig
 from envs.registry import make_copies, opponents_of
-from learner.simulate import simulate
+from learner.simulate import SimulatedEpisode, simulate
 from runtime.evaluate import play
 from runtime.net.failures import Failures
 from tests.process.runs import SilentView, murmuration_processes, run_config, undecided_policy
@@ -71,23 +71,37 @@ def test_gather_does_it_as_well(scheme: str, num_agents: int, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "num_agents", [pytest.param(n, marks=() if n == 15 else pytest.mark.slow) for n in (15, 56)]
+    ("scheme", "num_agents", "louder"),
+    [
+        ("full", 15, 2.5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("full", 56, 2.5), ("nvif", 15, 4.0), ("dgn", 15, 3.0))
+        ),
+    ],
 )
 def test_messages_of_neighbours_are_lost_as_in_the_simulation(
-    num_agents: int, tmp_path: Path
+    scheme: str, num_agents: int, louder: float, tmp_path: Path
 ) -> None:
-    config = neighbours_config(num_agents, copies=4, position=False)
+    """With weights by which what is heard decides; larger ones would let rounding decide."""
+    config = neighbours_config(num_agents, comm=scheme, copies=4, position=False)
     config = dataclasses.replace(config, env=dataclasses.replace(config.env, max_cycles=30))
     policy = undecided_policy(config)
+    policy.flat[...] *= louder
     failures = Failures(drop_edges=0.3)
     end, run = play(config, policy, 4, tmp_path, SilentView(), failures=failures)
     assert end.exit_code == 0, end.reason
     assert murmuration_processes() == []
-    copies = make_copies(config.env, num_agents, config.seed)
-    simulated = simulate(
-        config, policy, copies, 4, failures=failures, opponents=opponents_of(config.env)
-    )
+
+    def simulated_with(failures: Failures) -> list[SimulatedEpisode]:
+        copies = make_copies(config.env, num_agents, config.seed)
+        opponents = opponents_of(config.env)
+        return simulate(config, policy, copies, 4, failures=failures, opponents=opponents)
+
+    simulated = simulated_with(failures)
     played = sorted(result.episode_return for result in run.board.evaluated)
     assert played == pytest.approx(sorted(r.episode_return for r in simulated))
     assert run.board.world["evaluated_edges_open"] == sum(r.edges_open for r in simulated)
     assert run.board.node["lost_messages"] > 0
+    unharmed = sorted(result.episode_return for result in simulated_with(Failures()))
+    assert played != pytest.approx(unharmed), "what is lost must matter"
