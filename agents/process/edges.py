@@ -230,7 +230,7 @@ class Edges:
 
     def _answer(self, name: bytes, hello: wire.EdgeHello) -> None:
         welcome = wire.encode(wire.EdgeWelcome(self._setup.identity, self._setup.incarnation))
-        if self._inbox.send_frame(name, welcome, None):
+        if self._inbox.answer(name, welcome):
             self._traffic.add("edge_handshake_zmtp", self._inbox.framed(len(welcome)))
         # Another life has another connection; a greeting said twice has not.
         if self._incarnations.get(hello.sender) != hello.incarnation:

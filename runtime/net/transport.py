@@ -351,6 +351,16 @@ class Hub:
     def send(self, peer: bytes, packet: Packet) -> bool:
         return self.send_frame(peer, wire.encode(packet), _traffic_class(packet))
 
+    def answer(self, peer: bytes, frame: bytes) -> bool:
+        """Send to a peer that asks again if it is still there; nothing is counted, here or there.
+
+        False: it is gone, or there is no room.
+        """
+        try:
+            return self._put(peer, frame)
+        except zmq.Again:
+            return False
+
     def send_frame(self, peer: bytes, frame: bytes, traffic_class: TrafficClass | None) -> bool:
         curve = self._doorbook is not None
         try:

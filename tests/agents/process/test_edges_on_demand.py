@@ -12,6 +12,7 @@ from agents.events import SendMessage
 from agents.process.edges_on_demand import EdgesOnDemand
 from runtime.net import wire
 from runtime.net.security import KeyPair, Keyring
+from runtime.net.tcp_info import connections
 from runtime.net.topology import complete
 from tests.agents.process.test_edges import ONE_COPY, RULES, End, setup_of
 from tests.process.runs import wait_for
@@ -104,6 +105,21 @@ def test_what_is_sent_over_a_fresh_edge_arrives(
     assert sorted(heard_by(ends[3], 2)) == [(0, 5), (2, 5)]
     assert ends[0].spoken_to == {1, 3}
     assert all(end.traffic.dropped_total == 0 for end in ends)
+
+
+def test_nobody_to_welcome_is_no_dropped_packet(stack: ExitStack, tmp_path: Path) -> None:
+    """The edge was closed before its first packet was read; the packet is there all the same."""
+    ends = team(stack, tmp_path, most=1)
+    ends[0].say(1, 1)
+    ends[0].say(4, 2)  # the older edge is idle, and one too many
+    inbox = ends[1].edges.endpoint.removeprefix("tcp://")
+    wait_for(
+        "the edge to be closed",
+        lambda: all(inbox not in (c.local, c.peer) for c in connections()),
+        10.0,
+    )
+    assert heard_by(ends[1], 1) == [(0, 1)]
+    assert ends[1].traffic.dropped_total == 0
 
 
 def test_an_edge_is_greeted_counted_and_kept(stack: ExitStack, tmp_path: Path) -> None:
