@@ -83,6 +83,7 @@ class DgnTwin(SchemeTwin):
         if not said.of_loss:
             return None
         logits, heard, alive = (said.of_loss[name] for name in ("logits", "heard", "alive"))
+        heard = heard & alive.unsqueeze(-2)  # what the dead would say next nobody will hear
         # An agent that dies has no next relation.
         lives_TBN = torch.cat((alive[:-1] & alive[1:], torch.zeros_like(alive[:1])))
         apart_TBN = divergence(logits, heard)

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from agents.comm.dgn import LAYERS, Options, Round
 from agents.policy import PolicySpec
 from configs.arrays import BoolArray, FloatArray
+from learner.comm.carry import UnrollInput
 from learner.comm.dgn import RoundTwin, divergence
 from learner.comm.gates import GateRule
 from learner.comm.unroll import unroll
@@ -149,6 +150,27 @@ def test_consistency_moves_the_attention_of_a_step_and_not_of_the_next() -> None
     (gradient,) = torch.autograd.grad(divergence(logits, heard)[0].sum(), logits)
     assert gradient[0].abs().sum() > 0
     assert not gradient[1].any()
+
+
+def test_what_the_dead_do_not_say_regularises_nothing() -> None:
+    """An agent dies with step 2: what it would have said then nobody hears in step 3."""
+    spec = spec_of("heads=2,head_size=3,consistency=0.03")
+    network = PolicyNetwork(spec, 4)
+    network.load_flat(make_flat(spec))
+    window = make_window(spec, time=5, batch=2, num_agents=4, deaths=False)
+    alive_TBN = window.alive_TBN.clone()
+    alive_TBN[2:, :, 1] = False
+    seen_TBND = window.observations_TBND * alive_TBN.unsqueeze(-1)
+    of_ghost_TBND = seen_TBND.clone()
+    of_ghost_TBND[2, :, 1] = 5.0
+    losses = [
+        unroll(network, UnrollInput(seen, alive_TBN), RULE).own_loss_TB
+        for seen in (seen_TBND, of_ghost_TBND)
+    ]
+    assert losses[0] is not None
+    assert losses[1] is not None
+    assert losses[0].sum() > 0
+    assert_array_equal(array(losses[0]), array(losses[1]))
 
 
 @pytest.mark.parametrize("consistency", [0.0, 0.03])
