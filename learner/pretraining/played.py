@@ -55,20 +55,20 @@ def play_at_random(
         progress: called with the number of finished episodes.
 
     Raises:
-        ValueError: the environment cannot be made.
+        ValueError: the environment cannot be made, or memory does not hold so many episodes.
     """
     spec = registry.spec_of(config, num_agents)
     copies = registry.make_copies(config, num_agents, seed)
     rng = streams.generator(seed, Role.RANDOM_PLAY)
     limit = spec.episode_limit
     shape = (episodes, limit, num_agents)
-    played = Played(
-        np.zeros((*shape, spec.observation_dim), dtype=spec.observation_dtype),
-        np.zeros(shape, dtype=np.bool_),
-        np.zeros((*shape, num_agents), dtype=np.bool_),
-    )
     longest = 0
     try:
+        played = Played(
+            np.zeros((*shape, spec.observation_dim), dtype=spec.observation_dtype),
+            np.zeros(shape, dtype=np.bool_),
+            np.zeros((*shape, num_agents), dtype=np.bool_),
+        )
         (now,) = copies.reset()
         for episode in range(episodes):
             for step in range(limit):
@@ -82,6 +82,11 @@ def play_at_random(
                 if brought.transition.terminated or brought.transition.truncated:
                     break
             progress(episode + 1)
+    except MemoryError as error:
+        raise ValueError(
+            f"{episodes} episodes of {num_agents} agents do not fit into memory: give fewer "
+            f"--episodes ({error})"
+        ) from error
     finally:
         copies.close()
     return Played(

@@ -114,8 +114,9 @@ class Pretraining:
     @torch.no_grad()
     def held_out(self, name: str) -> dict[str, float]:
         """A stage's losses on the episodes that are held out. `strangers` is how badly agents'
-        observations are made again from the latent states of another episode: what is gained by
-        hearing the others is the difference to `reconstruction`.
+        observations are made again from the latent states of another episode, in which they live
+        in that step: what is gained by hearing the others is the difference to `reconstruction`.
+        It is left out where a single episode is held out.
         """
         stage = self.stages[name].passes
         generator = noise.generator(
@@ -161,7 +162,8 @@ class Pretraining:
             episodes.positions_TBN2,
             generator,
         )
-        restored = mean(reconstruction(guess.decoded, episodes.seen_TBNO, self.loss))
+        restored_TBN = reconstruction(guess.decoded, episodes.seen_TBNO, self.loss)
+        restored = mean(restored_TBN)
         apart = mean(divergence(guess.mean, guess.log_deviation))
         uneven = mean(consistency(guess.sample, counts_TBN))
         losses = {
@@ -170,10 +172,14 @@ class Pretraining:
             "divergence": apart,
             "consistency": uneven,
         }
-        if strangers:
+        if strangers and counts_TBN.shape[1] > 1:
+            # A state of somebody who is dead would be no news of another episode, but of none.
+            counts_TBN = counts_TBN & counts_TBN.roll(1, dims=1)
+            number = counts_TBN.sum().clamp(min=1)
             others_TBNL = guess.sample.roll(1, dims=1)
             decoded = self.model.decoded(others_TBNL, episodes.positions_TBN2)
-            losses["strangers"] = mean(reconstruction(decoded, episodes.seen_TBNO, self.loss))
+            of_others_TBN = reconstruction(decoded, episodes.seen_TBNO, self.loss)
+            losses["strangers"] = restored + mean(of_others_TBN - restored_TBN)
         return losses
 
     # --- data as tensors --------------------------------------------------------------------------

@@ -26,7 +26,18 @@ SIZES = "encoder=8,code=4,flow=4,state=4,latent=2,neighbours=true"
 
 def words(out: Path, *more: str) -> Sequence[str]:
     options = ("--agents", f"{AGENTS}", "--env.options", "position=true", "--comm.options", SIZES)
-    few = ("--episodes", "6", "--code-epochs", "2", "--code-batch", "32", "--epochs", "3")
+    few = (
+        "--episodes",
+        "6",
+        "--held-out",
+        "0.34",
+        "--code-epochs",
+        "2",
+        "--code-batch",
+        "32",
+        "--epochs",
+        "3",
+    )
     return (*options, *few, "--decoder", "8", "--out", f"{out}", *more)
 
 
@@ -122,6 +133,13 @@ def test_what_cannot_be_trained_is_one_line_and_exit_code_2(
     assert says in said
     assert said.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_more_episodes_than_memory_holds_are_refused() -> None:
+    pytest.importorskip("magent2")
+    config = EnvConfig(name="gather", options="position=true")
+    with pytest.raises(ValueError, match="do not fit into memory: give fewer --episodes"):
+        play_at_random(config, 6, episodes=10**10, seed=3)
 
 
 def test_a_random_policy_meets_the_same_each_time_and_says_who_is_near() -> None:

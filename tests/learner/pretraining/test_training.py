@@ -58,6 +58,17 @@ def test_both_losses_fall_on_episodes_that_nothing_was_trained_on() -> None:
     assert after[1]["strangers"] > after[1]["reconstruction"] + 0.1
 
 
+def test_strangers_are_agents_that_live_in_that_step_of_another_episode() -> None:
+    played = lines(4)
+    played.alive_ETN[:2, 2:] = False  # the two episodes that are held out have lengths of their own
+    played.alive_ETN[1, 1:] = False
+    training = training_of(replace(OPTIONS, episodes=4, held_out=0.5), played)
+    found = training.held_out(FLOW)
+    assert found["strangers"] == found["reconstruction"], "nobody lives at the same time"
+    alone = training_of(replace(OPTIONS, episodes=4, held_out=0.0), lines(4))
+    assert "strangers" not in alone.held_out(FLOW)
+
+
 def test_the_autoencoder_stays_as_it_is_while_the_flow_is_trained() -> None:
     training = training_of()
     while training.stage == CODE:
