@@ -314,6 +314,8 @@ class PolicyFile:
 
 CENTRALISED = "centralised"
 """In `PolicyFile.trained`, of a policy beside which a guide has chosen all actions."""
+FROZEN = "frozen"
+"""In `PolicyFile.trained`, the file of a pre-training whose tensors were not trained further."""
 
 
 def load_agents_policy(path: Path) -> PolicyFile:

@@ -8,6 +8,7 @@ reads it.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.numpy import save
 
 from agents.found import scheme_of
 from agents.layers import Layout
-from agents.policy import PolicySpec, checksum, views, write_atomically
+from agents.policy import PolicyFile, PolicySpec, checksum, views, write_atomically
 from configs.arrays import FloatArray
 from configs.bounded import require_regular, shorten
 from configs.errors import UserError
@@ -57,8 +58,8 @@ def load_pretrained(path: Path, spec: PolicySpec) -> dict[str, FloatArray]:
     """The tensors by their names in the policy's layout.
 
     Raises:
-        PretrainedError: it cannot be read, is damaged or of another format; or the scheme, its
-            options or the observations are not those that it was made for.
+        PretrainedError: it cannot be read, is damaged or of another format; or the scheme or its
+            options are not those that it was made with, or observations have another size.
     """
     layout = pretrained_layout(spec)
     metadata, tensors = _read(path)
@@ -71,14 +72,18 @@ def load_pretrained(path: Path, spec: PolicySpec) -> dict[str, FloatArray]:
             f"{where} was made for --comm {metadata.get('comm', '?'):.100}, this run has "
             f"{spec.scheme}"
         )
+    if not _has_options_of(spec, made_with := metadata.get("comm_options", "")):
+        raise PretrainedError(
+            f"{where} was made with --comm.options {made_with or '(none)':.200}, this run has "
+            f"{spec.scheme_options or '(none)'}"
+        )
     for name, shape in layout:
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != shape or tensor.dtype != np.float32:
             found = "missing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
             raise PretrainedError(
-                f"{where}: {name} is {found}, this run asks for float32 {shape}; it was made with "
-                f"--comm.options {metadata.get('comm_options', '') or '(none)':.200}, and the "
-                "environment's options have to be the same"
+                f"{where}: {name} is {found}, this run asks for float32 {shape}: observations have "
+                "another size where it was made"
             )
     kept = {name: tensors[name] for name, _ in layout}
     if str(_checksum(kept, layout)) != metadata.get("crc32"):
@@ -86,6 +91,23 @@ def load_pretrained(path: Path, spec: PolicySpec) -> dict[str, FloatArray]:
     if not all(np.isfinite(tensor).all() for tensor in kept.values()):
         raise PretrainedError(f"{where} holds values that are not finite")
     return kept
+
+
+def require_within(policy: PolicyFile, tensors: Mapping[str, FloatArray], where: str) -> None:
+    """A policy that goes on with the file that it began with.
+
+    Args:
+        where: names the policy, for the error.
+
+    Raises:
+        PretrainedError: the policy has other tensors.
+    """
+    of_policy = views(policy.spec, policy.flat)
+    if any(not np.array_equal(of_policy[name], tensor) for name, tensor in tensors.items()):
+        raise PretrainedError(
+            f"{where} has other tensors than the pre-trained file: leave out --pretrained, and all "
+            "of the policy is trained"
+        )
 
 
 def begin_with(spec: PolicySpec, flat: FloatArray, tensors: Mapping[str, FloatArray]) -> None:
@@ -108,6 +130,14 @@ def pretrained_layout(spec: PolicySpec) -> Layout:
             "--pretrained"
         )
     return layout
+
+
+def _has_options_of(spec: PolicySpec, scheme_options: str) -> bool:
+    """Whether these options are those of the policy, which may say them otherwise."""
+    try:
+        return replace(spec, scheme_options=scheme_options).scheme_opts() == spec.scheme_opts()
+    except ValueError:
+        return False
 
 
 def _checksum(tensors: Mapping[str, FloatArray], layout: Layout) -> int:

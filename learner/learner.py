@@ -124,7 +124,7 @@ class Learner:
 
         self.network = PolicyNetwork(spec, dimensions.num_agents)
         self.network.load_flat(flat)
-        if config.pretrained and config.learner.pretrained == "frozen":
+        if config.keeps_pretrained:
             tensors = self.network.tensors()
             for name, _ in pretrained_layout(spec):
                 tensors[name].requires_grad_(False)

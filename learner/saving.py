@@ -6,8 +6,9 @@ A disk that is full costs a checkpoint and not the run.
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
-from agents.policy import CENTRALISED, PolicyFile, save_policy
+from agents.policy import CENTRALISED, FROZEN, PolicyFile, save_policy
 from configs.algorithms.described import traits_of
 from configs.load import dump_run_config
 from configs.run_files import MASKS, POLICY
@@ -118,6 +119,7 @@ def trained_with(config: RunConfig, env_steps: int) -> dict[str, str]:
     centralised = traits_of(config.learner).centralised
     return {
         **({CENTRALISED: "1"} if centralised else {}),
+        **({FROZEN: Path(config.pretrained).name} if config.keeps_pretrained else {}),
         "env": config.env.name,
         "agents": " ".join(map(str, sizes)),
         "comm": config.comm,

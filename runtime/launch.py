@@ -31,6 +31,7 @@ from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.parameters import ParameterStore
 from agents.policy import (
+    FROZEN,
     PolicyFile,
     PolicySpec,
     initialise,
@@ -107,6 +108,7 @@ def main(
                 arguments, remark=remarks.append, population=registry.population_of
             )
             plan = make_plan(config)
+            remarks += _thaws(config)
         except (UserError, ValueError) as error:
             exit_with_error(error)
         except OSError as error:
@@ -367,6 +369,19 @@ def _initial_policy(config: RunConfig, spec: PolicySpec) -> PolicyFile:
     if config.pretrained:
         begin_with(spec, flat, load_pretrained(Path(config.pretrained), spec))
     return PolicyFile(spec, flat, 0, {})
+
+
+def _thaws(config: RunConfig) -> list[str]:
+    """What to say of a policy with frozen tensors that will be trained."""
+    if not config.policy or config.pretrained or config.resume:
+        return []
+    kept = load_policy(policy_path(config.policy, config.env.name)).trained.get(FROZEN)
+    if kept is None:
+        return []
+    return [
+        f"--policy {config.policy} has tensors of {kept} that were frozen: all of it is trained "
+        "from now on; give that file as --pretrained as well, and they stay as they are"
+    ]
 
 
 if __name__ == "__main__":

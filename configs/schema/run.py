@@ -44,7 +44,8 @@ class RunConfig:
 
     pretrained: str = ""
     """File of python -m learner.pretrain, whose tensors the policy begins with. The scheme it was
-    made for is --comm. learner.pretrained says whether they are trained further."""
+    made for is --comm. learner.pretrained says whether they are trained further. Beside --policy:
+    the file that this policy began with; without it what was frozen is trained from now on."""
 
     resume: str = ""
     """Folder of an earlier run to continue, for example runs/20260101-120000-battle. Each time
@@ -72,13 +73,14 @@ class RunConfig:
             )
 
         require(
-            not (self.policy and self.pretrained),
-            "policy and pretrained both say what training begins with: give one of them",
-        )
-        require(
             not self.pretrained or self.sparse.method == "none",
             f"sparse.method {self.sparse.method} would cut links of what is pretrained: take none",
         )
+
+    @property
+    def keeps_pretrained(self) -> bool:
+        """Whether there are tensors of a pre-training, which stay as they are."""
+        return bool(self.pretrained) and self.learner.pretrained == "frozen"
 
     @property
     def start_patience_s(self) -> float:

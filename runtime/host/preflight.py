@@ -17,7 +17,7 @@ from pathlib import Path
 from agents.comm.graphs import graph_of, moves
 from agents.found import scheme_of
 from agents.policy import PolicyFileError, PolicySpec, load_policy, require_spec
-from agents.pretrained import load_pretrained
+from agents.pretrained import load_pretrained, require_within
 from configs.algorithms.base import Replayed
 from configs.algorithms.described import describe, traits_of
 from configs.extensions import ALGORITHM, own_names
@@ -63,7 +63,10 @@ def check(config: RunConfig, spec: PolicySpec) -> None:
     if config.policy and not config.resume:  # a resumed run has a policy of its own
         require_policy(policy_path(config.policy, config.env.name), spec)
     if config.pretrained and not config.resume:
-        load_pretrained(Path(config.pretrained), spec)
+        tensors = load_pretrained(Path(config.pretrained), spec)
+        if config.policy:
+            path = policy_path(config.policy, config.env.name)
+            require_within(load_policy(path), tensors, f"policy file {path}")
 
 
 def require_scheme(config: RunConfig) -> None:

@@ -8,8 +8,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.comm.nvif import Nvif
-from agents.policy import PolicySpec, initialise, views
-from agents.pretrained import PretrainedError, begin_with, load_pretrained, save_pretrained
+from agents.policy import PolicyFile, PolicySpec, initialise, views
+from agents.pretrained import (
+    PretrainedError,
+    begin_with,
+    load_pretrained,
+    require_within,
+    save_pretrained,
+)
 from configs.arrays import FloatArray
 from tests.agents_helpers import make_spec
 
@@ -47,6 +53,10 @@ def test_it_fits_a_policy_with_another_head(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"observation_dim": 6}, "code_hidden.weight is float32 (128, 5), this run asks for"),
+        (
+            {"scheme_options": "code=4,state=4,latent=3,neighbours=true"},
+            "made with --comm.options code=4,state=4,latent=3, this run has code=4,",
+        ),
         ({"scheme_options": "code=4,state=4"}, "made with --comm.options code=4,state=4,latent=3"),
         ({"scheme": "sops", "scheme_options": ""}, "--comm sops has nothing that is pre-trained"),
     ],
@@ -59,6 +69,20 @@ def test_what_it_does_not_fit_is_one_line(
         load_pretrained(saved(tmp_path), other)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_options_may_be_said_otherwise(tmp_path: Path) -> None:
+    other = "state=4,code=4,latent=3,neighbours=false"
+    load_pretrained(saved(tmp_path), replace(SPEC, scheme_options=other))
+
+
+def test_a_policy_goes_on_with_the_file_that_it_began_with_and_no_other(tmp_path: Path) -> None:
+    flat = initialise(SPEC, np.random.default_rng(2))
+    tensors = load_pretrained(saved(tmp_path), SPEC)
+    with pytest.raises(PretrainedError, match="policy p has other tensors than the pre-trained"):
+        require_within(PolicyFile(SPEC, flat, 1, {}), tensors, "policy p")
+    begin_with(SPEC, flat, tensors)
+    require_within(PolicyFile(SPEC, flat, 1, {}), tensors, "policy p")
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

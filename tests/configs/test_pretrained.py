@@ -11,7 +11,6 @@ from runtime import launch
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--policy", "a"), "policy and pretrained both say what training begins with"),
         (("--sparse.method", "rigl"), "sparse.method rigl would cut links of what is pretrained"),
     ],
 )
