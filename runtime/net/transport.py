@@ -352,7 +352,7 @@ class Hub:
         return self.send_frame(peer, wire.encode(packet), _traffic_class(packet))
 
     def answer(self, peer: bytes, frame: bytes) -> bool:
-        """Send to a peer that asks again if it is still there; nothing is counted, here or there.
+        """Send to a peer that asks again if it is still there; the caller counts what was sent.
 
         False: it is gone, or there is no room.
         """
