@@ -122,6 +122,11 @@ class Intake:
         self._release()
 
     @property
+    def awaits_parts(self) -> bool:
+        """Whether an episode that has been played to its end lacks somebody's part."""
+        return self._joiner.awaits_parts
+
+    @property
     def given_up(self) -> int:
         """Episodes that did not become whole."""
         return self._joiner.dropped_episodes.total()

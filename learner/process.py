@@ -64,6 +64,9 @@ logger = logging.getLogger(__name__)
 
 _STATUS_PERIOD_S = 0.25
 _LATECOMERS_S = 5.0
+_STRAGGLERS_S = 15.0
+"""How long a learner that is to finish waits for the rest of episodes that have been played to
+their end: longer than it takes until an agent sends again what was lost."""
 """Seconds that a learner which was started again waits for what its predecessor had not
 acknowledged, before it says that it has finished."""
 
@@ -204,7 +207,10 @@ class LearnerProcess:
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
         self._poller.register(self._launcher.socket, zmq.POLLIN)
-        self._finishing = False
+        self._finishing_since_s: float | None = None
+        """Clock reading at which training was over; None: it is not, or everybody knows."""
+        self._heard_s = 0.0
+        """Clock reading at which something came from agents, nodes or the world."""
         self._begun_s = time.monotonic()
         self._status_at = 0.0
         logger.info(
@@ -239,11 +245,13 @@ class LearnerProcess:
         if self._launcher.socket in ready:
             self._take_control()
         if self._hub.socket in ready:
+            self._heard_s = time.monotonic()
             self._take_packets()
         if self._learner.updates_owed > 0:
             self._update()
-        elif self._finishing and self._hub.socket not in ready and self._has_heard_everybody:
-            # Nothing is owed and nothing has come for a while: training is over.
+        elif self._finishing_since_s is not None and self._has_heard_everybody(
+            self._finishing_since_s, time.monotonic()
+        ):
             self._finish()
         now_s = time.monotonic()
         if now_s >= self._status_at:
@@ -252,10 +260,15 @@ class LearnerProcess:
         if self._saving.is_due(now_s):
             self._saving.save()
 
-    @property
-    def _has_heard_everybody(self) -> bool:
-        """Whether all that were connected to an earlier learner have found this one."""
-        return self._setup.incarnation == 0 or time.monotonic() > self._begun_s + _LATECOMERS_S
+    def _has_heard_everybody(self, since_s: float, now_s: float) -> bool:
+        """Whether nothing more is to be expected of a training that has been over since then."""
+        if self._setup.incarnation > 0 and now_s <= self._begun_s + _LATECOMERS_S:
+            return False  # who was connected to an earlier learner has yet to find this one
+        if now_s < max(since_s, self._heard_s) + _STATUS_PERIOD_S:
+            return False
+        # The word that training is over takes another way than the last trajectories, and an agent
+        # on a busy machine may be slower than that.
+        return not self._intake.awaits_parts or now_s >= since_s + _STRAGGLERS_S
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -266,7 +279,7 @@ class LearnerProcess:
                 case wire.Stop():
                     raise Stopped(packet.reason)
                 case wire.Instruction(name="finish"):
-                    self._finishing = True
+                    self._finishing_since_s = time.monotonic()
                 case wire.Evaluated():
                     self._best.evaluated(packet)
                 case wire.Moves():
@@ -338,7 +351,7 @@ class LearnerProcess:
         self._saving.keep_masks(is_over=True)
         self._saving.save()
         self._launcher.send(wire.Trained(self._subscribers.policy.version))
-        self._finishing = False
+        self._finishing_since_s = None
 
     def _acknowledge(self, part: Part) -> None:
         peer = WORLD.encode() if part.agent is None else agent_routing_id(part.agent)

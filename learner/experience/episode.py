@@ -251,6 +251,11 @@ class EpisodeJoiner:
         """Episodes in progress."""
         return len(self._pending)
 
+    @property
+    def awaits_parts(self) -> bool:
+        """Whether an episode that is over lacks a trajectory."""
+        return any(pending.record is not None for pending in self._pending.values())
+
     def add(self, packet: wire.Trajectory | wire.EpisodeRecord) -> Episode | None:
         """Take one packet; returns the episode that it completes, if it does."""
         trajectory = packet if isinstance(packet, wire.Trajectory) else None

@@ -303,6 +303,11 @@ class WorldHost:
     def _turn(self) -> None:
         now_s = time.monotonic()
         world = self._world
+        is_status_due = now_s >= self._status_at
+        if is_status_due and self._delivery is not None:
+            self._delivery.turn()
+            # It has taken what had come, and a socket that is empty wakes nobody.
+            self._take_answers(self._delivery)
         if self._started and world.may_tick:
             self._deadline = now_s + self._setup.config.runtime.step_timeout_s
             self._said_farewell = False
@@ -310,10 +315,8 @@ class WorldHost:
         elif world.phase in (Phase.TRAINED, Phase.DONE) and not self._said_farewell:
             self._said_farewell = True
             self._carry_out(world.farewell())
-        if now_s >= self._status_at:
+        if is_status_due:
             self._status_at = now_s + STATUS_PERIOD_S
-            if self._delivery is not None:
-                self._delivery.turn()
             self._send_status()
         wake_at = self._status_at
         if world.waits_for_agents:
@@ -328,9 +331,7 @@ class WorldHost:
             self._take_control()
         if self._delivery is not None and self._answers in ready:
             self._delivery.take()
-            answers, self._delivery.answers = self._delivery.answers, []
-            for answer in answers:
-                self._carry_out(world.guide(answer))
+            self._take_answers(self._delivery)
         if world.waits_for_agents and time.monotonic() >= self._deadline:
             tick, missing = world.tick, world.missing
             self._deadline = time.monotonic() + self._setup.config.runtime.step_timeout_s
@@ -339,6 +340,12 @@ class WorldHost:
                 logger.warning("tick %d: no action from agents %s", tick, missing)
             else:
                 logger.info("tick %d: asking the guide again", tick)
+
+    def _take_answers(self, delivery: Delivery) -> None:
+        """Do what the guide says."""
+        answers, delivery.answers = delivery.answers, []
+        for answer in answers:
+            self._carry_out(self._world.guide(answer))
 
     def _wait(self, timeout_s: float) -> set[object]:
         ready: set[object] = {socket for socket, _ in self._poller.poll(int(1000 * timeout_s) + 1)}

@@ -234,6 +234,38 @@ def test_a_learner_learns_survives_garbage_finishes_and_stops(around: Surroundin
     assert read_progress(around.folder / "checkpoint.safetensors").updates == 37
 
 
+def test_a_learner_that_is_to_finish_waits_for_agents_that_are_slower_than_the_word(
+    around: Surroundings,
+) -> None:
+    """On a busy machine an agent has yet to ship its last episode when training is over."""
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        for number in range(4):
+            around.play(number)
+        around.send_record(4)
+        around.tell(wire.Instruction("finish"))
+        for agents in (range(2), range(2, DIMENSIONS.num_agents)):
+            seen = len(around.statuses) + 3  # longer than a learner goes without a word
+            around.wait_for(lambda seen=seen: len(around.statuses) >= seen)
+            assert not around.trained
+            around.send_parts(4, agents)
+        finished = around.finished()
+        assert (finished["episodes"], finished["updates"]) == (5, 2)
+        assert finished["episodes_dropped"] == 0
+
+
+@pytest.mark.slow
+def test_it_does_not_wait_for_ever(around: Surroundings) -> None:
+    with running(around.setup()):
+        around.wait_for(lambda: around.hellos)
+        for number in range(4):
+            around.play(number)
+        around.send_record(4)  # and whoever saw it has died
+        around.tell(wire.Instruction("finish"))
+        finished = around.finished()
+        assert (finished["episodes"], finished["episodes_dropped"]) == (4, 1)
+
+
 @pytest.mark.parametrize("publish", [pytest.param("dense", marks=pytest.mark.slow), "sparse"])
 def test_a_killed_learner_resumes_above_the_version_that_nodes_have(
     around: Surroundings, publish: str
