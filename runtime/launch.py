@@ -27,7 +27,7 @@ from rich.console import Console
 
 from agents.carry import carry_dim
 from agents.comm.centralised import refusal
-from agents.comm.graphs import graph_of
+from agents.comm.graphs import graph_of, moves
 from agents.found import scheme_of
 from agents.parameters import ParameterStore
 from agents.policy import (
@@ -48,6 +48,7 @@ from configs.errors import UserError
 from configs.load import (
     exit_with_error,
     load_run_config,
+    parse_run_config,
     resolved_text,
     resumed_folder,
 )
@@ -210,6 +211,7 @@ def make_plan(config: RunConfig) -> Plan:
             env_steps=played, episodes=_episodes_begun(directory, config.env.copies)
         )
         version = reached.version
+        _require_same_neighbours(parse_run_config(checkpoint.config), config)
         parameters = resumed_policy(directory, checkpoint, spec)
         if config.steps <= reached.env_steps:
             raise SetupError(
@@ -347,6 +349,24 @@ def _checkpointed(path: Path) -> CheckpointContent:
             file=sys.stderr,
         )
     return checkpoint
+
+
+def _require_same_neighbours(before: RunConfig, config: RunConfig) -> None:
+    """What a journal says of edges stands for the graph of its run.
+
+    Raises:
+        SetupError: neighbours were others in the earlier life.
+    """
+    if before.comm != config.comm:
+        return  # then the policy has other tensors, and that is said
+    moved = moves(before.comm, before.comm_options)
+    if moved != moves(config.comm, config.comm_options):
+        others = "their neighbours of each step" if moved else "everybody"
+        raise SetupError(
+            f"--comm.options {config.comm_options!r} does not fit --resume {config.resume}, whose "
+            f"agents exchange with {others}: leave it out, or begin a new run, with --policy "
+            f"{config.resume}/policy.safetensors if the network is to stay"
+        )
 
 
 def _episodes_begun(directory: Path, copies: int) -> int:

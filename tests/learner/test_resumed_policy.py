@@ -40,9 +40,18 @@ class Stopped:
     """What the checkpoint holds, some updates later."""
 
 
-def stop(path: Path, name: EnvName, agents: int, env_steps: int) -> Stopped:
+def stop(
+    path: Path,
+    name: EnvName,
+    agents: int,
+    env_steps: int,
+    comm: str = "sops",
+    comm_options: str = "",
+) -> Stopped:
     policy, runs = path / "begun-with.safetensors", path / "runs"
-    config = run_config(name, agents, steps=800, policy=str(policy))
+    config = run_config(
+        name, agents, steps=800, policy=str(policy), comm=comm, comm_options=comm_options
+    )
     config = replace(
         config,
         network=replace(config.network, hidden=8, message=6),
@@ -102,6 +111,24 @@ def test_a_run_that_ray_has_no_hosts_for_stays_as_it_was(stopped: Stopped) -> No
     with pytest.raises(SetupError, match="--ray-address nowhere"):
         make_plan(resumed(stopped, *by_ray))
     assert (stopped.folder / RESOLVED).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "others"),
+    [
+        ("neighbours=true", "neighbours=false", "their neighbours of each step"),
+        ("", "neighbours=true", "everybody"),
+    ],
+)
+def test_agents_go_on_with_those_they_have_exchanged_with(
+    tmp_path: Path, options: str, asked: str, others: str
+) -> None:
+    """The journal's masks of edges would stand for other agents, whatever the network."""
+    stopped = stop(tmp_path, "gather", 4, env_steps=400, comm="full", comm_options=options)
+    assert make_plan(resumed(stopped)).played_before.env_steps == 400
+    with pytest.raises(SetupError, match=f"agents exchange with {others}: leave it out"):
+        make_plan(resumed(stopped, "--comm.options", asked))
+    assert make_plan(resumed(stopped)).config.comm_options == options
 
 
 def test_a_new_run_cannot_begin_in_a_later_life(stopped: Stopped, tmp_path: Path) -> None:
