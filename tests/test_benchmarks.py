@@ -215,6 +215,7 @@ def test_the_star_of_pipes_plays_the_same_work() -> None:
 # --- ours -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(180)
 def test_a_session_measures_ours_and_what_stands_beside_it(tmp_path: Path) -> None:

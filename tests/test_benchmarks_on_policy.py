@@ -8,6 +8,7 @@ import pytest
 from tests.benchmarks import on_policy, rollout_cpu
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(180)
 def test_every_way_to_learn_from_rollouts_is_timed(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_a_run_ends_with_the_evaluation_that_reaches_the_threshold(tmp_path: Pat
     assert {"launcher", "learner"} <= set(row["cpu_s"])
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_run_that_never_gets_there_says_what_it_did(tmp_path: Path) -> None:
     out = tmp_path / "result.json"

@@ -393,7 +393,7 @@ def test_a_run_that_is_resumed_begins_with_its_journal_and_a_new_one_without(
 @pytest.mark.parametrize(
     "change",
     [
-        {"journal_episodes": 0},
+        pytest.param({"journal_episodes": 0}, marks=pytest.mark.slow),
         pytest.param({"journal_episodes": 2}, marks=pytest.mark.slow),
         {"replay_episodes": 4},
     ],
@@ -415,6 +415,7 @@ def test_a_life_that_keeps_less_still_gets_what_was_acknowledged(
         assert len(around.journal()) == min(change.values()), "once a checkpoint counts the others"
 
 
+@pytest.mark.slow
 def test_a_journal_that_holds_less_than_learning_starts_is_said(around: Surroundings) -> None:
     with running(around.setup(journal_episodes=2)) as process:
         around.wait_for(lambda: around.hellos)
@@ -434,6 +435,7 @@ def test_a_journal_that_holds_less_than_learning_starts_is_said(around: Surround
         ) in log.read_text()
 
 
+@pytest.mark.slow
 def test_the_journal_keeps_the_newest_and_acknowledges_all(around: Surroundings) -> None:
     with running(around.setup(journal_episodes=3)) as process:
         around.wait_for(lambda: around.hellos)

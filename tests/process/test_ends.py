@@ -197,6 +197,7 @@ def _logs(folder: Path, role: str) -> str:
     return "".join(path.read_text() for path in folder.glob(f"runs/*/logs/{role}-0.log"))
 
 
+@pytest.mark.slow
 def test_a_node_short_of_descriptors_starts_the_agent_again_later(tmp_path: Path) -> None:
     with Launched(tmp_path, *ENDLESS) as run:
         run.wait_until_training()

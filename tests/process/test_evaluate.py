@@ -29,7 +29,7 @@ def evaluate(policy: Path, *options: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("dead", ["silent", "relay"])
+@pytest.mark.parametrize("dead", [pytest.param("silent", marks=pytest.mark.slow), "relay"])
 def test_bytes_edges_and_latency_are_of_the_episodes_that_count(dead: str, tmp_path: Path) -> None:
     config = run_config("relay", AGENTS, copies=COPIES, mode="open")
     agents = dataclasses.replace(config.agents, dead=dead)  # type: ignore[arg-type]  # of the above

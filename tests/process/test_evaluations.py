@@ -58,7 +58,7 @@ def test_figures_of_evaluations_are_of_whole_ones_and_say_when_they_were_taken(
     assert points == pytest.approx(means)
 
 
-@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("serial", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_ends_when_an_evaluation_is_good_enough(tmp_path: Path, serial: bool) -> None:
     options = ("--agents", "4", "--env", "relay", "--env-copies", "2", "--steps", "1000000")
     evaluation = ("--evaluation.episodes", str(EPISODES), "--evaluation.stop-at", "0")

@@ -61,7 +61,7 @@ def test_a_run_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("serial", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_is_started_watched_and_read(options: dict[str, object], serial: bool) -> None:
     run = Experiment(
         **options,

@@ -55,7 +55,7 @@ def test_an_environment_in_the_current_folder_is_trained_in_and_evaluated(tmp_pa
     assert figures["return_mean"] is not None
 
 
-@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("shards", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_environment_that_raises_ends_the_run_with_one_line(tmp_path: Path, shards: int) -> None:
     name = "tests.foreign_envs:make"
     code, _, err = launched(

@@ -36,7 +36,8 @@ def trained(folder: Path, algorithm: str, *options: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["magpo", "sable", pytest.param("mat", marks=pytest.mark.slow)]
+    "algorithm",
+    ["magpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sable", "mat"))],
 )
 def test_one_process_and_many_play_the_same_episodes_and_learn_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str

@@ -154,6 +154,7 @@ def test_an_agent_that_hangs_is_ended_and_comes_back(fleet: Fleet) -> None:
 # --- a node, or its host ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_host_whose_node_hangs_is_done_without_until_it_goes_on(fleet: Fleet) -> None:
     """Lost: the node of host b hangs (SIGSTOP) for longer than host_timeout_s, and goes on."""
     everybody = fleet.all_processes()
@@ -207,6 +208,7 @@ def test_a_host_that_was_cut_off_comes_back_without_a_restart(fleet: Fleet) -> N
     )
 
 
+@pytest.mark.slow
 def test_a_second_node_of_the_same_host_is_refused(fleet: Fleet) -> None:
     """Lost: nothing; an operator starts the command of host b a second time."""
     everybody = fleet.all_processes()

@@ -167,7 +167,7 @@ def test_garbage_to_every_socket_is_counted_and_the_run_goes_on(tmp_path: Path) 
     assert summary["agent_restarts"] == 0
 
 
-@pytest.mark.parametrize("env", ["relay", "battle"])
+@pytest.mark.parametrize("env", [pytest.param("relay", marks=pytest.mark.slow), "battle"])
 def test_evaluation_by_processes_and_by_simulation_agree(env: str, tmp_path: Path) -> None:
     config = run_config("relay" if env == "relay" else "battle", 8)
     path = tmp_path / "policy.safetensors"

@@ -193,6 +193,7 @@ def test_every_query_has_an_answer_and_sums_are_those_of_the_summary(
         assert by_edge == last("murmuration_sent_packets_total", class_="message")
 
 
+@pytest.mark.slow
 def test_prometheus_notices_a_host_that_is_gone(other_host: OtherHost, tmp_path: Path) -> None:
     other_host.step()
     with Prometheus(tmp_path, [other_host.address]) as prometheus:

@@ -99,6 +99,7 @@ def test_rollouts_of_fixed_length_survive_an_agent_and_a_learner(
     assert 100 <= summary["learner_updates"] <= 120
 
 
+@pytest.mark.slow
 def test_agents_with_networks_of_their_own_are_trained_and_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

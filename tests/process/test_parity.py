@@ -298,7 +298,7 @@ def test_a_trained_policy_with_float32_messages_is_far_below(tmp_path: Path) -> 
     hold_against_unroll(config, policy, record(config, policy, 2, tmp_path))
 
 
-@pytest.mark.parametrize("timing", ["causal", "paper"])
+@pytest.mark.parametrize("timing", ["causal", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_hundred_processes_do_what_the_unroll_does(timing: GateTiming, tmp_path: Path) -> None:
     config = run_config("battle", 100, timing=timing, env_options={"opponent": "scripted"})
     policy = undecided_policy(config)

@@ -16,7 +16,7 @@ from tests.process.test_parity import hold_against_unroll, record
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("timing", ["causal", "paper"])
+@pytest.mark.parametrize("timing", ["causal", pytest.param("paper", marks=pytest.mark.slow)])
 def test_agents_on_three_hosts_do_what_the_unroll_does(timing: GateTiming, tmp_path: Path) -> None:
     require_hosts()
     config = run_config(

@@ -246,6 +246,7 @@ def test_recorded_observations_are_answered_as_they_were_recorded(tmp_path: Path
     assert unheard["actions_agreed"] < unheard["actions"]
 
 
+@pytest.mark.slow
 def test_agents_are_driven_from_pettingzoo(tmp_path: Path) -> None:
     with Deployed(tmp_path, relay_policy(), NUM_AGENTS) as deployed:
         deployed.wait_until_ready()

@@ -37,6 +37,7 @@ def beginnings(records: list[Record]) -> list[bool]:
     return [each[0]["env_steps"] >= each[0]["resumed_at"] for each in lives(records)]
 
 
+@pytest.mark.slow
 def test_a_torn_folder_is_gone_on_in_by_one_launcher_at_a_time(tmp_path: Path) -> None:
     with Launched(tmp_path, *SMALL, *HASTY, "--steps", "100000000") as run:
         folder = run.wait_until_training()

@@ -59,7 +59,11 @@ def summary(run: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "given",
-    [("--gate.timing", "causal"), ("--gate.timing", "paper"), ("--also-agents", "3", "9")],
+    [
+        ("--gate.timing", "causal"),
+        ("--gate.timing", "paper"),
+        pytest.param(("--also-agents", "3", "9"), marks=pytest.mark.slow),
+    ],
     ids=["causal", "paper", "several sizes"],
 )
 def test_one_process_and_many_play_the_same_episodes_and_learn_the_same(

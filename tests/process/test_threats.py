@@ -209,7 +209,14 @@ def test_a_message_that_was_changed_under_way_is_not_heard(line: Line) -> None:
 # --- strangers who do not finish ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said", [b"", b"\xff\x00\x00\x00", b"GET / HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        pytest.param(b"\xff\x00\x00\x00", marks=pytest.mark.slow),
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stranger_who_does_not_finish_the_handshake_is_cut_off(house: House, said: bytes) -> None:
     hub = house.hub()
     host, port = hub.endpoint.removeprefix("tcp://").split(":")

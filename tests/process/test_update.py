@@ -95,6 +95,7 @@ def test_a_host_that_cannot_keep_it_has_it_taken_up_by_nobody(deployment: LiveDe
     assert not (deployment.out / "a" / "offered-update.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_an_agent_that_fails_by_the_new_version_makes_all_hosts_go_back(
     deployment: LiveDeployment,
 ) -> None:

@@ -21,7 +21,7 @@ SPARSE = ("--sparse.method", "set", "--sparse.period", "2", "--learner.publish",
     [
         (*RELAY, "--algorithm", "qmix", "--learner.aux", "predict", "--learner.publish", "delta"),
         (*RELAY, "--gate.timing", "paper", "--transport", "tcp"),
-        (*RELAY, "--comm", "none"),
+        pytest.param((*RELAY, "--comm", "none"), marks=pytest.mark.slow),
         pytest.param(
             (*RELAY, "--gate.mode", "open", "--network.message-dtype", "float32"),
             marks=pytest.mark.slow,
@@ -30,7 +30,10 @@ SPARSE = ("--sparse.method", "set", "--sparse.period", "2", "--learner.publish",
             (*BATTLE, "--algorithm", "vdn", "--learner.aux", "contrast", "--opponent", "scripted"),
             marks=pytest.mark.slow,
         ),
-        (*BATTLE, *SPARSE, "--algorithm", "wqmix", "--learner.operator", "mellowmax"),
+        pytest.param(
+            (*BATTLE, *SPARSE, "--algorithm", "wqmix", "--learner.operator", "mellowmax"),
+            marks=pytest.mark.slow,
+        ),
         (*RELAY, *SPARSE, "--algorithm", "res", "--learner.publish-dtype", "float16"),
         pytest.param((*RELAY, "--algorithm", "facmac"), marks=pytest.mark.slow),
         pytest.param(
