@@ -12,11 +12,14 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from agents.found import scheme_of
 from agents.parameters import ParameterStore
 from agents.policy import PolicyFile, PolicySpec, initialise, load_policy
 from agents.process import realtime
 from agents.process.realtime import DeployedAgentSetup
 from agents.rules import AgentRules
+from configs.options import read
+from configs.schema import NetworkConfig
 from runtime.net import latency, wire
 from runtime.net.security import KeyPair, Keyring
 from runtime.net.traffic import Traffic, named
@@ -35,11 +38,13 @@ def relay_policy() -> PolicyFile:
 def fresh_policy(
     observation_dim: int, num_actions: int, scheme: str = "sops", scheme_options: str = ""
 ) -> PolicyFile:
+    taken = scheme_of(scheme)
+    options = read(taken.Options, scheme_options, "--comm.options")
     spec = PolicySpec(
         observation_dim=observation_dim,
         num_actions=num_actions,
         hidden=16,
-        message=8,
+        message=taken.message_size(NetworkConfig(message=8), options),
         attention=8,
         beacon=8,
         edge_embedding=4,
