@@ -64,11 +64,11 @@ logger = logging.getLogger(__name__)
 
 _STATUS_PERIOD_S = 0.25
 _LATECOMERS_S = 5.0
-_STRAGGLERS_S = 15.0
-"""How long a learner that is to finish waits for the rest of episodes that have been played to
-their end: longer than it takes until an agent sends again what was lost."""
 """Seconds that a learner which was started again waits for what its predecessor had not
 acknowledged, before it says that it has finished."""
+_STRAGGLERS_S = 15.0
+"""Seconds that a learner which is to finish waits at most for the missing parts of episodes that
+have ended: longer than it takes an agent to send a lost part again."""
 
 
 def main(setup: LearnerSetup) -> None:

@@ -115,7 +115,7 @@ class Pretraining:
     def held_out(self, name: str) -> dict[str, float]:
         """A stage's losses on the episodes that are held out. `strangers` is how badly agents'
         observations are made again from the latent states of another episode, in which they live
-        in that step: what is gained by hearing the others is the difference to `reconstruction`.
+        in that step: what the state tells of its own episode is the difference to `reconstruction`.
         It is left out where a single episode is held out.
         """
         stage = self.stages[name].passes

@@ -260,7 +260,7 @@ def test_it_does_not_wait_for_ever(around: Surroundings) -> None:
         around.wait_for(lambda: around.hellos)
         for number in range(4):
             around.play(number)
-        around.send_record(4)  # and whoever saw it has died
+        around.send_record(4)  # the agents that saw it have died
         around.tell(wire.Instruction("finish"))
         finished = around.finished()
         assert (finished["episodes"], finished["episodes_dropped"]) == (4, 1)
