@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,22 @@ def save_pretrained(
         "made": json.dumps(dict(made)),
     }
     write_atomically(path, save(kept, metadata))
+
+
+def made_with(path: Path) -> dict[str, Any]:
+    """The options of learner.pretrain that the file was made with, by the names of their fields.
+
+    Raises:
+        PretrainedError: it cannot be read, or does not say.
+    """
+    metadata, _ = _read(path)
+    try:
+        made = json.loads(metadata.get("made", ""))
+    except ValueError:
+        made = None
+    if not isinstance(made, dict):
+        raise PretrainedError(f"pre-trained file {path} does not say how it was made")
+    return cast("dict[str, Any]", made)
 
 
 def load_pretrained(path: Path, spec: PolicySpec) -> dict[str, FloatArray]:

@@ -182,9 +182,12 @@ def work(
             pool=pool,
         )
         with stop.installed():
-            before = scale_of(study, request).before
-            for step in study.before:
-                function_of(step.run)(planned.jobs, {**step.options, **before}, stop)
+            try:
+                before = scale_of(study, request).before
+                for step in study.before:
+                    function_of(step.run)(planned.jobs, {**step.options, **before}, stop)
+            except (UserError, ValueError) as error:
+                exit_with_error(error)
             scheduler.work_off(planned.jobs)
     failures = scheduler.failures + len(planned.refusals)
     try:

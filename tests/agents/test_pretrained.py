@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from safetensors.numpy import save
 
 from agents.comm.nvif import Nvif
 from agents.policy import PolicyFile, PolicySpec, initialise, views
@@ -13,6 +14,7 @@ from agents.pretrained import (
     PretrainedError,
     begin_with,
     load_pretrained,
+    made_with,
     require_within,
     save_pretrained,
 )
@@ -43,6 +45,16 @@ def test_a_policy_begins_with_its_tensors_and_keeps_the_others(tmp_path: Path) -
     for name, tensor in views(SPEC, flat).items():
         assert_array_equal(tensor, wanted[name], err_msg=name)
     assert not np.array_equal(before["latent.weight"], wanted["latent.weight"])
+
+
+def test_it_says_how_it_was_made(tmp_path: Path) -> None:
+    assert made_with(saved(tmp_path)) == {"epochs": 3}
+
+
+def test_a_file_that_does_not_say_how_it_was_made_is_one_line(tmp_path: Path) -> None:
+    (path := tmp_path / "other.safetensors").write_bytes(save({"code.weight": np.zeros(3)}))
+    with pytest.raises(PretrainedError, match="does not say how it was made"):
+        made_with(path)
 
 
 def test_it_fits_a_policy_with_another_head(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 """Pre-trainings before the trainings of a study: which are made, of what, and how often."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from configs.load import ConfigError
-from learner.studies import pretrained
+from agents.policy import initialise, views
+from agents.pretrained import PretrainedError, save_pretrained
+from configs.load import ConfigError, parse_command_line
+from learner.pretraining.command import spec_of
+from learner.pretraining.options import PretrainOptions
+from learner.studies import pretrained, run
 from learner.studies.child import Stop
 from learner.studies.plan import Job, Request, plan
 from learner.studies.pretrained import arguments, make
@@ -25,11 +31,19 @@ class Children:
     def start(self, module: str, words: Sequence[str], *_: object) -> "Children":
         self.calls.append((module, words))
         if self.code == 0:
-            (Path(words[words.index("--out") + 1]) / "nvif.safetensors").touch()
+            options = parse_command_line(PretrainOptions, words, prog="learner.pretrain")
+            write(Path(options.out) / "nvif.safetensors", options)
         return self
 
     def poll(self) -> int:
         return self.code
+
+
+def write(file: Path, options: PretrainOptions) -> None:
+    """What a pre-training with these options writes, but for its learning."""
+    spec = spec_of(options)
+    tensors = views(spec, initialise(spec, np.random.default_rng(0)))
+    save_pretrained(file, spec, tensors, asdict(options))
 
 
 @pytest.fixture
@@ -65,8 +79,55 @@ def test_trainings_share_a_file_and_those_without_have_none(
         "--message-dtype": "float16",
         "--epochs": "7",
     }
-    make(jobs, {}, Stop())
+    make(jobs, {"epochs": 7}, Stop())
     assert len(children.calls) == 1, "what is there is not made again"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"agents": 27}, "was made with agents 27, these trainings ask for 15: move it away"),
+        ({"env_options": "layout=clustered,position=true"}, "made with env_options 'layout=clus"),
+        ({"env_options": "nonsense=1"}, "made with env_options 'nonsense=1', these trainings"),
+        ({"env": "battle"}, "made with env 'battle', these trainings ask for 'gather'"),
+        ({"message_dtype": "float32"}, "made with message_dtype 'float32', these"),
+        ({"epochs": 8}, "made with epochs 8, these trainings ask for 7"),
+    ],
+)
+def test_a_file_that_was_made_otherwise_is_refused(
+    children: Children, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    jobs = jobs_of(tmp_path, "nvif-ppo")
+    make(jobs, {"epochs": 7}, Stop())
+    file = Path(jobs[0].config.pretrained)
+    words = children.calls[0][1]
+    made = asdict(parse_command_line(PretrainOptions, words, prog="learner.pretrain")) | change
+    spec = spec_of(PretrainOptions(out="there", env_options="position=true"))
+    save_pretrained(file, spec, views(spec, initialise(spec, np.random.default_rng(0))), made)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        make(jobs, {"epochs": 7}, Stop())
+
+
+def test_options_of_the_environment_may_be_said_otherwise(
+    children: Children, tmp_path: Path
+) -> None:
+    jobs = jobs_of(tmp_path, "nvif-ppo")
+    file = Path(jobs[0].config.pretrained)
+    file.parent.mkdir(parents=True)
+    words = "position=true,layout=random"
+    write(file, PretrainOptions(out="there", env_options=words))
+    make(jobs, {}, Stop())
+    assert not children.calls
+
+
+def test_a_file_that_cannot_be_read_is_refused(children: Children, tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "nvif-ppo")
+    file = Path(jobs[0].config.pretrained)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"")
+    with pytest.raises(PretrainedError, match="cannot be read"):
+        make(jobs, {}, Stop())
+    assert not children.calls
 
 
 def test_options_of_the_scheme_are_those_of_the_training(tmp_path: Path) -> None:
@@ -82,3 +143,16 @@ def test_a_pre_training_that_fails_is_one_line(children: Children, tmp_path: Pat
     children.code = 3
     with pytest.raises(ConfigError, match=r"failed with code 3: see .*output\.txt"):
         make(jobs_of(tmp_path, "nvif-ppo"), {}, Stop())
+
+
+def test_what_fails_before_the_trainings_is_one_line(
+    children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    children.code = 3
+    arguments = ["nvif-gather", "--arms", "nvif-ppo", "--out", f"{tmp_path}"]
+    with pytest.raises(SystemExit) as ended:
+        run.main(arguments)
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "its pre-training failed with code 3" in told
