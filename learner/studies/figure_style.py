@@ -110,6 +110,14 @@ def draw_curve(
     axes.plot(x, middle, color=colour(index), **options)
 
 
+def count_steps(axes: Any) -> None:
+    """Environment steps along the bottom, in thousands and millions: whole numbers would overlap
+    in a narrow panel."""
+    from matplotlib.ticker import EngFormatter
+
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
 def label_ends(axes: Any, ends: Sequence[tuple[str, float]]) -> None:
     """Write the names of curves to the right of their ends, apart from one another.
 

@@ -15,6 +15,7 @@ from learner.studies.figure_style import (
     MARKERS,
     apart,
     canvas,
+    count_steps,
     draw_curve,
     label_ends,
     label_points,
@@ -115,6 +116,18 @@ def test_names_of_curves_that_end_together_stand_apart(tmp_path: Path) -> None:
         assert overlapping(boxes) == []
         assert all(frame.y0 - 8 <= box[1] and box[3] <= frame.y1 + 8 for box in boxes.values())
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_of_a_narrow_panel_stand_apart(tmp_path: Path) -> None:
+    with canvas(tmp_path / "curves.png", columns=3, size=(2.0, 2.9)) as panels:
+        for axes in panels:
+            draw_curve(axes, [0.0, 160_000.0], [0.0, 1.0], [0.0, 0.0], 0)
+            count_steps(axes)
+        panels[0].figure.canvas.draw()
+        names = [label for label in panels[0].get_xticklabels() if label.get_text()]
+        boxes = {name.get_text(): name.get_window_extent().extents for name in names}
+        assert overlapping(boxes) == []
+        assert "50k" in boxes
 
 
 def test_places_keep_their_order_and_distance_and_move_no_further_than_needed() -> None:
