@@ -118,6 +118,7 @@ def test_a_hung_agent_costs_one_deadline_and_not_the_run(tmp_path: Path) -> None
         wait_for("the learner to go on with it", lambda: run.updates() > before + 5)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_resumed_and_counts_on(tmp_path: Path) -> None:
     with Launched(tmp_path, *RELAY, "--steps", "800") as run:
         assert run.finish(120.0) == 0, run.output.read_text()

@@ -126,6 +126,7 @@ def agents_up(fleet: Fleet, count: int) -> Callable[[], bool]:
 # --- an agent ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_agent_killed_on_another_host_comes_back(fleet: Fleet) -> None:
     """Lost: agent 2 on host b, with what it had recorded of its episodes."""
     rest = others(fleet, "b/agent 2")

@@ -42,6 +42,7 @@ def test_processes_do_what_the_unroll_does(
     hold_against_unroll(config, policy, record(config, policy, 4, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_convolution_trains_on_images_with_masked_layers(tmp_path: Path) -> None:
     """Kernels stay dense, and count with every place at which they are used."""
     with Launched(

@@ -32,6 +32,7 @@ def evaluated(policy: Path, *options: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_policy_of_real_numbers_is_trained_evaluated_simulated_and_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def segment_of(pid: int) -> int | None:
 def test_a_version_crosses_one_socket_per_host_and_its_agents_read_it_in_place(
     tmp_path: Path,
 ) -> None:
-    with Launched(tmp_path, *RUN, "--steps", "3000") as run:
+    with Launched(tmp_path, *RUN, "--steps", "1000") as run:
         run.wait_until_training()
         assert run.finish(150.0) == 0, run.output.read_text()
         summary = run.summary()

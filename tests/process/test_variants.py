@@ -20,7 +20,9 @@ SPARSE = ("--sparse.method", "set", "--sparse.period", "2", "--learner.publish",
     "options",
     [
         (*RELAY, "--algorithm", "qmix", "--learner.aux", "predict", "--learner.publish", "delta"),
-        (*RELAY, "--gate.timing", "paper", "--transport", "tcp"),
+        pytest.param(
+            (*RELAY, "--gate.timing", "paper", "--transport", "tcp"), marks=pytest.mark.slow
+        ),
         pytest.param((*RELAY, "--comm", "none"), marks=pytest.mark.slow),
         pytest.param(
             (*RELAY, "--gate.mode", "open", "--network.message-dtype", "float32"),
@@ -34,7 +36,10 @@ SPARSE = ("--sparse.method", "set", "--sparse.period", "2", "--learner.publish",
             (*BATTLE, *SPARSE, "--algorithm", "wqmix", "--learner.operator", "mellowmax"),
             marks=pytest.mark.slow,
         ),
-        (*RELAY, *SPARSE, "--algorithm", "res", "--learner.publish-dtype", "float16"),
+        pytest.param(
+            (*RELAY, *SPARSE, "--algorithm", "res", "--learner.publish-dtype", "float16"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param((*RELAY, "--algorithm", "facmac"), marks=pytest.mark.slow),
         pytest.param(
             (*BATTLE, "--agents.dead", "relay", "--gate.timing", "paper", "--learner.burn-in", "4"),

@@ -1,11 +1,14 @@
+import functools
 import logging
 import math
 import socket
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from socketserver import BaseServer
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -352,6 +355,19 @@ def test_closed_exporter_gives_its_port_back() -> None:
     exporter.close()
     require_free_port(port)
     require_free_port(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere its thread looks up by itself")
+@pytest.mark.parametrize("has_answered", [False, True])
+def test_the_end_wakes_the_server(monkeypatch: pytest.MonkeyPatch, has_answered: bool) -> None:
+    serve = functools.partialmethod(BaseServer.serve_forever, 3600.0)
+    monkeypatch.setattr(BaseServer, "serve_forever", serve)
+    exporter = Exporter(HostTable(5), 0)
+    if has_answered:
+        with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics") as answer:
+            assert answer.status == 200
+    exporter.close()
+    require_free_port(exporter.port)
 
 
 # --- those who ask --------------------------------------------------------------------------------
