@@ -21,6 +21,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from agents.comm.graphs import moves
 from agents.found import scheme_of
 from agents.policy import PolicyFile, views
 from configs.arrays import BoolArray
@@ -67,7 +68,11 @@ def record(
     )
     assert outcome.exit_code == 0, outcome.reason
     assert outcome.summary["messages_late"] == 0
-    assert outcome.summary["messages_dropped"] == 0, outcome.summary["dropped_by_agents"]
+    dropped = dict(outcome.summary["dropped_by_agents"])
+    # Nobody waits for what was said to somebody who has died since, or in an episode's last step;
+    # where an edge is opened for it, the handshake may take longer than two steps.
+    stale = dropped.pop("stale", 0) if moves(config.comm, config.comm_options) else 0
+    assert outcome.summary["messages_dropped"] == stale, dropped
     assert run.recorder is not None
     assert len(run.recorder.episodes) == episodes
     assert murmuration_processes() == []
