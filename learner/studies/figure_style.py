@@ -110,7 +110,7 @@ def draw_curve(
     axes.plot(x, middle, color=colour(index), **options)
 
 
-def count_steps(axes: Any) -> None:
+def label_steps(axes: Any) -> None:
     """Environment steps along the bottom, in thousands and millions: whole numbers would overlap
     in a narrow panel."""
     from matplotlib.ticker import EngFormatter

@@ -21,8 +21,8 @@ from learner.studies.figure_style import (
     TEXT,
     canvas,
     colour,
-    count_steps,
     draw_curve,
+    label_steps,
     marker,
     standard_error,
 )
@@ -120,7 +120,7 @@ def draw_curves(cells: Sequence[FinishedCell], task: EnvName, out: Path) -> None
                 axes.plot(own.steps, run, color=colour(index), linewidth=0.6, alpha=0.6)
             mean, error = own.reached.mean(0), standard_error(own.reached)
             draw_curve(axes, own.steps, mean, error, index)
-            count_steps(axes)
+            label_steps(axes)
             axes.set_title(f"{name} ({_seeds(len(own.reached))})", loc="left")
             if index % _ACROSS == 0:
                 axes.set_ylabel(f"evaluation {_figure(task)}")

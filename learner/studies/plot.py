@@ -27,9 +27,9 @@ from envs import registry
 from learner.studies.figure_style import (
     TEXT,
     canvas,
-    count_steps,
     draw_curve,
     label_ends,
+    label_steps,
     marker,
     standard_error,
 )
@@ -192,7 +192,7 @@ def plot(options: PlotOptions) -> None:
             if last is not None:
                 ends.append((label, last))
         axes.set_xlabel("environment steps")
-        count_steps(axes)
+        label_steps(axes)
         axes.set_ylabel(f"evaluation {options.figure}")
         axes.set_title(_bands([*lines.values()]), loc="left", color=TEXT)
         if options.figure == "win rate":

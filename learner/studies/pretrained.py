@@ -37,13 +37,13 @@ def make(jobs: Iterable[Job], options: Options, stop: Stop) -> None:
         ConfigError: a pre-training failed, or a file that is there was made with other options.
         PretrainedError: a file that is there cannot be read.
     """
-    for file, configs in _asked(jobs).items():
+    for file, asking in _asked(jobs).items():
         if stop.is_due:
             return
         if not file.exists():
-            _make(file, arguments(configs[0], file, options), stop)
+            _make(file, arguments(asking[0], file, options), stop)
         if file.exists():  # or the pre-training was interrupted
-            for config in configs:
+            for config in asking:
                 _require_as_asked(file, config, options)
 
 

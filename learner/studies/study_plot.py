@@ -19,9 +19,9 @@ from learner.studies.figure_style import (
     TEXT,
     canvas,
     colour,
-    count_steps,
     draw_curve,
     label_ends,
+    label_steps,
     marker,
 )
 from learner.studies.figures import Measured, Row, in_paper
@@ -80,7 +80,7 @@ def _curves(
                 ends.append((arm, float(mean[-1])))
             axes.set_title(task, loc="left", color=TEXT)
             axes.set_xlabel("environment steps")
-            count_steps(axes)
+            label_steps(axes)
             axes.set_ylabel(in_print(figure))
             if figure == "win_rate":
                 axes.set_ylim(-0.03, 1.03)

@@ -15,10 +15,10 @@ from learner.studies.figure_style import (
     MARKERS,
     apart,
     canvas,
-    count_steps,
     draw_curve,
     label_ends,
     label_points,
+    label_steps,
     standard_error,
 )
 from learner.studies.mast_plot import draw_reached
@@ -122,7 +122,7 @@ def test_steps_of_a_narrow_panel_stand_apart(tmp_path: Path) -> None:
     with canvas(tmp_path / "curves.png", columns=3, size=(2.0, 2.9)) as panels:
         for axes in panels:
             draw_curve(axes, [0.0, 160_000.0], [0.0, 1.0], [0.0, 0.0], 0)
-            count_steps(axes)
+            label_steps(axes)
         panels[0].figure.canvas.draw()
         names = [label for label in panels[0].get_xticklabels() if label.get_text()]
         boxes = {name.get_text(): name.get_window_extent().extents for name in names}
