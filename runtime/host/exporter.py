@@ -117,14 +117,18 @@ class Exporter:
     def port(self) -> int:
         return self._server.port
 
-    def is_awaited(self, now_s: float) -> bool:
-        """Whether a scraper that comes regularly has yet to hear that the run has ended.
+    def is_awaited(self, now_s: float, final_s: float) -> bool:
+        """Whether a scraper that comes regularly has yet to hear that the run has ended, and how.
 
         Prometheus cannot tell an exporter that has gone for good from one whose host has died,
         unless it was told.
+
+        Args:
+            final_s: since when the table's figures have been final. A scrape before that may have
+                heard of the end, but not of what agents report as they leave.
         """
         scrapes_s = tuple(self._collector.scrapes_s)
-        if self._collector.has_told_of_the_end:
+        if self._collector.told_of_the_end_s >= final_s:
             return self._server.num_requests > 0  # the answer may be on its way yet
         if len(scrapes_s) < 2:
             return False
@@ -179,14 +183,17 @@ class _HostCollector(Collector):
         self._clock = clock
         self.scrapes_s: deque[float] = deque(maxlen=2)
         """Clock readings of the last scrapes."""
-        self.has_told_of_the_end = False
+        self.told_of_the_end_s = -math.inf
+        """Clock reading of the last scrape that was told of the end."""
 
     def collect(self) -> Iterator[Metric]:
         """Answer a scrape."""
-        self.scrapes_s.append(self._clock())
+        begun_s = self._clock()
+        self.scrapes_s.append(begun_s)
         has_ended = self._table.has_ended
         yield from self._families()
-        self.has_told_of_the_end = has_ended
+        if has_ended:
+            self.told_of_the_end_s = begun_s
 
     def _families(self) -> Iterator[Metric]:
         table, now_s = self._table, self._clock()

@@ -369,16 +369,16 @@ class Node:
         begun_s = time.monotonic()
         while self._exporter is not None and (
             not self._is_over(begun_s, self._setup.metrics_linger_s, hurried_s=0.0)
-            or self._awaits_scrape(self._exporter)
+            or self._awaits_scrape(self._exporter, begun_s)
         ):
             if parent is not None and not parent.is_alive():
                 return
             await asyncio.sleep(TURN_S)
 
-    def _awaits_scrape(self, exporter: Exporter) -> bool:
+    def _awaits_scrape(self, exporter: Exporter, final_s: float) -> bool:
         now_s = time.monotonic()
         is_due = self._table.has_ended and now_s < self._stopping_s + LAST_SCRAPE_S
-        return is_due and exporter.is_awaited(now_s)
+        return is_due and exporter.is_awaited(now_s, final_s)
 
     def _is_over(self, begun_s: float, patience_s: float, hurried_s: float = LEAVE_S) -> bool:
         """Whether a wait that began then has lasted long enough; a Ctrl-C meanwhile shortens it."""

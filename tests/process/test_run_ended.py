@@ -97,6 +97,24 @@ def test_ctrl_c_is_an_end_as_it_should_be(tmp_path: Path, port: int, scraper: Sc
     assert scraper.last["murmuration_run_ended"] == 1.0
 
 
+def test_what_agents_report_as_they_leave_is_scraped_too(
+    tmp_path: Path, port: int, scraper: Scraper
+) -> None:
+    with Launched(tmp_path, *LONG, metrics_port=port) as run:
+        run.wait_until_training()
+        wait_for("two scrapes", lambda: scraper.answers >= 2)
+        agent = run.processes["agent 0"]
+        os.kill(agent, signal.SIGSTOP)
+        run.process.send_signal(signal.SIGINT)
+        wait_for("word of the end", lambda: scraper.last["murmuration_run_ended"] == 1.0)
+        os.kill(agent, signal.SIGCONT)
+        assert run.finish(60.0) == 130
+        summary = run.summary()
+    payload = [f"murmuration_payload_bytes_total {agent} message sent" for agent in range(3)]
+    scraped = sum(scraper.last.get(name, 0.0) for name in payload)
+    assert scraped == summary["message_payload_bytes"] > 0
+
+
 @pytest.mark.slow
 def test_a_run_that_breaks_down_has_not_ended(tmp_path: Path, port: int, scraper: Scraper) -> None:
     with Launched(tmp_path, *LONG, metrics_port=port) as run:

@@ -22,6 +22,7 @@ from runtime.host.metrics_server import MOST_REQUESTS, MetricsServer
 from runtime.net import latency, wire
 from runtime.net.errors import SetupError
 from runtime.net.traffic import Traffic, TrafficClass
+from tests.process.runs import wait_for
 from tests.reports import report
 
 NOW_S = 50.0
@@ -491,20 +492,37 @@ def test_a_regular_scraper_is_awaited_until_it_has_heard_of_the_end(table: HostT
     clock = Hand()
     exporter = Exporter(table, 0, clock=clock)
     try:
-        assert not exporter.is_awaited(clock()), "nobody has come"
+        assert not exporter.is_awaited(NOW_S, NOW_S), "nobody has come"
         scrape(exporter)
-        assert not exporter.is_awaited(clock()), "once is not regularly"
+        assert not exporter.is_awaited(NOW_S, NOW_S), "once is not regularly"
         clock.now_s += 2.0
         assert scrape(exporter)[key("run_ended")] == 0.0
         table.end()
-        assert exporter.is_awaited(clock() + 2.5)
-        assert not exporter.is_awaited(clock() + 3.1), "it does not come any longer"
+        ended_s = clock()
+        assert exporter.is_awaited(ended_s + 2.5, ended_s)
+        assert not exporter.is_awaited(ended_s + 3.1, ended_s), "it does not come any longer"
         clock.now_s += 2.0
         assert scrape(exporter)[key("run_ended")] == 1.0
-        deadline = time.monotonic() + 10.0
-        while exporter.is_awaited(clock()):  # the last thread may be closing its connection
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for("its connection to close", lambda: not exporter.is_awaited(clock(), ended_s))
+    finally:
+        exporter.close()
+
+
+def test_a_scraper_that_heard_of_the_end_before_the_last_reports_is_awaited_again(
+    table: HostTable,
+) -> None:
+    clock = Hand()
+    exporter = Exporter(table, 0, clock=clock)
+    try:
+        scrape(exporter)
+        table.end()
+        clock.now_s += 2.0
+        assert scrape(exporter)[key("run_ended")] == 1.0
+        final_s = clock() + 0.5  # only now is every agent's last report in the table
+        assert exporter.is_awaited(final_s, final_s)
+        clock.now_s += 2.0
+        scrape(exporter)
+        wait_for("its connection to close", lambda: not exporter.is_awaited(clock(), final_s))
     finally:
         exporter.close()
 
@@ -536,7 +554,7 @@ def test_checks_answer_beside_the_metrics_with_what_is_wrong(table: HostTable) -
         turned_s = math.inf  # it stops, which may take longer than a turn
         assert ask(exporter, "/livez") == (200, "ok\n")
         assert "murmuration_build_info" in ask(exporter, "/metrics")[1]
-        assert not exporter.is_awaited(NOW_S), "a check is no scrape"
+        assert not exporter.is_awaited(NOW_S, NOW_S), "a check is no scrape"
     finally:
         exporter.close()
 
