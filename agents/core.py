@@ -35,7 +35,7 @@ from agents.comm.inbox import Inbox
 from agents.comm.link_loss import LinkLoss
 from agents.comm.peer_beacons import PeerBeacons
 from agents.comm.said_beacon import REPEAT_TICKS, SaidBeacon
-from agents.edge_masks import CopyBitmaps, EdgeMasks, MaskArray, with_own_token
+from agents.edge_masks import CopyBitmaps, EdgeMasks, with_own_token
 from agents.events import (
     Command,
     Dropped,
@@ -66,6 +66,7 @@ from agents.tally import Tally
 from configs.arrays import BoolArray, FloatArray
 from configs.columns import GATES, Q_VALUES
 from runtime.net import ticks, wire
+from runtime.net.edge_bits import MaskArray
 
 _LISTENS_EVERY = 4
 """Ticks after which an agent that takes part in no copy takes what has come for it: beacons, for
@@ -112,6 +113,7 @@ class AgentCore:
 
         copies, spec, offsets = rules.copies, rules.spec, graph.num_edges
         self._masks = EdgeMasks(graph.num_edges)
+        self._masks_shape = self._masks.shape(rules.copies)
         self._messages = self._new_inbox(spec.message)
         self._peer_beacons = PeerBeacons(offsets, copies, spec.beacon, says_who=rules.realtime)
         self._policy = parameters.policy(spec, rules.num_agents, identity)
@@ -450,7 +452,7 @@ class AgentCore:
     def _learn_in_mask(self, packet: wire.InMask) -> list[Command]:
         if self._phase is not _Phase.IN_MASK or packet.tick != self._tick:
             return [Dropped("stale")]
-        if packet.in_masks.shape != (self._rules.copies,):
+        if packet.in_masks.shape != self._masks_shape:
             return [Dropped("shape")]
         self._expect_messages(packet.in_masks)
         return self._proceed()
@@ -551,7 +553,7 @@ class AgentCore:
             open_EK = open_EK & takes_part.alive_E[:, None]
         tally.agent_steps += takes_part.num_alive
         tally.edge_slots += takes_part.num_alive * self._masks.edges
-        if len(open_EK) == 1:
+        if out_masks.size == 1:
             tally.edges_open += out_masks.item().bit_count() if takes_part.num_alive else 0
         else:
             tally.edges_open += int(np.count_nonzero(open_EK))
@@ -623,7 +625,8 @@ class AgentCore:
         masks = now.action_masks.shape
         return (
             now.episodes.shape == now.steps.shape == copies
-            and now.in_masks.shape == now.peer_masks.shape == now.beacon_masks.shape == copies
+            and now.in_masks.shape == now.peer_masks.shape == self._masks_shape
+            and now.beacon_masks.shape == self._masks_shape
             and now.observations.shape == (rows, dim)
             and (masks == (0, 0) or masks == (rows, self._mask_width))
         )

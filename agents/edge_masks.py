@@ -1,21 +1,20 @@
 """Bitmaps of copies and masks of edges, as arrays of flags.
 
     packet's bitmap [ceil(E / 8)] -> CopyBitmaps.read -> [E]
-    masks [E], bit k is edge k    <-> EdgeMasks       <-> [E, K]
+    masks [E, *W], bit k is edge k <-> EdgeMasks      <-> [E, K]
 
-Dimension key: E = copies, K = edges of one direction, T = 1 + K tokens (own first).
+Dimension key: E = copies, K = edges of one direction, T = 1 + K tokens (own first), *W = extents of
+one mask, none where it is one number (runtime/net/edge_bits.py).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.participation import MOST_REMEMBERED
 from configs.arrays import BoolArray
-from runtime.net.topology import mask_dtype
-
-MaskArray = NDArray[np.unsignedinteger[Any]]
+from runtime.net.edge_bits import MaskArray, edge_bits
 
 
 class CopyBitmaps:
@@ -55,38 +54,35 @@ class EdgeMasks:
     def __init__(self, edges: int) -> None:
         self.edges = edges
         """K"""
-        self._bits_K = np.array([1 << k for k in range(edges)], dtype=mask_dtype(edges))
-        self._every_edge = (1 << edges) - 1
+        self._bits = bits = edge_bits(edges)
+        self.pack = bits.pack
+        """[E, K] -> [E, *W]"""
+        self.any_copy = bits.in_any
+        """Bit k is set if edge k exists and is set in one of these masks."""
         self._in_edges: dict[bytes, InEdges] = {}
         self._unpacked: dict[bytes, BoolArray] = {}
 
     def none(self, copies: int) -> MaskArray:
-        """[E] masks without an edge."""
-        return np.zeros(copies, dtype=self._bits_K.dtype)
+        """[E, *W] masks without an edge."""
+        return self._bits.zeros(copies)
+
+    def shape(self, copies: int) -> tuple[int, ...]:
+        """Of the masks of so many copies."""
+        return (copies, *self._bits.shape)
 
     def unpack(self, masks: MaskArray) -> BoolArray:
-        """[E] -> [E, K]; masks recur, so what they stood for is remembered, and is not to be
+        """[E, *W] -> [E, K]; masks recur, so what they stood for is remembered, and is not to be
         written to.
         """
         key = masks.tobytes()
         open_EK = self._unpacked.get(key)
         if open_EK is None:
-            open_EK = (masks[:, None] & self._bits_K) != 0
+            open_EK = self._bits.unpack(masks)
             open_EK.flags.writeable = False
             if len(self._unpacked) >= MOST_REMEMBERED:
                 self._unpacked.clear()
             self._unpacked[key] = open_EK
         return open_EK
-
-    def pack(self, open_EK: BoolArray) -> MaskArray:
-        """[E, K] -> [E]"""
-        return open_EK.dot(self._bits_K)
-
-    def any_copy(self, masks: MaskArray) -> int:
-        """Bit k is set if edge k exists and is set in one of these masks."""
-        if len(masks) == 1:
-            return masks.item() & self._every_edge
-        return int(np.bitwise_or.reduce(masks)) & self._every_edge
 
     def in_edges(self, masks: MaskArray) -> InEdges:
         """What in-masks stand for; masks recur, so what they stood for is remembered."""

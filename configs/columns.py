@@ -30,7 +30,8 @@ class Column:
     """numpy's names of the types that it may have; the first is the usual one."""
     shape: tuple[str | int, ...] = ()
     """Extents behind time and agent: numbers, or names of sizes of the task (num_agents,
-    observation_dim, num_actions, num_outputs, state_dim, carry_dim)."""
+    observation_dim, num_actions, num_outputs, state_dim, carry_dim). A mask_shape has several, or
+    none where a mask of edges is one number."""
     by: Literal["agent", "world"] = "agent"
     """The agent keeps what it has computed, the world what was played."""
     moments: bool = False
@@ -52,17 +53,21 @@ class Column:
         """Entries along time for so many steps."""
         return 1 if self.once else steps + self.moments
 
-    def extents(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    def extents(self, sizes: Mapping[str, int | tuple[int, ...]]) -> tuple[int, ...]:
         """The shape in numbers.
 
         Raises:
             KeyError: the task has no such size.
         """
-        return tuple(x if isinstance(x, int) else sizes[x] for x in self.shape)
+        found: list[int] = []
+        for name in self.shape:
+            size = name if isinstance(name, int) else sizes[name]
+            found += [size] if isinstance(size, int) else size
+        return tuple(found)
 
 
-GATES = Column("gates", ("uint16", "uint64"))
-"""Bit k: the edge to out-neighbour k was used. Always recorded."""
+GATES = Column("gates", ("uint16", "uint64"), ("mask_shape",))
+"""Bit k: the edge to out-neighbour k was used (runtime/net/edge_bits.py). Always recorded."""
 LOG_PROB = Column("log_prob", ("float32",))
 """Of the action that the agent chose, under the policy that chose it."""
 VALUE = Column("value", ("float32",))

@@ -68,7 +68,7 @@ class CentralAgents:
         ]
         self._lived_EN: BoolArray = np.ones((copies, rules.num_agents), dtype=np.bool_)
         # The world's masks are those of the backbone, and stay empty.
-        self._no_edges = np.zeros(copies, dtype=exponential(rules.num_agents).mask_dtype)
+        self._no_edges = exponential(rules.num_agents).edge_bits.zeros(copies)
         self._no_copy = np.zeros((copies + 7) // 8, dtype=np.uint8)
 
     def act(self, seen: Sequence[wire.Observation]) -> list[list[Command]]:

@@ -20,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.comm.graphs import graph_of
 from configs import streams
+from configs.arrays import BoolArray
 from configs.columns import ACTION_MASK, GATES
 from configs.schedule import linear
 from configs.schema import RunConfig
@@ -53,7 +55,8 @@ class Population:
         seed = streams.number(config.seed, role, agents=num_agents, life=life)
         self._copies = registry.make_copies(config.env, num_agents, seed, life=life)
         self._opponents = registry.opponents_of(config.env)
-        self._dimensions = Dimensions.of(self._copies.spec)
+        self._graph = graph_of(config.comm, config.comm_options, num_agents)
+        self._dimensions = Dimensions.of(self._copies.spec, graph=self._graph)
         agents = config.agents
         self._epsilon = linear(agents.epsilon_start, agents.epsilon_end, agents.epsilon_steps)
         self._carry: Carry | None = None
@@ -108,14 +111,16 @@ class Population:
         alive_EN = np.array([snapshot.alive_N for snapshot in self._now])
         output = unroll(network, self._window(network, alive_EN), rule, self._carry)
         actions_EN = self._explore(output.q_TBNA[0], alive_EN, self._epsilon(env_steps))
-        gates_EN = _packed(output.gates_TBNK[0])
+        open_ENK: BoolArray = (output.gates_TBNK[0] > 0.0).cpu().numpy() & alive_EN[..., None]
+        bits = self._graph.edge_bits
+        gates_EN = bits.pack(open_ENK) if self._graph.wired else bits.zeros(*alive_EN.shape)
         played_EN = np.where(alive_EN, actions_EN, spec.noop_action)
         steps = self._copies.step(played_EN, self._plays_E)
         ended_E = np.zeros(len(steps), dtype=np.bool_)
         for copy, step in enumerate(steps):
             recording = self._current[copy]
             actions_N = np.where(alive_EN[copy], actions_EN[copy], 0)
-            recording.add(actions_N, np.where(alive_EN[copy], gates_EN[copy], 0), step)
+            recording.add(actions_N, gates_EN[copy], step)
             ended_E[copy] = step.transition.terminated or step.transition.truncated
             if ended_E[copy]:
                 self.replay.add(recording.episode(self._dimensions, env_steps))
@@ -203,11 +208,3 @@ class _Recording:
             first_versions=versions_N,
             last_versions=versions_N,
         )
-
-
-def _packed(gates_ENK: Tensor) -> NDArray[np.uint64]:
-    """[E, N] out-edges that are open: bit k stands for edge k."""
-    open_ENK: NDArray[np.bool_] = gates_ENK.cpu().numpy() > 0.0
-    bits_K = np.uint64(1) << np.arange(open_ENK.shape[-1], dtype=np.uint64)
-    packed: NDArray[np.uint64] = (open_ENK * bits_K).sum(axis=-1, dtype=np.uint64)
-    return packed

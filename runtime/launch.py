@@ -176,14 +176,12 @@ def make_plan(config: RunConfig) -> Plan:
         observation_shape=env.observation_shape,
         bounds=env.bounds,
     )
-    remembered = 0
-    if traits_of(config.learner).rollout_steps:
-        graph = graph_of(config.comm, config.comm_options, config.num_agents)
-        remembered = carry_dim(spec, graph.num_edges)
     preflight.require_actions(config, env)
     preflight.require_populations(config, env)
     preflight.require_speakers(config)
     preflight.check(config, spec)
+    graph = graph_of(config.comm, config.comm_options, config.num_agents)
+    remembered = carry_dim(spec, graph.num_edges) if traits_of(config.learner).rollout_steps else 0
     if importlib.util.find_spec("torch") is None:
         raise SetupError('training needs torch: install it with pip install -e ".[train]"')
     preflight.require_memory(config, spec, env)
@@ -233,7 +231,7 @@ def make_plan(config: RunConfig) -> Plan:
     def setup_of(place: LearnerPlace) -> LearnerSetup:
         return LearnerSetup(
             config=config,
-            dimensions=Dimensions.of(env, recorded(config, trains=True), remembered),
+            dimensions=Dimensions.of(env, recorded(config, trains=True), remembered, graph),
             initial=parameters,
             initial_version=version,
             incarnation=place.incarnation,

@@ -3,7 +3,7 @@
     own last message and those of all others -> attention by h -> message -> Q head, everybody
 
 The dense end of what SOPS thins out: its message (agents/comm/attention.py) on the complete graph,
-with no gate, for at most 65 agents. An agent sends N - 1 messages in each step. With
+with no gate, for at most 257 agents. An agent sends N - 1 messages in each step. With
 `neighbours=true` it sends to those alone who are its neighbours in that step.
 """
 

@@ -17,6 +17,7 @@ import zmq
 from agents.policy import PolicySpec
 from agents.rounding import LARGEST_OBSERVATION, is_plausible
 from runtime.net import latency, ticks, wire
+from runtime.net.edge_bits import EdgeBits
 from runtime.net.errors import SetupError
 from runtime.net.security import is_private
 from runtime.net.traffic import Traffic
@@ -138,15 +139,18 @@ class BodyLink:
         self._hub.close()
 
 
-def as_observation(packet: wire.BodyObservation, tick: int, step: int) -> wire.Observation:
+def as_observation(
+    packet: wire.BodyObservation, tick: int, step: int, bits: EdgeBits
+) -> wire.Observation:
     """What a world would have handed out for it, had there been one.
 
     Args:
         tick: number of the moment.
         step: number within the episode; 0 makes the agent forget what went before.
+        bits: how masks of the agent's edges are written.
     """
     is_alive = bool(packet.flags & wire.ALIVE)
-    unknown = np.zeros(1, dtype=np.uint16)
+    unknown = bits.zeros(1)
     return wire.Observation(
         tick=tick,
         epsilon=0.0,

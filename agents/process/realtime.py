@@ -79,6 +79,7 @@ class DeployedAgent(Shell):
             self._traffic,
         )
         self._action_latency = self._body.latency
+        self._edge_bits = setup.rules.graph.edge_bits
         self._poller.register(self._body.socket, zmq.POLLIN)
         self._clock = TickClock(setup.rate_hz, time.time()) if setup.rate_hz else None
         self._newest: Sensed | None = None
@@ -193,7 +194,8 @@ class DeployedAgent(Shell):
     def _step(self, sensed: Sensed, tick: int) -> None:
         self._steps = 0 if sensed.packet.flags & wire.FIRST else self._steps + 1
         self._answering = sensed
-        self._carry_out(self._core.handle(as_observation(sensed.packet, tick, self._steps)))
+        observation = as_observation(sensed.packet, tick, self._steps, self._edge_bits)
+        self._carry_out(self._core.handle(observation))
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:

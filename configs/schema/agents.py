@@ -16,7 +16,7 @@ class AgentsConfig:
     peer_timeout_s: Annotated[float, within(0.001, 60.0)] = 2.0
     """Seconds an agent waits for packets that are under way before it counts them as late."""
 
-    most_edges: Annotated[int, between(1, MOST_EDGES)] = MOST_EDGES
+    most_edges: Annotated[int, between(1, MOST_EDGES)] = 64
     """Connections that an agent keeps open to others, where its neighbours change as it moves. The
     one that was not used for longest is closed for another, but none of the last two steps."""
 

@@ -36,5 +36,5 @@ MAX_SEED = 2**31 - 1
 
 START_S_PER_AGENT = 0.2
 """More time for a start with each agent: a quiet machine with two cores takes 0.03 s."""
-MOST_EDGES = 64
-"""Edges that an agent may have in one direction: masks of edges are numbers of 64 bits at most."""
+MOST_EDGES = 256
+"""Edges that an agent may have in one direction: each takes a socket and descriptors of its own."""

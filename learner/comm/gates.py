@@ -134,10 +134,15 @@ def _tell(
     draw.take(Drawn(scores, gates, (noisy - scores).detach(), counts))
 
 
-def open_edges_of(masks_TBN: Tensor, num_edges: int) -> Tensor:
-    """[T, B, N, K] bool: edges that are open by int64 masks, whose bit k stands for out-edge k."""
-    bits_K = torch.arange(num_edges, device=masks_TBN.device)
-    return (masks_TBN.unsqueeze(-1) >> bits_K) & 1 != 0
+def open_edges_of(masks: Tensor, num_edges: int) -> Tensor:
+    """[T, B, N, K] bool: edges that are open by masks, whose bit k stands for out-edge k.
+
+    Args:
+        masks: [T, B, N] or [T, B, N, W], int64, as in runtime/net/edge_bits.py.
+    """
+    bits_K = torch.arange(num_edges, device=masks.device)
+    words = masks[..., bits_K // 64] if masks.dim() > 3 else masks.unsqueeze(-1)
+    return (words >> bits_K % 64) & 1 != 0
 
 
 def deployed(scores_TBNK: Tensor, allowed_TBNK: Tensor, budget: int) -> Tensor:

@@ -26,6 +26,7 @@ from configs.columns import ACTION_MASK, GATES, PIECE, PRESENT, Column
 from envs.base import EnvSpec
 from runtime.net import wire
 from runtime.net.codecs import LARGEST
+from runtime.net.topology import Graph
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +44,24 @@ class Dimensions:
     """Whether an agent that has died may live again in the same episode."""
     carry_dim: int = 0
     """Numbers that an agent remembers from step to step (agents/carry.py)."""
+    mask_shape: tuple[int, ...] = ()
+    """Of a mask of an agent's edges (runtime/net/edge_bits.py)."""
     columns: tuple[Column, ...] = (GATES,)
     """What is kept of every step beside observation and action; others that come are left out."""
 
     @classmethod
-    def of(cls, spec: EnvSpec, columns: Iterable[Column] = (), carry_dim: int = 0) -> "Dimensions":
-        """Those of an environment, and of what is recorded in it."""
+    def of(
+        cls,
+        spec: EnvSpec,
+        columns: Iterable[Column] = (),
+        carry_dim: int = 0,
+        graph: Graph | None = None,
+    ) -> "Dimensions":
+        """Those of an environment, and of what is recorded in it.
+
+        Args:
+            graph: along which agents speak; None: one whose masks are one number each.
+        """
         masks = (ACTION_MASK,) if spec.has_action_masks else ()
         return cls(
             num_agents=spec.num_agents,
@@ -58,6 +71,7 @@ class Dimensions:
             action_dim=spec.num_actions if spec.is_continuous else 0,
             comes_back=spec.comes_back,
             carry_dim=carry_dim,
+            mask_shape=() if graph is None else graph.edge_bits.shape,
             columns=tuple(dict.fromkeys((GATES, *masks, *columns))),
         )
 
@@ -81,6 +95,7 @@ class Dimensions:
                 "num_outputs": 2 * self.action_dim or self.num_actions,
                 "state_dim": self.state_dim,
                 "carry_dim": self.carry_dim,
+                "mask_shape": self.mask_shape,
             }
         )
 

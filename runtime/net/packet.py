@@ -32,11 +32,13 @@ Label = Annotated[str, Text()]
 MOST_COPIES = 1024
 MOST_AGENTS = 4096
 MOST_HOSTS = 256
+MOST_WORDS = 4
+"""W, of a mask of edges: 64 bits each (MOST_EDGES in configs/schema/limits.py)."""
 
 PerCopyU8 = Annotated[NDArray[np.uint8], Tensor(("uint8",), 1, MOST_COPIES)]
 PerCopyU16 = Annotated[NDArray[np.uint16], Tensor(("uint16",), 1, MOST_COPIES)]
-EdgeMasks = Annotated[NDArray[Any], Tensor(("uint16", "uint64"), 1, MOST_COPIES)]
-"""A bit for each edge: 16, and where a graph has more edges 64."""
+EdgeMasks = Annotated[NDArray[Any], Tensor(("uint16", "uint64"), 1, MOST_WORDS * MOST_COPIES, 2)]
+"""[E] or [E, W] a bit for each edge, as in runtime/net/edge_bits.py."""
 PerCopyU32 = Annotated[NDArray[np.uint32], Tensor(("uint32",), 1, MOST_COPIES)]
 Rows = Annotated[NDArray[Any], Tensor(("float32", "float16", "int8", "uint8"), 2, 4 * MIB)]
 PackedRows = Annotated[NDArray[np.uint8], Tensor(("uint8",), 2, 4 * MIB)]

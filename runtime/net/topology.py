@@ -9,12 +9,12 @@ size N x N is ever needed.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from configs.arrays import BoolArray
 from configs.schema.limits import MOST_EDGES
+from runtime.net.edge_bits import EdgeBits, edge_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,11 @@ class Graph:
         return len(self.offsets)
 
     @property
-    def mask_dtype(self) -> type[np.unsignedinteger[Any]]:
-        """Of a mask of an agent's edges, one bit each."""
-        return mask_dtype(self.num_edges)
+    def edge_bits(self) -> EdgeBits:
+        """How masks of an agent's edges are written; those of a graph without packets name none,
+        and are narrow at any size.
+        """
+        return edge_bits(self.num_edges if self.wired else 1)
 
     @property
     def diameter(self) -> int:
@@ -87,11 +89,6 @@ class Graph:
         return pairs[..., agents_N1, (agents_N1 + np.array(self.offsets)) % self.num_agents]
 
 
-def mask_dtype(num_edges: int) -> type[np.unsignedinteger[Any]]:
-    """Of a mask with a bit for each edge; most graphs have few, and two bytes do."""
-    return np.uint16 if num_edges <= 16 else np.uint64
-
-
 def exponential(num_agents: int) -> Graph:
     """The backbone of SOPS and ExpoComm.
 
@@ -105,7 +102,7 @@ def complete(num_agents: int) -> Graph:
     """Everybody may send to everybody.
 
     Raises:
-        ValueError: fewer than two agents, or more than 65.
+        ValueError: fewer than two agents, or more than MOST_EDGES + 1.
     """
     return Graph(num_agents, tuple(range(1, num_agents)))
 

@@ -15,6 +15,7 @@ from envs.base import EnvSpec
 from learner.experience.episode import Dimensions, Episode, EpisodeJoiner
 from runtime.net import wire
 from runtime.net.security import CurveServer
+from runtime.net.topology import Graph
 from runtime.net.traffic import Traffic
 from runtime.net.transport import TRAJECTORIES, WORLD, Hub, agent_routing_id
 
@@ -29,14 +30,16 @@ class Recorder:
         spec: EnvSpec,
         curve: CurveServer | None = None,
         columns: Iterable[Column] = (),
+        graph: Graph | None = None,
     ) -> None:
         """
         Args:
             columns: what agents and world record beside observation, action and gates.
+            graph: along which agents speak; None: one whose masks are one number each.
         """
         self._traffic = Traffic()
         self._hub = Hub(context, endpoint, self._traffic, TRAJECTORIES, curve=curve)
-        self._joiner = EpisodeJoiner(Dimensions.of(spec, columns))
+        self._joiner = EpisodeJoiner(Dimensions.of(spec, columns, graph=graph))
         self.episodes: list[Episode] = []
 
     @property

@@ -19,6 +19,7 @@ from types import FrameType
 
 import zmq
 
+from agents.comm.graphs import graph_of
 from agents.process.shell import LEAVE_S, leave_s
 from configs.columns import recorded
 from runtime.host import attendance
@@ -204,12 +205,13 @@ class Run:
     def _make_recorder(self) -> Recorder:
         """Across hosts it has the learner's address and keys, as it has its part."""
         keyring, name = self._places.keyring(LEARNER), "recorder"
-        env, columns = self._plan.env, recorded(self._plan.config)
-        if keyring is None or self._gatekeeper is None:
-            return Recorder(self._context, self._places.endpoint(name), env, columns=columns)
-        self._admit_to_recorder(keyring)
-        curve = keyring.server(LEARNER)
-        return Recorder(self._context, self._places.endpoint(LEARNER), env, curve, columns)
+        env, config, curve = self._plan.env, self._plan.config, None
+        if keyring is not None and self._gatekeeper is not None:
+            self._admit_to_recorder(keyring)
+            name, curve = LEARNER, keyring.server(LEARNER)
+        graph = graph_of(config.comm, config.comm_options, config.num_agents)
+        endpoint = self._places.endpoint(name)
+        return Recorder(self._context, endpoint, env, curve, recorded(config), graph)
 
     def _admit_to_recorder(self, keyring: Keyring) -> None:
         assert self._gatekeeper is not None

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from configs.arrays import BoolArray
 from envs.copies import EnvCopies
 from runtime.net import ticks, wire
+from runtime.net.edge_bits import MaskArray
 from runtime.net.topology import exponential
 from runtime.world.asked import AskedGuide
 from runtime.world.commands import (
@@ -35,7 +36,7 @@ from runtime.world.commands import (
     ToLearner,
     WorldCommand,
 )
-from runtime.world.edges import EdgesInUse, MaskArray
+from runtime.world.edges import EdgesInUse
 from runtime.world.episodes import Episodes, Phase, on_wire
 from runtime.world.guide import Guide
 from runtime.world.pacing import LearnerPace, Patience, RolloutPace
@@ -50,6 +51,11 @@ class _Exchange(Enum):
     NOTHING = auto()
     GATES = auto()
     ACTIONS = auto()
+
+
+def _by_agent(masks_EN: MaskArray) -> MaskArray:
+    """[E, N, *W] -> [N, E, *W], each agent's in one piece."""
+    return np.ascontiguousarray(masks_EN.swapaxes(0, 1))
 
 
 class World:
@@ -450,14 +456,14 @@ class World:
             asked_N = np.zeros_like(self._up_N)
             asked_N[list(self._waiting)] = True
             present_EN = self._present_EN(asked_N)
-            peers_NE = beacons_NE = np.ascontiguousarray(edges.turn_to_senders(present_EN).T)
+            peers_NE = beacons_NE = _by_agent(edges.turn_to_senders(present_EN))
         else:
             peers_EN = edges.peers_EN
             if self._rules.moves:
                 peers_EN = edges.peers_near(self._neighbours_ENN(), episodes.steps_E == 0)
-            peers_NE = np.ascontiguousarray(peers_EN.T)
-            beacons_NE = np.ascontiguousarray(edges.beacons_EN.T)
-        in_masks_NE = np.ascontiguousarray(edges.in_EN.T)
+            peers_NE = _by_agent(peers_EN)
+            beacons_NE = _by_agent(edges.beacons_EN)
+        in_masks_NE = _by_agent(edges.in_EN)
         numbers_E, steps_E = episodes.numbers_E, episodes.steps_E
         # An agent that lives in every copy gets its rows as they lie, without being picked out.
         whole_N: BoolArray = np.logical_and.reduce(alive_EN, axis=0)

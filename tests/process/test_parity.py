@@ -85,7 +85,7 @@ class Replay:
 
     q_TNA: Array
     masks_TN: Array
-    """[T, N] bits of the out-edges that were used."""
+    """[T, N] or [T, N, W] masks of the out-edges that were used."""
     bound: float
     """How far q-values may be from those of the agents."""
 
@@ -116,8 +116,7 @@ def replay(config: RunConfig, policy: PolicyFile, episode: Episode, agent_steps:
     with torch.no_grad():
         output = unroll(network, window, rule)
     open_TNK: Array = output.gates_TBNK[:, 0].numpy() > 0.5
-    bits_K: Array = np.array([1 << k for k in range(open_TNK.shape[-1])])
-    masks_TN = np.sum(open_TNK * bits_K, axis=-1)
+    masks_TN = network.scheme.graph.edge_bits.pack(open_TNK)
     limit = bound(network, window, rule, agent_steps)
     return Replay(output.q_TBNA[:, 0].numpy(), masks_TN, limit)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.comm.graphs import graph_of
 from configs.schema import RunConfig
 from envs.registry import make_copies, opponents_of
 from learner.simulate import SimulatedEpisode, simulate
@@ -48,7 +49,9 @@ def test_processes_hear_the_neighbours_that_the_unroll_has(
     policy = undecided_policy(config)
     episodes = record(config, policy, 2, tmp_path)
     hold_against_unroll(config, policy, episodes)
-    degrees = np.concatenate([np.bitwise_count(e.columns["gates"])[e.alive[:-1]] for e in episodes])
+    bits = graph_of(config.comm, config.comm_options, num_agents).edge_bits
+    opened = [bits.unpack(episode.columns["gates"])[episode.alive[:-1]] for episode in episodes]
+    degrees = np.concatenate(opened).sum(axis=-1)
     assert 2 < degrees.mean() < 8, "an agent has neighbours in about four directions"
     assert degrees.max() < num_agents - 1
     met = np.any([neighbours_of(config, episode).any(axis=0) for episode in episodes], axis=0)
@@ -56,7 +59,7 @@ def test_processes_hear_the_neighbours_that_the_unroll_has(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_agents", [15, 56])
+@pytest.mark.parametrize("num_agents", [15, 56, 115])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_gather_does_it_as_well(scheme: str, num_agents: int, tmp_path: Path) -> None:
     config = run_config(

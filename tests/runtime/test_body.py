@@ -12,6 +12,7 @@ import zmq
 from agents.process.body_link import BodyLink, NewBody, Sensed, as_observation, overtaking
 from runtime.body import BodyClient
 from runtime.net import latency, wire
+from runtime.net.edge_bits import edge_bits
 from runtime.net.errors import BodyError, SetupError
 from runtime.net.traffic import Traffic
 from tests.agents_helpers import make_spec
@@ -194,12 +195,13 @@ def test_a_stamp_of_another_clock_is_not_believed(
 
 def test_an_observation_becomes_what_a_world_would_hand_out() -> None:
     packet = wire.BodyObservation(9, wire.ALIVE | wire.FIRST, 0, ROW)
-    observation = as_observation(packet, 77, 0)
+    observation = as_observation(packet, 77, 0, edge_bits(3))
     assert (observation.tick, observation.steps.tolist()) == (77, [0])
     assert observation.flags.tolist() == [wire.ALIVE], "what the first of an episode is, steps say"
     np.testing.assert_array_equal(observation.observations, ROW[None])
-    dead = as_observation(wire.BodyObservation(9, 0, 0, ROW), 78, 70_000)
+    dead = as_observation(wire.BodyObservation(9, 0, 0, ROW), 78, 70_000, edge_bits(3))
     assert (dead.observations.shape, dead.steps.tolist()) == ((0, 6), [65_535])
+    assert as_observation(packet, 77, 0, edge_bits(70)).in_masks.shape == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from agents.comm.graphs import graph_of
 from agents.policy import load_policy
 from configs.errors import UserError
 from configs.load import read_resolved
@@ -48,7 +49,8 @@ def activations_of(run: Path) -> Activations:
     """
     config, _ = read_resolved(run)
     policy = load_policy(run / POLICY)
-    dimensions = Dimensions.of(spec_of(config.env, config.num_agents))
+    graph = graph_of(config.comm, config.comm_options, config.num_agents)
+    dimensions = Dimensions.of(spec_of(config.env, config.num_agents), graph=graph)
     device = resolve_device(config.learner)
     learner = Learner(config, policy.spec, dimensions, policy.flat, device)
     for _, episode in Journal(run / JOURNAL, sys.maxsize).load(dimensions):

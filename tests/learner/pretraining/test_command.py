@@ -118,7 +118,7 @@ def test_a_folder_takes_more_passes_and_no_other_options(
         (("--env", "relay"), "--env relay does not say who is whose neighbour"),
         (("--env", "relay", "--comm.options", "code=8"), "--env relay does not say where an agent"),
         ((), "--env gather does not say where an agent is: give --env.options position=true"),
-        ((*PLACED, "--agents", "66"), "66"),
+        ((*PLACED, "--agents", "300"), "an agent may have 256 out-edges"),
         ((*PLACED, "--comm.options", "code=0"), "code must be between 1 and 4096"),
         (("--episodes", "1"), "episodes must be between 2"),
     ],

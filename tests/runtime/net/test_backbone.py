@@ -101,15 +101,18 @@ def test_the_complete_graph_reaches_everybody_but_oneself() -> None:
 
 
 def test_masks_are_as_wide_as_the_graph_has_edges() -> None:
-    assert exponential(4096).mask_dtype is np.uint16
-    assert complete(17).mask_dtype is np.uint16
-    assert complete(18).mask_dtype is np.uint64
+    assert exponential(4096).edge_bits.dtype is np.uint16
+    assert complete(17).edge_bits.dtype is np.uint16
+    assert complete(18).edge_bits.dtype is np.uint64
+    assert complete(65).edge_bits.shape == ()
+    assert complete(66).edge_bits.shape == (2,)
+    assert Graph(300, tuple(range(1, 300)), wired=False).edge_bits.shape == ()
 
 
 @pytest.mark.parametrize(
     ("num_agents", "offsets", "says"),
     [
-        (66, tuple(range(1, 66)), "64 out-edges, and with 66 agents it would have 65"),
+        (258, tuple(range(1, 258)), "256 out-edges, and with 258 agents it would have 257"),
         (5, (2, 1), "ascend"),
         (5, (1, 5), "at most 4"),
         (5, (), "ascend"),

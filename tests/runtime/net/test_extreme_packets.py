@@ -36,6 +36,7 @@ from runtime.host.start_patience import StartPatience
 from runtime.host.supervisor import Supervisor
 from runtime.net import latency, topology, wire
 from runtime.net.codecs import LARGEST
+from runtime.net.edge_bits import edge_bits
 from runtime.net.errors import WireFormatError
 from runtime.net.traffic import COUNTERS
 from runtime.record.run_log import RunLog
@@ -317,12 +318,12 @@ def test_a_sensor_that_reads_too_much_does_not_silence_an_agent_for_good(
     core = agents_helpers.make_agent(rules)
     for tick in range(1, ROUNDS):
         packet = draw(wire.BodyObservation, rng, {"observation": (SPEC.observation_dim,)})
-        commands = core.handle(as_observation(Sensed(packet, 0).packet, tick, tick))
+        commands = core.handle(as_observation(Sensed(packet, 0).packet, tick, tick, edge_bits(3)))
         assert commands
         for command in commands:
             assert not isinstance(command, SendMessage) or np.isfinite(command.rows).all()
     sane = wire.BodyObservation(1, wire.ALIVE, 0, np.ones(SPEC.observation_dim, np.float32))
-    (*_, last) = core.handle(as_observation(sane, ROUNDS, 9))
+    (*_, last) = core.handle(as_observation(sane, ROUNDS, 9, edge_bits(3)))
     assert isinstance(last, ToWorld)
 
 
