@@ -25,6 +25,7 @@ from typing import Annotated, cast, get_args
 import tyro
 
 from agents.comm.centralised import refusal
+from agents.comm.graphs import graph_of
 from agents.found import scheme_of
 from agents.policy import (
     PolicyFile,
@@ -172,6 +173,10 @@ def deploy(command: DeployCommand) -> list[Path]:
             f"{path}: agents with comm {comm} speak to neighbours that change with every step, and "
             "no body says who they are: evaluate it (runtime.evaluate), or deploy another scheme"
         )
+    try:
+        graph_of(comm, policy.spec.scheme_options, command.agents)
+    except ValueError as error:
+        raise SetupError(f"{path}: {error}") from error
     options = DeployOptions(
         comm=comm,
         gate_mode=cast("GateMode", _trained(policy, "gate_mode", get_args(GateMode), "learned")),

@@ -133,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             setup = _join(command, bundle, str(scratch.path), directory)
         else:
             setup = deployed_setup(command, bundle, str(scratch.path), directory)
+        require_open_files(setup.rules.graph)  # which may have more edges than the backbone
         return _serve(setup, bundle, directory)
     except SetupError as error:
         exit_with_error(error)

@@ -350,6 +350,10 @@ def require_populations(config: RunConfig, env: EnvSpec) -> None:
         if number == config.num_agents:
             raise SetupError(f"--also-agents {number}: the run's own agents are as many")
         registry.check(config.env, number)
+        try:
+            graph_of(config.comm, config.comm_options, number)
+        except ValueError as error:
+            raise SetupError(f"--also-agents {number}: {error}") from error
         other = registry.spec_of(config.env, number)
         for what in ("observation_shape", "num_actions", "state_dim"):
             if getattr(other, what) != getattr(env, what):

@@ -76,7 +76,7 @@ STOP_S = 0.8
 """Seconds for agents to leave by themselves, then the same again after SIGTERM."""
 LAST_SCRAPE_S = 3.0
 """Seconds from the run's end within which a regular scraper hears of it: the launcher waits for
-four, even at Ctrl-C."""
+four, even at Ctrl-C, and longer where so many agents leave that their last reports take longer."""
 OTHER_HOSTS_S = 0.5
 """Seconds that edges stay open for the last reports of agents on other hosts."""
 _SUSPENDED_S = 2.0
@@ -377,7 +377,10 @@ class Node:
 
     def _awaits_scrape(self, exporter: Exporter, final_s: float) -> bool:
         now_s = time.monotonic()
-        is_due = self._table.has_ended and now_s < self._stopping_s + LAST_SCRAPE_S
+        until_s = self._stopping_s + LAST_SCRAPE_S
+        if not self._is_hurried:
+            until_s += leave_s(len(self._setup.agents)) - LEAVE_S
+        is_due = self._table.has_ended and now_s < until_s
         return is_due and exporter.is_awaited(now_s, final_s)
 
     def _is_over(self, begun_s: float, patience_s: float, hurried_s: float = LEAVE_S) -> bool:

@@ -48,13 +48,20 @@ class EdgeBits:
 
     def pack(self, flags: BoolArray) -> MaskArray:
         """[..., K] -> [..., *W]"""
-        return flags.dot(self.of_each)
+        if not self.shape:
+            return flags.dot(self.of_each)
+        octets = np.zeros((*flags.shape[:-1], 8 * self.shape[0]), dtype=np.uint8)
+        packed = np.packbits(flags, axis=-1, bitorder="little")
+        octets[..., : packed.shape[-1]] = packed
+        return octets.view("<u8").astype(self.dtype, copy=False)
 
     def unpack(self, masks: MaskArray) -> BoolArray:
         """[..., *W] -> [..., K]"""
         if not self.shape:
             return (masks[..., None] & self.of_each) != 0
-        return ((masks[..., None, :] & self.of_each) != 0).any(axis=-1)
+        octets = np.ascontiguousarray(masks, dtype="<u8").view(np.uint8)
+        flags = np.unpackbits(octets, axis=-1, count=self.num_edges, bitorder="little")
+        return flags.view(np.bool_)
 
     def fit(self, masks: MaskArray, *extents: int) -> bool:
         """Whether these are masks [..., *W] of the right width."""

@@ -4,8 +4,8 @@
 
 The backbone is the exponential graph (SOPS, equation 1): every power of two up to N - 1, which are
 K = floor(log2(N - 1)) + 1 offsets. With all offsets from 1 to N - 1 everybody may send to
-everybody. The self-loop is always there and costs nothing. Neighbours are rotations, so nothing of
-size N x N is ever needed.
+everybody. The self-loop is always there and costs nothing. Neighbours are rotations, so the
+backbone needs nothing of size N x N.
 """
 
 from dataclasses import dataclass
@@ -80,6 +80,11 @@ class Graph:
     def in_neighbours(self, agent: int) -> tuple[int, ...]:
         """[K] agents that `agent` may hear from, by offset: entry k sends over its own edge k."""
         return tuple((agent - offset) % self.num_agents for offset in self.offsets)
+
+    def edges_of_ends(self, agents: BoolArray) -> BoolArray:
+        """[…, N] -> […, N, K] of what is said of agents, that of the out-neighbours."""
+        ends_NK = np.arange(self.num_agents)[:, None] + np.array(self.offsets)
+        return agents[..., ends_NK % self.num_agents]
 
     def edges_of(self, pairs: BoolArray) -> BoolArray:
         """[…, N, N] -> […, N, K] of what is said of pairs, that of the edges: entry (i, k) is that

@@ -25,6 +25,9 @@ class EdgesInUse:
     def __init__(self, num_copies: int, graph: Graph) -> None:
         self._graph = graph
         self._offsets = graph.offsets
+        agents_N1, k_K = np.arange(graph.num_agents)[:, None], np.arange(graph.num_edges)
+        self._sent = (agents_N1 - np.array(graph.offsets)) % graph.num_agents, k_K
+        """[N, K] and [K] of agent i's in-edge k, whose out-edge it is and of which number."""
         self._num_copies = num_copies
         self._bits = bits = graph.edge_bits
         shape = (num_copies, graph.num_agents)
@@ -97,6 +100,9 @@ class EdgesInUse:
         """[E, N, *W] out-masks of senders -> in-masks: bit k of agent i is bit k of i - offset
         k.
         """
+        if self._bits.shape:  # so many edges that a turn for each takes long
+            senders_NK, k_K = self._sent
+            return self._bits.pack(self._bits.unpack(masks_EN)[:, senders_NK, k_K])
         turned = np.zeros_like(masks_EN)
         for offset, bit in zip(self._offsets, self._bits.of_each, strict=True):
             turned |= np.roll(masks_EN, offset, axis=1) & bit
@@ -104,7 +110,9 @@ class EdgesInUse:
 
     def turn_to_senders(self, present_EN: BoolArray) -> MaskArray:
         """[E, N, *W] bit k of agent i: its out-neighbour i + offset k was there."""
+        if self._bits.shape:
+            return self._bits.pack(self._graph.edges_of_ends(present_EN))
         masks = self._bits.zeros(*present_EN.shape)
         for offset, bit in zip(self._offsets, self._bits.of_each, strict=True):
-            masks |= np.multiply.outer(np.roll(present_EN, -offset, axis=1), bit)
+            masks |= np.roll(present_EN, -offset, axis=1) * bit
         return masks

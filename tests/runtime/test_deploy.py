@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.policy import PolicyFile, load_policy, save_policy
+from agents.policy import PolicyFile, PolicySpec, load_policy, save_policy
+from configs.schema import NetworkConfig
 from runtime import deploy, keys
 from runtime.deployment.bundle import POLICY, read_all
 from runtime.deployment.update_file import NAME as UPDATE
@@ -26,8 +27,9 @@ class Desk:
         self._capsys = capsys
         self.train()
 
-    def train(self, **trained: str) -> None:
-        spec = make_spec()
+    def train(self, comm: str = "sops", **trained: str) -> None:
+        spec = PolicySpec.of(NetworkConfig(), 5, 4, comm=comm) if comm == "full" else make_spec()
+        trained = {"comm": comm, **trained}
         flat = np.zeros(spec.size, np.float32)
         save_policy(self._policy, PolicyFile(spec, flat, 3, trained))
 
@@ -85,6 +87,12 @@ def test_a_deployment_can_have_its_keys_rotated(desk: Desk) -> None:
 def test_a_policy_trained_with_two_exchanges_in_a_step_is_refused(desk: Desk) -> None:
     desk.train(gate_timing="paper")
     assert "trained with gate.timing paper" in desk.refusal()
+
+
+def test_more_edges_than_an_agent_may_have_are_refused(desk: Desk) -> None:
+    desk.train(comm="full")
+    said = desk.refusal("--agents", "300")
+    assert "policy.safetensors: an agent may have 256 out-edges, and with 300 agents" in said
 
 
 @pytest.mark.parametrize("key", ["comm", "gate_mode"])

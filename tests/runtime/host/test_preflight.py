@@ -178,6 +178,12 @@ def test_a_population_that_the_environment_does_not_take_is_refused() -> None:
         preflight.require_populations(config, spec_of(config.env, 16))
 
 
+def test_a_population_with_more_edges_than_an_agent_may_have_is_refused() -> None:
+    config = replace(with_populations(300), comm="full")
+    with pytest.raises(SetupError, match="--also-agents 300: an agent may have 256 out-edges"):
+        preflight.require_populations(config, spec_of(config.env, 16))
+
+
 def test_a_name_that_is_ours_is_an_address_to_listen_on() -> None:
     preflight.require_local_address("localhost", "host a", name_patience_s=0.0)
 
