@@ -28,8 +28,12 @@ class EdgeBits:
     def __init__(self, num_edges: int) -> None:
         self.num_edges = num_edges
         """K"""
-        self.dtype: type[np.unsignedinteger[Any]] = np.uint16 if num_edges <= _NARROW else np.uint64
-        self.shape: tuple[int, ...] = () if num_edges <= _WIDE else (-(-num_edges // _WIDE),)
+        self.are_few = num_edges <= _NARROW
+        """So few that it is faster to go through them one by one."""
+        self.dtype: type[np.unsignedinteger[Any]] = np.uint16 if self.are_few else np.uint64
+        self._numbers = -(-num_edges // _WIDE)
+        """Of 64 bits, in a mask."""
+        self.shape: tuple[int, ...] = () if num_edges <= _WIDE else (self._numbers,)
         """*W"""
         bits: MaskArray = np.zeros((num_edges, *self.shape), dtype=self.dtype)
         for k in range(num_edges):
@@ -48,17 +52,20 @@ class EdgeBits:
 
     def pack(self, flags: BoolArray) -> MaskArray:
         """[..., K] -> [..., *W]"""
-        if not self.shape:
+        if self.are_few:
             return flags.dot(self.of_each)
-        octets = np.zeros((*flags.shape[:-1], 8 * self.shape[0]), dtype=np.uint8)
+        octets = np.zeros((*flags.shape[:-1], 8 * self._numbers), dtype=np.uint8)
         packed = np.packbits(flags, axis=-1, bitorder="little")
         octets[..., : packed.shape[-1]] = packed
-        return octets.view("<u8").astype(self.dtype, copy=False)
+        masks = octets.view("<u8").astype(self.dtype, copy=False)
+        return masks if self.shape else masks[..., 0]
 
     def unpack(self, masks: MaskArray) -> BoolArray:
         """[..., *W] -> [..., K]"""
-        if not self.shape:
+        if self.are_few:
             return (masks[..., None] & self.of_each) != 0
+        if not self.shape:
+            masks = masks[..., None]
         octets = np.ascontiguousarray(masks, dtype="<u8").view(np.uint8)
         flags = np.unpackbits(octets, axis=-1, count=self.num_edges, bitorder="little")
         return flags.view(np.bool_)

@@ -100,7 +100,7 @@ class EdgesInUse:
         """[E, N, *W] out-masks of senders -> in-masks: bit k of agent i is bit k of i - offset
         k.
         """
-        if self._bits.shape:  # so many edges that a turn for each takes long
+        if not self._bits.are_few:
             senders_NK, k_K = self._sent
             return self._bits.pack(self._bits.unpack(masks_EN)[:, senders_NK, k_K])
         turned = np.zeros_like(masks_EN)
@@ -110,7 +110,7 @@ class EdgesInUse:
 
     def turn_to_senders(self, present_EN: BoolArray) -> MaskArray:
         """[E, N, *W] bit k of agent i: its out-neighbour i + offset k was there."""
-        if self._bits.shape:
+        if not self._bits.are_few:
             return self._bits.pack(self._graph.edges_of_ends(present_EN))
         masks = self._bits.zeros(*present_EN.shape)
         for offset, bit in zip(self._offsets, self._bits.of_each, strict=True):
