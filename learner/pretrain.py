@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        pretrainer = _pretrainer_of(value_of(argv, "--comm") or _USUAL)
+        pretrainer = pretrainer_of(value_of(argv, "--comm") or _USUAL)
         options = parse_command_line(pretrainer, argv, prog="python -m learner.pretrain")
         options.check()
         require_folder(Path(options.out), "--out")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _pretrainer_of(comm: str) -> Any:
+def pretrainer_of(comm: str) -> Any:
     """The options by which a scheme is pre-trained.
 
     Raises:

@@ -3,6 +3,7 @@
     FOLDER/checkpoint.safetensors   to go on from, written every few seconds and at an interruption
     FOLDER/losses.jsonl             a line for each pass, of the episodes that are held out as well
     FOLDER/NAME.safetensors         what runs load by --pretrained, once all passes are over
+    FOLDER/lock                     held by the call that trains there
 
 The episodes follow from the seed, so that a call that goes on plays them again and finds the same.
 """
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from agents.policy import PolicySpec, write_atomically
 from agents.pretrained import save_pretrained
-from configs.errors import UserError
 from configs.run_files import CHECKPOINT
 from configs.schema import EnvConfig, NetworkConfig
 from envs import registry
@@ -33,9 +33,10 @@ from learner.checkpoint_file import (
     read_checkpoint,
     write_checkpoint,
 )
+from learner.pretraining.folder import PretrainingError, alone_in, one_line
 from learner.pretraining.options import PretrainOptions
 from learner.pretraining.played import Played, play_at_random
-from learner.pretraining.training import Pretraining
+from learner.pretraining.training import FLOW, Pretraining
 from runtime.terminal import stop_signals
 
 LOSSES = "losses.jsonl"
@@ -44,24 +45,25 @@ _MAY_CHANGE = ("out", "threads", "epochs")
 """Options that a call which goes on may give anew."""
 
 
-class PretrainingError(UserError, ValueError):
-    """A folder holds something else than this pre-training."""
-
-
 def pretrain(options: PretrainOptions) -> None:
     """Play, train until all passes are over, and write the file.
 
     Raises:
-        PretrainingError: the folder holds a pre-training with other options.
+        PretrainingError: the folder holds something else, another call trains there, or what was
+            trained cannot be written.
         KeyboardInterrupt: told to end; a checkpoint has been written.
     """
     torch.set_num_threads(options.threads)
     folder = Path(options.out)
+    with alone_in(folder):
+        _pretrain(options, folder)
+
+
+def _pretrain(options: PretrainOptions, folder: Path) -> None:
     checkpoint = folder / CHECKPOINT
     saved = read_checkpoint(checkpoint) if checkpoint.exists() else None
     if saved is not None:
         _require_same(folder, saved, options)
-    folder.mkdir(parents=True, exist_ok=True)
     spec = spec_of(options)
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -73,7 +75,8 @@ def pretrain(options: PretrainOptions) -> None:
             _train(training, kept, bar, asked)
     file = folder / f"{options.comm.replace(':', '.')}.safetensors"  # as runs are told to load it
     arrays = {name: tensor.numpy() for name, tensor in training.tensors().items()}
-    save_pretrained(file, spec, arrays, {**asdict(options), "loss": training.loss})
+    with one_line(file):
+        save_pretrained(file, spec, arrays, {**asdict(options), "loss": training.loss})
     print(file)
 
 
@@ -137,11 +140,15 @@ def _train(training: Pretraining, kept: "_Kept", bar: Progress, asked: _Asked) -
         if stage.done % stage.passes.updates_of_epoch == 0:
             bar.console.print(_line(kept.add_row(name, found)), highlight=False, soft_wrap=True)
             found = []
-        if asked.to_end or time.monotonic() > saved_s + _SAVE_EVERY_S:
-            kept.save()
-            saved_s = time.monotonic()
         if asked.to_end:
+            kept.save()
             raise KeyboardInterrupt
+        if time.monotonic() > saved_s + _SAVE_EVERY_S:
+            try:
+                kept.save()
+            except PretrainingError as error:  # room may be made until the next one
+                bar.console.print(f"{error}: it goes on", highlight=False, soft_wrap=True)
+            saved_s = time.monotonic()
     kept.save()
 
 
@@ -170,7 +177,11 @@ class _Kept:
         return row
 
     def save(self) -> None:
-        """Write checkpoint and losses, each whole or not at all."""
+        """Write checkpoint and losses, each whole or not at all.
+
+        Raises:
+            PretrainingError: one cannot be written.
+        """
         training = self._training
         done = {name: stage.done for name, stage in training.stages.items()}
         content = CheckpointContent(
@@ -184,14 +195,26 @@ class _Kept:
             {"done": done, "rows": self._rows},
             json.dumps(asdict(training.options)),
         )
-        write_checkpoint(self._folder / CHECKPOINT, content)
+        with one_line(checkpoint := self._folder / CHECKPOINT):
+            write_checkpoint(checkpoint, content)
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
-        write_atomically(self._folder / LOSSES, lines.encode())
+        with one_line(losses := self._folder / LOSSES):
+            write_atomically(losses, lines.encode())
 
     def restore(self, content: CheckpointContent) -> None:
-        """Bring a fresh training of the same options to where the checkpoint was."""
+        """Bring a fresh training of the same options to where the checkpoint was.
+
+        Raises:
+            PretrainingError: it has gone further than it is asked to.
+        """
         training = self._training
         done: dict[str, int] = content.notes["done"]
+        flow = training.stages[FLOW].passes
+        if done[FLOW] > flow.updates:
+            raise PretrainingError(
+                f"--out {self._folder} has {done[FLOW] // flow.updates_of_epoch} passes over the "
+                f"episodes behind it, got epochs {flow.epochs}: give as many, or another folder"
+            )
         for name, stage in training.stages.items():
             stage.done = done[name]
             if stage.done:
@@ -213,7 +236,15 @@ class _Kept:
 
 
 def _require_same(folder: Path, saved: CheckpointContent, options: PretrainOptions) -> None:
-    before, now = json.loads(saved.config), asdict(options)
+    try:
+        before: object = json.loads(saved.config)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):  # a run's checkpoint has the same name
+        raise PretrainingError(
+            f"--out {folder} holds the checkpoint of something else: give another folder"
+        )
+    before, now = cast("dict[str, Any]", before), asdict(options)
     for name in sorted(before.keys() | now.keys()):
         if name not in _MAY_CHANGE and before.get(name) != now.get(name):
             raise PretrainingError(

@@ -47,7 +47,7 @@ class PretrainOptions:
 
     held_out: Annotated[float, within(0.0, 0.9)] = 0.125
     """Share of the episodes on which nothing is trained, and that the losses are told of: at least
-    one. With two and more there are losses of strangers as well (docs/nvif.md)."""
+    one. With two and more it is measured what latent states tell (docs/nvif.md)."""
 
     seed: Annotated[int, between(0, MAX_SEED)] = 0
     """Root seed of everything that is drawn."""

@@ -11,6 +11,7 @@ Dimension key: E = episodes, T = time, B = batch, N = agents, K = out-edges, R =
 observations, D = observation features, F = code.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,9 @@ from learner.pretraining.played import Played
 from learner.pretraining.stage import LOSS, Losses, Passes, Rows, Stage
 
 CODE, FLOW = "code", "flow"
+_MOST_COMPARED = 16
+"""Episodes whose latent states are held against each other: each costs a pass of the decoder."""
+_SHARPNESS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,10 +117,8 @@ class Pretraining:
 
     @torch.no_grad()
     def held_out(self, name: str) -> dict[str, float]:
-        """A stage's losses on the episodes that are held out. `strangers` is how badly agents'
-        observations are made again from the latent states of another episode, in which they live
-        in that step: what the state tells of its own episode is the difference to `reconstruction`.
-        It is left out where a single episode is held out.
+        """A stage's losses on the episodes that are held out; of the flow's also what the latent
+        state tells (`told`), unless a single episode is held out.
         """
         stage = self.stages[name].passes
         generator = noise.generator(
@@ -129,7 +131,7 @@ class Pretraining:
         else:
             every = np.arange(len(played.alive_ETN))
             episodes = self.episodes(played, every, self.codes(played))
-            losses = self.of_episodes(episodes, generator, strangers=True)
+            losses = self.of_episodes(episodes, generator, compares=True)
         return {loss: float(value) for loss, value in losses.items()}
 
     def _of_observations(self, seen_RD: Tensor, generator: torch.Generator) -> Losses:
@@ -146,8 +148,12 @@ class Pretraining:
         }
 
     def of_episodes(
-        self, episodes: EpisodeBatch, generator: torch.Generator, *, strangers: bool = False
+        self, episodes: EpisodeBatch, generator: torch.Generator, *, compares: bool = False
     ) -> Losses:
+        """
+        Args:
+            compares: say what the latent states tell, too.
+        """
         counts_TBN = episodes.alive_TBN.clone()
         counts_TBN[0] = False
         number = counts_TBN.sum().clamp(min=1)
@@ -172,15 +178,35 @@ class Pretraining:
             "divergence": apart,
             "consistency": uneven,
         }
-        if strangers and counts_TBN.shape[1] > 1:
-            # A state of somebody who is dead would be no news of another episode, but of none.
-            counts_TBN = counts_TBN & counts_TBN.roll(1, dims=1)
-            number = counts_TBN.sum().clamp(min=1)
-            others_TBNL = guess.sample.roll(1, dims=1)
-            decoded = self.model.decoded(others_TBNL, episodes.positions_TBN2)
-            of_others_TBN = reconstruction(decoded, episodes.seen_TBNO, self.loss)
-            losses["strangers"] = restored + mean(of_others_TBN - restored_TBN)
+        if compares and counts_TBN.shape[1] > 1:
+            losses["told"] = self._told(episodes, guess.mean, counts_TBN)
         return losses
+
+    def _told(self, episodes: EpisodeBatch, states_TBNL: Tensor, counts_TBN: Tensor) -> Tensor:
+        """[] nats of its observation and position that an agent's latent state tells, on average.
+
+        A lower bound of their mutual information, 0 at least and log C at most: InfoNCE (van den
+        Oord and others 2018, equation 4) with C states in the comparison, the agent's own and those
+        that it has in this step in other episodes. The score is the decoder's log-likelihood times
+        one of _SHARPNESS, whichever tells most: as it is, the decoder is surer of itself than it
+        should be, for it takes the numbers of an observation for independent. For that reason
+        likelihoods alone, own and strange, say nothing of how much is told.
+        """
+        scores: list[Tensor] = []
+        for shift in range(min(states_TBNL.shape[1], _MOST_COMPARED)):
+            others_TBNL = states_TBNL.roll(shift, dims=1)
+            decoded = self.model.decoded(others_TBNL, episodes.positions_TBN2)
+            scores_TBN = -reconstruction(decoded, episodes.seen_TBNO, self.loss)
+            # Who is dead in another episode has no state there.
+            lives_TBN = episodes.alive_TBN.roll(shift, dims=1)
+            scores.append(scores_TBN.masked_fill(~lives_TBN, -math.inf))
+        scores_CR = torch.stack([scores_TBN[counts_TBN] for scores_TBN in scores])
+        number_R = scores_CR.isfinite().sum(0)
+        found = [
+            (sharp * scores_CR[0] - (sharp * scores_CR).logsumexp(0) + number_R.log()).sum()
+            for sharp in _SHARPNESS
+        ]
+        return torch.stack(found).max().clamp(min=0.0) / max(len(number_R), 1)
 
     # --- data as tensors --------------------------------------------------------------------------
 

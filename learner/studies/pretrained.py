@@ -7,24 +7,30 @@
 A training names its file by `pretrained: FOLDER/nvif.safetensors`. Where it is missing, it is made
 from the training's own environment, scheme and number of agents; trainings that name the same file
 share it, and one that was made otherwise is refused. A pre-training that was interrupted goes on
-with the next call.
+with the next call, and one that another call is at is waited for.
 """
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+from agents.found import scheme_of
 from agents.pretrained import made_with
-from configs.load import ConfigError
+from configs.load import ConfigError, parse_command_line
+from configs.options import read as read_options
 from configs.schema import EnvConfig, RunConfig
 from envs.registry import family_of
+from learner.pretrain import pretrainer_of
+from learner.pretraining.folder import is_taken
 from learner.studies.cells import State
 from learner.studies.child import Stop, start
 from learner.studies.plan import Job, flags
 from learner.studies.study import Options
 
 _LOOK_S = 0.2
+_MAY_DIFFER = ("out", "threads")
+"""Options of a pre-training that change nothing of what it makes."""
 
 
 def make(jobs: Iterable[Job], options: Options, stop: Stop) -> None:
@@ -40,8 +46,12 @@ def make(jobs: Iterable[Job], options: Options, stop: Stop) -> None:
     for file, asking in _asked(jobs).items():
         if stop.is_due:
             return
-        if not file.exists():
-            _make(file, arguments(asking[0], file, options), stop)
+        words = arguments(asking[0], file, options)
+        while not file.exists() and not stop.is_due:
+            if is_taken(file.parent):
+                time.sleep(_LOOK_S)
+            else:
+                _make(file, words, stop)
         if file.exists():  # or the pre-training was interrupted
             for config in asking:
                 _require_as_asked(file, config, options)
@@ -56,16 +66,19 @@ def _make(file: Path, words: Sequence[str], stop: Stop) -> None:
         time.sleep(_LOOK_S)
         if stop.is_due:
             child.leave(stop)
-    if code and not stop.is_due:
+    if code and not stop.is_due and not is_taken(file.parent):  # another call was faster
         raise ConfigError(f"{file}: its pre-training failed with code {code}: see {output}")
 
 
 def arguments(config: RunConfig, file: Path, options: Options) -> Sequence[str]:
-    """Of learner.pretrain, for the file of a training."""
+    """Of learner.pretrain, for the file of a training. Those of the scheme are said in full where
+    the training leaves them out: that command has others by default.
+    """
     words = ("--out", f"{file.parent}", "--env", config.env.name)
     words += ("--env.options", config.env.options) if config.env.options else ()
     words += ("--agents", f"{config.num_agents}", "--comm", config.comm)
-    words += ("--comm.options", config.comm_options) if config.comm_options else ()
+    comm_options = config.comm_options or _in_full(config.comm)
+    words += ("--comm.options", comm_options) if comm_options else ()
     return (*words, "--message-dtype", config.network.message_dtype, *flags(options))
 
 
@@ -88,21 +101,40 @@ def _require_as_asked(file: Path, config: RunConfig, options: Options) -> None:
         PretrainedError: it cannot be read.
     """
     made = made_with(file)
-    asked: dict[str, object] = {
-        "env": config.env.name,
-        "env_options": config.env.options,
-        "agents": config.num_agents,
-        "message_dtype": config.network.message_dtype,
-        **{name.replace("-", "_"): value for name, value in options.items()},
-    }
+    words = arguments(config, file, options)
+    asked = asdict(parse_command_line(pretrainer_of(config.comm), words, prog="learner.pretrain"))
     for name, value in asked.items():
         before = made.get(name)
-        if before == value or (name == "env_options" and _same_env(config.env, before)):
+        if name in _MAY_DIFFER or before == value or (name, value) == ("loss", "auto"):
+            continue
+        if name == "env_options" and _same_env(config.env, before):
+            continue
+        if name == "comm_options" and _same_scheme(config.comm, value, before):
             continue
         raise ConfigError(
             f"{file} was made with {name} {before!r:.100}, these trainings ask for {value!r}: move "
             "it away, and it is made anew"
         )
+
+
+def _in_full(comm: str) -> str:
+    """All options of a scheme, as they are by default."""
+    defaults = scheme_of(comm).Options()
+    given = ((each.name, getattr(defaults, each.name)) for each in fields(defaults))
+    return ",".join(
+        f"{name}={f'{value}'.lower() if isinstance(value, bool) else value}"
+        for name, value in given
+        if value != ""
+    )
+
+
+def _same_scheme(comm: str, options: object, others: object) -> bool:
+    """Whether these are the same options of a scheme, said otherwise perhaps."""
+    taken = scheme_of(comm).Options
+    try:
+        return read_options(taken, f"{options}", "") == read_options(taken, f"{others}", "")
+    except ValueError:
+        return False
 
 
 def _same_env(env: EnvConfig, options: object) -> bool:

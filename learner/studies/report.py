@@ -88,6 +88,16 @@ def _over_scenarios(
         return f"\nNot in the tables: {error}"
 
 
+def _episodes_of(drawn: set[bool]) -> str:
+    """
+    Args:
+        drawn: whether trainings are evaluated with actions that are drawn.
+    """
+    if len(drawn) > 1:
+        return "episodes, of each arm with drawn actions or with the best ones"
+    return "episodes with drawn actions" if True in drawn else "greedy episodes"
+
+
 def _about(study: Study, request: Request, jobs: Sequence[Job]) -> str:
     lines = [f"Study `{study.name}` at scale {request.scale}."]
     if study.reproduces:
@@ -95,11 +105,11 @@ def _about(study: Study, request: Request, jobs: Sequence[Job]) -> str:
     if jobs:
         steps = sorted({job.wanted.steps for job in jobs})
         episodes = sorted({job.wanted.episodes for job in jobs})
-        drawn = all(job.config.evaluation.sampled for job in jobs)
+        drawn = {job.config.evaluation.sampled for job in jobs}
         best = any(each.best for job in jobs for each in job.wanted.evaluations)
         final = (
             f", final evaluations of {', '.join(map(str, episodes))} "
-            f"{'episodes with drawn actions' if drawn else 'greedy episodes'}"
+            f"{_episodes_of(drawn)}"
             f"{', by the policy that did best in a test during training' if best else ''}"
         )
         lines.append(

@@ -1,5 +1,6 @@
 """`python -m learner.pretrain`: refusals, what a folder holds, and how the next call goes on."""
 
+import errno
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from agents.policy import PolicySpec
-from agents.pretrained import load_pretrained
+from agents.pretrained import load_pretrained, made_with
+from configs.run_files import CHECKPOINT
 from configs.schema import EnvConfig
+from learner.checkpoint_file import CheckpointContent, CheckpointProgress, write_checkpoint
 from learner.pretrain import main
 from learner.pretraining import command
+from learner.pretraining.folder import alone_in, is_taken
 from learner.pretraining.options import PretrainOptions
 from learner.pretraining.played import Played, play_at_random
 from learner.pretraining.stage import Stage
@@ -69,7 +73,7 @@ def test_a_folder_gets_a_file_that_policies_begin_with(
         *[("code", 1), ("code", 2)],
         *[("flow", 1), ("flow", 2), ("flow", 3)],
     ]
-    assert rows[-1]["held_out"].keys() >= {"reconstruction", "divergence", "strangers"}
+    assert rows[-1]["held_out"].keys() >= {"reconstruction", "divergence", "told"}
 
 
 @pytest.mark.usefixtures("made_up")
@@ -109,6 +113,71 @@ def test_a_folder_takes_more_passes_and_no_other_options(
     assert "holds a pre-training with alpha 1.0, got 0.5" in capsys.readouterr().err
     assert main(words(tmp_path, "--epochs", "4")) == 0
     assert len((tmp_path / command.LOSSES).read_text().splitlines()) == 6
+    with pytest.raises(SystemExit) as caught:
+        main(words(tmp_path, "--epochs", "2"))
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "has 4 passes over the episodes behind it, got epochs 2: give as many" in said
+    assert made_with(tmp_path / "nvif.safetensors")["epochs"] == 4
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_folder_in_which_another_call_trains_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone_in(tmp_path):
+        assert is_taken(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            main(words(tmp_path))
+    assert caught.value.code == 2
+    assert f"--out {tmp_path}: another call trains there" in capsys.readouterr().err
+    assert not is_taken(tmp_path)
+    assert main(words(tmp_path)) == 0
+
+
+@pytest.mark.usefixtures("made_up")
+def test_the_checkpoint_of_a_run_is_no_pre_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = CheckpointProgress(env_steps=1, episodes=1, updates=1, version=1)
+    of_run = CheckpointContent(progress, {}, {}, "steps: 100\nnum_agents: 4\n")
+    write_checkpoint(tmp_path / CHECKPOINT, of_run)
+    with pytest.raises(SystemExit) as caught:
+        main(words(tmp_path))
+    assert caught.value.code == 2
+    assert "holds the checkpoint of something else" in capsys.readouterr().err
+
+
+class FullDisk:
+    """In place of what writes checkpoints: there is no room for the first so many."""
+
+    def __init__(self, times: int) -> None:
+        self.refused, self._times = 0, times
+
+    def write(self, path: Path, content: CheckpointContent) -> None:
+        if self.refused < self._times:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_checkpoint(path, content)
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_SAVE_EVERY_S", 0.0)
+    disk = FullDisk(3)
+    monkeypatch.setattr(command, "write_checkpoint", disk.write)
+    assert main(words(tmp_path / "made")) == 0
+    said = "checkpoint.safetensors cannot be written: No space left on device: it goes on"
+    assert capsys.readouterr().out.count(said) == disk.refused == 3
+    monkeypatch.setattr(command, "write_checkpoint", FullDisk(10**6).write)
+    with pytest.raises(SystemExit) as caught:
+        main(words(tmp_path / "lost"))
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert "checkpoint.safetensors cannot be written: No space left on device" in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Pre-training without its folder: what falls, what is counted, and that it goes on anywhere."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from agents.policy import PolicySpec
+from learner.pretraining.model import Guess
 from learner.pretraining.options import PretrainOptions
 from learner.pretraining.played import Played
-from learner.pretraining.training import CODE, FLOW, Pretraining
+from learner.pretraining.training import CODE, FLOW, EpisodeBatch, Pretraining
 from tests.agents_helpers import make_spec
 from tests.learner.pretraining.made_up import AGENTS, SEEN, lines
 
@@ -54,19 +56,61 @@ def test_both_losses_fall_on_episodes_that_nothing_was_trained_on() -> None:
     after = training.held_out(CODE), training.held_out(FLOW)
     for old, new in zip(before, after, strict=True):
         assert new["reconstruction"] < 0.9 * old["reconstruction"]
-    # What shines is the same for all agents of an episode, and for no others.
-    assert after[1]["strangers"] > after[1]["reconstruction"] + 0.1
+    # What shines is the same for all agents of an episode: one bit, and nothing else is to be told.
+    assert before[1]["told"] < 0.05
+    assert 0.1 < after[1]["told"] < math.log(2.0)
 
 
-def test_strangers_are_agents_that_live_in_that_step_of_another_episode() -> None:
+def test_states_are_compared_with_those_of_the_same_step_in_other_episodes() -> None:
     played = lines(4)
     played.alive_ETN[:2, 2:] = False  # the two episodes that are held out have lengths of their own
     played.alive_ETN[1, 1:] = False
     training = training_of(replace(OPTIONS, episodes=4, held_out=0.5), played)
-    found = training.held_out(FLOW)
-    assert found["strangers"] == found["reconstruction"], "nobody lives at the same time"
+    assert training.held_out(FLOW)["told"] == 0.0, "nobody lives at the same time"
     alone = training_of(replace(OPTIONS, episodes=4, held_out=0.0), lines(4))
-    assert "strangers" not in alone.held_out(FLOW)
+    assert "told" not in alone.held_out(FLOW)
+
+
+def test_what_a_state_tells_is_that_of_a_comparison_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three episodes of an agent that sees one number; of the third it does not live to see step
+    1. By a state of 2 the number is 1 with the logistic function of 2, by -1 with that of -1.
+    """
+    training = training_of()
+    ones = torch.ones(2, 3, 1, 1)
+    batch = EpisodeBatch(
+        seen_TBNO=ones * torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1),
+        positions_TBN2=torch.zeros(2, 3, 1, 2),
+        codes_TBNF=ones,
+        alive_TBN=torch.tensor([[[True], [True], [True]], [[True], [True], [False]]]),
+        neighbours_TBNK=None,
+    )
+    states = ones * torch.tensor([2.0, -1.0, -1.0]).view(1, 3, 1, 1)
+
+    def made(*_: object) -> Guess:
+        return Guess(states, states, states, states)
+
+    def decoded(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        del positions
+        return states
+
+    monkeypatch.setattr(training.model, "forward", made)
+    monkeypatch.setattr(training.model, "decoded", decoded)
+    told = training.of_episodes(batch, torch.Generator(), compares=True)["told"]
+
+    def chance(state: float, seen: int) -> float:
+        one = 1.0 / (1.0 + math.exp(-state))
+        return one if seen else 1.0 - one
+
+    def told_by(sharp: float) -> float:
+        first = [chance(state, 1) ** sharp for state in (2, -1)]
+        second = [chance(state, 0) ** sharp for state in (-1, 2)]
+        of_both = [math.log(own / ((own + other) / 2)) for own, other in (first, second)]
+        return sum(of_both) / 2
+
+    by_hand = [told_by(sharp) for sharp in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)]
+    assert told.item() == pytest.approx(max(by_hand), rel=1e-5)
 
 
 def test_the_autoencoder_stays_as_it_is_while_the_flow_is_trained() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from agents.policy import initialise, views
 from agents.pretrained import PretrainedError, save_pretrained
 from configs.load import ConfigError, parse_command_line
 from learner.pretraining.command import spec_of
+from learner.pretraining.folder import alone_in
 from learner.pretraining.options import PretrainOptions
 from learner.studies import pretrained, run
 from learner.studies.child import Stop
@@ -92,6 +93,9 @@ def test_trainings_share_a_file_and_those_without_have_none(
         ({"env": "battle"}, "made with env 'battle', these trainings ask for 'gather'"),
         ({"message_dtype": "float32"}, "made with message_dtype 'float32', these"),
         ({"epochs": 8}, "made with epochs 8, these trainings ask for 7"),
+        ({"kl": 0.0}, "made with kl 0.0, these trainings ask for 1.0"),
+        ({"seed": 7}, "made with seed 7, these trainings ask for 0"),
+        ({"comm_options": "neighbours=false"}, "made with comm_options 'neighbours=false', these"),
     ],
 )
 def test_a_file_that_was_made_otherwise_is_refused(
@@ -106,6 +110,37 @@ def test_a_file_that_was_made_otherwise_is_refused(
     save_pretrained(file, spec, views(spec, initialise(spec, np.random.default_rng(0))), made)
     with pytest.raises(ConfigError, match=re.escape(says)):
         make(jobs, {"epochs": 7}, Stop())
+
+
+def test_what_another_call_is_at_is_waited_for(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = jobs_of(tmp_path, "nvif-ppo")
+    file = Path(jobs[0].config.pretrained)
+    looks = 0
+
+    def sleep(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            write(file, PretrainOptions(out="-", env_options="layout=random,position=true"))
+
+    monkeypatch.setattr(pretrained.time, "sleep", sleep)
+    with alone_in(file.parent):
+        make(jobs, {}, Stop())
+    assert looks == 3
+    assert not children.calls
+
+
+def test_a_scheme_without_options_is_pre_trained_as_it_will_run(tmp_path: Path) -> None:
+    """learner.pretrain has another default than runs have."""
+    job = jobs_of(tmp_path, "nvif-ppo")[0]
+    config = replace(job.config, comm_options="")
+    found = arguments(config, Path("there/nvif.safetensors"), {})
+    options = parse_command_line(PretrainOptions, found, prog="learner.pretrain")
+    spec = replace(spec_of(options), scheme_options="")
+    assert spec_of(options).scheme_opts() == spec.scheme_opts()
+    assert not spec.scheme_opts().neighbours
 
 
 def test_options_of_the_environment_may_be_said_otherwise(
