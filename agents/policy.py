@@ -33,6 +33,7 @@ from configs.bounded import brief, parse_json, require_regular, shorten
 from configs.errors import UserError
 from configs.options import read as read_options
 from configs.schema import BeaconDtype, MessageDtype, NetworkConfig
+from configs.schema.limits import POSITION
 
 FORMAT = "murmuration-policy/1"
 _MOST_BYTES = 1 << 30
@@ -448,6 +449,10 @@ def require_spec(path: Path, found: PolicySpec, wanted: PolicySpec) -> None:
     """
     found = replace(found, beacon_delta=wanted.beacon_delta, beacon_period=wanted.beacon_period)
     said = [f"{name} is {a}, this run has {b}" for name, a, b in differences(found, wanted)]
+    more = found.observation_dim - wanted.observation_dim
+    if said and abs(more) == POSITION:
+        way_out = "give" if more > 0 else "leave out"
+        said[-1] += f" (the agent's own position? {way_out} --env.options position=true)"
     if said:
         raise PolicyFileError(f"policy file {path} does not fit: {'; '.join(said)}")
 

@@ -41,7 +41,7 @@ def of_env(config: RunConfig, trait: str) -> bool:
     return bool(getattr(family, trait, False))
 
 
-def _learns_no_gate(config: RunConfig) -> bool:
+def learns_no_gate(config: RunConfig) -> bool:
     """Whether the scheme's edges open by a rule of its own (agents/comm/base.py)."""
     scheme = extensions.load(extensions.SCHEME, config.comm)
     gate_mode = getattr(scheme, "gate_mode", None)
@@ -51,7 +51,7 @@ def _learns_no_gate(config: RunConfig) -> bool:
 def _says_no_beacons(config: RunConfig) -> bool:
     scheme: Any = extensions.load(extensions.SCHEME, config.comm)
     reads_beacons = getattr(scheme, "reads_beacons", None)
-    if not _learns_no_gate(config) or reads_beacons is None:
+    if not learns_no_gate(config) or reads_beacons is None:
         return False
     options = read(scheme.Options, config.comm_options, "--comm.options")
     return not reads_beacons(scheme.gate_mode(config.gate.mode), options)
@@ -110,7 +110,7 @@ RULES: tuple[Rule, ...] = (
         _says_no_beacons,
         (*_LEARNED_GATE, "network.beacon_dtype", "network.beacon_delta", "network.beacon_period"),
     ),
-    Rule("comm {comm} opens its edges by a rule of its own", _learns_no_gate, _LEARNED_GATE),
+    Rule("comm {comm} opens its edges by a rule of its own", learns_no_gate, _LEARNED_GATE),
     Rule("agents with comm {comm} have fixed edges", _never_moves, ("agents.most_edges",)),
     Rule("messages of comm {comm} have their own size", _fixes_messages, ("network.message",)),
     Rule(

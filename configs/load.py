@@ -51,7 +51,10 @@ _LONGEST_LINE = 2000
 _LAST_GROUP, _LAST_KEY = "runtime", "runs_dir"
 """What stands at the end of every file that was written before there were checksums."""
 _PRESETS = Path(__file__).parent
-_MAY_BE_EMPTY = ("--evaluation-opponent", "--agents.adviser", "--learner.teacher", "--pretrained")
+_MAY_BE_EMPTY = (
+    *("--evaluation-opponent", "--agents.adviser", "--learner.teacher", "--pretrained"),
+    *("--comm.options", "--network.options", "--algorithm.options", "--env.options"),
+)
 """Options that presets and files set and an empty value takes back."""
 _OptionsT = TypeVar("_OptionsT")
 _LAYERS = tuple[SparseLayer, ...]

@@ -8,7 +8,7 @@ dataclass, whose fields are checked here and whose ranges are its own (configs/r
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import dacite
 
@@ -61,12 +61,20 @@ def read(options: type[_OptionsT], text: str, flag: str) -> _OptionsT:
     try:
         return dacite.from_dict(options, _fitting(options, given), dacite.Config(strict=True))
     except dacite.WrongTypeError as error:
-        wanted = getattr(cast("Any", error).field_type, "__name__", cast("Any", error).field_type)
+        wanted = _wanted(cast("Any", error).field_type)
         raise OptionsError(
             f"{flag} {error.field_path} must be {wanted}, got {bounded.brief(error.value)}"
         ) from error
     except (dacite.DaciteError, ValueError) as error:
         raise OptionsError(f"{flag}: {error}") from error
+
+
+def _wanted(field_type: Any) -> str:
+    """What a field takes, in words: int, or a, b or c."""
+    if get_origin(field_type) is not Literal:
+        return f"{getattr(field_type, '__name__', field_type)}"
+    *others, last = map(str, get_args(field_type))
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _fitting(options: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from agents.policy import (
 )
 from configs import streams
 from configs.algorithms.described import check_sampled
+from configs.effects import learns_no_gate
 from configs.errors import UserError
 from configs.load import exit_with_error, parse_command_line, preset_for
 from configs.ranges import between, check_ranges, within
@@ -375,6 +376,13 @@ def without_effect(options: EvaluateOptions, config: RunConfig) -> list[str]:
     if config.comm == "none" and given:
         have = "has" if len(given) == 1 else "have"
         lines.append(f"{', '.join(given)} {have} no effect: the policy's agents do not speak")
+    of_gate = [name for name in given if name in ("gate.mode", "gate.budget")]
+    if learns_no_gate(config) and of_gate:
+        have = "has" if len(of_gate) == 1 else "have"
+        lines.append(
+            f"{', '.join(of_gate)} {have} no effect: comm {config.comm} opens its edges by a rule "
+            "of its own"
+        )
     return lines
 
 

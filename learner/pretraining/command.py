@@ -73,10 +73,11 @@ def _pretrain(options: PretrainOptions, folder: Path) -> None:
             kept.restore(saved)
         with _asked() as asked:
             _train(training, kept, bar, asked)
-    file = folder / f"{options.comm.replace(':', '.')}.safetensors"  # as runs are told to load it
-    arrays = {name: tensor.numpy() for name, tensor in training.tensors().items()}
-    with one_line(file):
-        save_pretrained(file, spec, arrays, {**asdict(options), "loss": training.loss})
+        file = folder / f"{options.comm.replace(':', '.')}.safetensors"  # as runs are told to load
+        arrays = {name: tensor.numpy() for name, tensor in training.tensors().items()}
+        with one_line(file):  # before the checkpoint, which is larger and matters less by now
+            save_pretrained(file, spec, arrays, {**asdict(options), "loss": training.loss})
+        _try_to_save(kept, bar)
     print(file)
 
 
@@ -144,12 +145,16 @@ def _train(training: Pretraining, kept: "_Kept", bar: Progress, asked: _Asked) -
             kept.save()
             raise KeyboardInterrupt
         if time.monotonic() > saved_s + _SAVE_EVERY_S:
-            try:
-                kept.save()
-            except PretrainingError as error:  # room may be made until the next one
-                bar.console.print(f"{error}: it goes on", highlight=False, soft_wrap=True)
+            _try_to_save(kept, bar)
             saved_s = time.monotonic()
-    kept.save()
+
+
+def _try_to_save(kept: "_Kept", bar: Progress) -> None:
+    """A training goes on without a checkpoint: room may be made until the next one."""
+    try:
+        kept.save()
+    except PretrainingError as error:
+        bar.console.print(f"warning: {error}", highlight=False, soft_wrap=True)
 
 
 class _Kept:
@@ -195,11 +200,11 @@ class _Kept:
             {"done": done, "rows": self._rows},
             json.dumps(asdict(training.options)),
         )
-        with one_line(checkpoint := self._folder / CHECKPOINT):
-            write_checkpoint(checkpoint, content)
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
         with one_line(losses := self._folder / LOSSES):
             write_atomically(losses, lines.encode())
+        with one_line(checkpoint := self._folder / CHECKPOINT):
+            write_checkpoint(checkpoint, content)
 
     def restore(self, content: CheckpointContent) -> None:
         """Bring a fresh training of the same options to where the checkpoint was.

@@ -271,6 +271,13 @@ def test_require_spec_names_every_dimension_that_differs() -> None:
     )
 
 
+@pytest.mark.parametrize(("more", "way_out"), [(2, "give"), (-2, "leave out")])
+def test_require_spec_knows_a_position_that_is_missing(more: int, way_out: str) -> None:
+    found = replace(SPEC, observation_dim=SPEC.observation_dim + more)
+    with pytest.raises(PolicyFileError, match=rf"{way_out} --env\.options position=true\)$"):
+        require_spec(Path("a.safetensors"), found, SPEC)
+
+
 # --- whole or not at all --------------------------------------------------------------------------
 
 

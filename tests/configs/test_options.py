@@ -1,6 +1,7 @@
 """Options of an extension: text in, a dataclass out."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -14,6 +15,7 @@ class Heads:
     name: str = "plain"
     wide: bool = False
     sizes: tuple[int, ...] = (8, 8)
+    shape: Literal["round", "flat", "long"] = "round"
 
 
 def test_values_are_what_yaml_makes_of_them() -> None:
@@ -52,10 +54,11 @@ def test_an_extension_gets_its_own_dataclass() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("head=2", "has no head .known: heads, share, name, wide, sizes"),
+        ("head=2", "has no head .known: heads, share, name, wide, sizes, shape"),
         ("heads=two", "heads must be int, got 'two'"),
         ("wide=3", "wide must be bool"),
         ("sizes=[a]", "sizes must be tuple"),
+        ("shape=square", "shape must be round, flat or long, got 'square'"),
     ],
 )
 def test_unknown_names_and_wrong_types_are_refused(text: str, says: str) -> None:

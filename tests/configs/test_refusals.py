@@ -209,3 +209,9 @@ def test_a_torch_that_cannot_be_asked_is_an_error_of_one_line(
 
 def test_threads_of_the_learner_count_among_those_of_a_run() -> None:
     assert preflight.tasks_needed(100, 64) == preflight.tasks_needed(100) + 64
+
+
+def test_options_that_a_file_gives_can_be_taken_back() -> None:
+    words = ["--config", "configs/nvif/ppo.yaml", "--comm", "none", "--comm.options", ""]
+    config = load_run_config([*words, "--algorithm.options", ""])
+    assert (config.comm, config.comm_options, config.learner.options) == ("none", "", "")

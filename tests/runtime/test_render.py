@@ -125,6 +125,19 @@ def test_a_folder_without_a_run_is_refused(
     assert RESOLVED in refused(capsys, str(tmp_path))
 
 
+def test_gates_of_a_scheme_that_has_none_are_remarked_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = preset_for("relay")
+    config = dataclasses.replace(config, comm="full", num_agents=4)
+    save_policy(tmp_path / POLICY, undecided_policy(config))
+    words = ("--policy", str(tmp_path / POLICY), "--env", "relay", "--agents", "4")
+    gates = ("--gate.mode", "closed", "--gate.budget", "1")
+    assert run(*words, *gates, "--out", str(tmp_path / "a.html")) == 0
+    said = "warning: gate.mode, gate.budget have no effect: comm full opens its edges by a rule of"
+    assert said in capsys.readouterr().err
+
+
 def test_an_opponent_where_there_is_none_is_remarked_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,14 +169,25 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     disk = FullDisk(3)
     monkeypatch.setattr(command, "write_checkpoint", disk.write)
     assert main(words(tmp_path / "made")) == 0
-    said = "checkpoint.safetensors cannot be written: No space left on device: it goes on"
+    said = "checkpoint.safetensors cannot be written: No space left on device"
     assert capsys.readouterr().out.count(said) == disk.refused == 3
     monkeypatch.setattr(command, "write_checkpoint", FullDisk(10**6).write)
+    assert main(words(tmp_path / "small")) == 0
+    assert said in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "small").iterdir()}
+    assert files == {"lock", command.LOSSES, "nvif.safetensors"}
+    update = Stage.update
+
+    def interrupted(self: Stage) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return update(self)
+
+    monkeypatch.setattr(Stage, "update", interrupted)
     with pytest.raises(SystemExit) as caught:
         main(words(tmp_path / "lost"))
     assert caught.value.code == 2
     printed = capsys.readouterr().err
-    assert "checkpoint.safetensors cannot be written: No space left on device" in printed
+    assert said in printed
     assert printed.count("\n") == 1
 
 
