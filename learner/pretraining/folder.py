@@ -6,6 +6,7 @@ No torch: a study looks before it begins.
 """
 
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from configs.errors import UserError
 from runtime.record.run_folder import take_lock
 
 _LOCK = "lock"
+_LOOK_S = 0.5
 
 
 class PretrainingError(UserError, ValueError):
@@ -40,7 +42,9 @@ def alone_in(folder: Path) -> Generator[None]:
     """
     with one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(folder / _LOCK)
+        until_s = time.monotonic() + _LOOK_S
+        while (lock := take_lock(folder / _LOCK)) is None and time.monotonic() < until_s:
+            time.sleep(0.05)  # somebody may only have looked whether it is taken
     if lock is None:
         raise PretrainingError(f"--out {folder}: another call trains there, wait for its end")
     try:

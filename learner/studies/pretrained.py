@@ -12,7 +12,7 @@ with the next call, and one that another call is at is waited for.
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from agents.found import scheme_of
@@ -71,14 +71,13 @@ def _make(file: Path, words: Sequence[str], stop: Stop) -> None:
 
 
 def arguments(config: RunConfig, file: Path, options: Options) -> Sequence[str]:
-    """Of learner.pretrain, for the file of a training. Those of the scheme are said in full where
-    the training leaves them out: that command has others by default.
+    """Of learner.pretrain, for the file of a training. Those of the scheme are said even where the
+    training has none: that command has some by default.
     """
     words = ("--out", f"{file.parent}", "--env", config.env.name)
     words += ("--env.options", config.env.options) if config.env.options else ()
     words += ("--agents", f"{config.num_agents}", "--comm", config.comm)
-    comm_options = config.comm_options or _in_full(config.comm)
-    words += ("--comm.options", comm_options) if comm_options else ()
+    words += ("--comm.options", config.comm_options)
     return (*words, "--message-dtype", config.network.message_dtype, *flags(options))
 
 
@@ -115,17 +114,6 @@ def _require_as_asked(file: Path, config: RunConfig, options: Options) -> None:
             f"{file} was made with {name} {before!r:.100}, these trainings ask for {value!r}: move "
             "it away, and it is made anew"
         )
-
-
-def _in_full(comm: str) -> str:
-    """All options of a scheme, as they are by default."""
-    defaults = scheme_of(comm).Options()
-    given = ((each.name, getattr(defaults, each.name)) for each in fields(defaults))
-    return ",".join(
-        f"{name}={f'{value}'.lower() if isinstance(value, bool) else value}"
-        for name, value in given
-        if value != ""
-    )
 
 
 def _same_scheme(comm: str, options: object, others: object) -> bool:
